@@ -1,0 +1,36 @@
+"""What time it is, and how to wait.
+
+Owns: the only place of the package that reads a clock.
+Rules:
+  1. Instants are microseconds since 1970 UTC.
+  2. Nothing that must be safe depends on them (invariant I15).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tell the time and wait."""
+
+    def now(self) -> int:
+        """Return microseconds since 1970 UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for this long."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> int:
+        """Return microseconds since 1970 UTC."""
+        return time.time_ns() // 1_000
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for this long."""
+        # Why not time.sleep: it raises EINVAL under libfaketime, an event's wait does not.
+        threading.Event().wait(seconds)

@@ -1,0 +1,161 @@
+"""How an entry becomes bytes, and bytes an entry again.
+
+Owns: the format of a journal entry's body: one canonical JSON object with the format
+version `v`, the entry id `id`, the `kind`, and the entry's fields where they differ from
+their defaults.
+Rules:
+  1. The body that was hashed is the body that is stored; it is never encoded a second time.
+  2. What a newer release may have written (a version, a kind, a field) is refused by name and
+     never skipped.
+  3. Reading runs no code that the data names.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from aumai_transactions.core.definition import Definition, Reference, StepDefinition
+from aumai_transactions.core.entries import KINDS, Entry, ErrorRecord
+from aumai_transactions.core.values import canonical_json
+from aumai_transactions.errors import JournalCorrupt, JournalTooNew
+
+FORMAT_VERSION = 1
+
+_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+
+
+def encode(entry: Entry, entry_id: str) -> bytes:
+    """Return the body of an entry: the bytes to hash and to store."""
+    body = _object(entry)
+    body["v"] = FORMAT_VERSION
+    body["id"] = entry_id
+    body["kind"] = _KIND_OF[type(entry)]
+    return canonical_json(body)
+
+
+def describe(entry: Entry) -> tuple[str, dict[str, Any]]:
+    """Return an entry's kind and its fields as JSON, for people and hooks."""
+    return _KIND_OF[type(entry)], _object(entry)
+
+
+def decode(body: bytes, transaction_id: str, sequence: int) -> tuple[str, Entry]:
+    """Return the id and the entry that a body holds.
+
+    Args:
+        body: The stored bytes.
+        transaction_id: Whose entry it is, for an error.
+        sequence: Its place in the journal, for an error.
+
+    Raises:
+        JournalTooNew: A newer release wrote it.
+        JournalCorrupt: It is not an entry.
+    """
+    found = _parsed(body, transaction_id, sequence)
+    version, entry_id, kind = found.pop("v"), found.pop("id"), found.pop("kind")
+    if version != FORMAT_VERSION:
+        raise JournalTooNew(transaction_id, sequence, f"format version {version!r:.40}")
+    cls = KINDS.get(kind)
+    if cls is None:
+        raise JournalTooNew(transaction_id, sequence, f"entry kind {kind!r:.80}")
+    unknown = _unknown_field(found, cls)
+    if unknown:
+        raise JournalTooNew(transaction_id, sequence, f"field {unknown!r:.80} of {kind}")
+    try:
+        entry: Entry = _adapter(cls).validate_python(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise JournalCorrupt(transaction_id, sequence, f"{place}: {first['msg']}") from error
+    return entry_id, entry
+
+
+def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise JournalCorrupt(transaction_id, sequence, f"not JSON ({error})") from error
+    if not isinstance(found, dict) or not {"v", "id", "kind"} <= found.keys():
+        raise JournalCorrupt(transaction_id, sequence, "not an object with v, id and kind")
+    if not isinstance(found["id"], str) or not isinstance(found["kind"], str):
+        raise JournalCorrupt(transaction_id, sequence, "id and kind must be text")
+    return found
+
+
+_NESTED_FIELDS = frozenset({"definition", "steps", "references", "error", "into", "after"})
+_DEFAULTS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
+_ADAPTERS: dict[type[Entry], TypeAdapter[Entry]] = {}
+
+
+def _defaults(cls: type[Any]) -> tuple[tuple[str, object, bool], ...]:
+    """Return name, default and whether it is nested, for each field of a record class."""
+    known = _DEFAULTS.get(cls)
+    if known is not None:
+        return known
+    found = []
+    for item in fields(cls):
+        default: object = item.default
+        if item.default_factory is not MISSING:
+            default = item.default_factory()
+        found.append((item.name, default, item.name in _NESTED_FIELDS))
+    return _DEFAULTS.setdefault(cls, tuple(found))
+
+
+def _object(record: object) -> dict[str, Any]:
+    body = {}
+    for name, default, nested in _defaults(type(record)):
+        value = getattr(record, name)
+        # Why the types as well: 0 == False and 1 == 1.0, and a default that is left out must
+        # come back as what it was.
+        if value is default or (type(value) is type(default) and value == default):
+            continue
+        body[name] = _plain(value) if nested else value
+    return body
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(value):
+        return _object(value)
+    return value
+
+
+def _adapter(cls: type[Entry]) -> TypeAdapter[Entry]:
+    adapter = _ADAPTERS.get(cls)
+    if adapter is None:
+        adapter = _ADAPTERS.setdefault(cls, TypeAdapter(cls))
+    return adapter
+
+
+def _unknown_field(found: dict[str, Any], cls: type) -> str | None:
+    """Return the first field that this release does not know, nested records included."""
+    known = {item.name for item in fields(cls)}
+    for name, value in found.items():
+        if name not in known:
+            return name
+        if name == "definition" and isinstance(value, dict):
+            inner = _unknown_field(value, Definition)
+        elif name == "steps" and isinstance(value, list):
+            inner = _unknown_in(value, StepDefinition)
+        elif name == "references" and isinstance(value, list):
+            inner = _unknown_in(value, Reference)
+        elif name == "error" and isinstance(value, dict):
+            inner = _unknown_field(value, ErrorRecord)
+        else:
+            inner = None
+        if inner:
+            return f"{name}.{inner}"
+    return None
+
+
+def _unknown_in(items: list[Any], cls: type) -> str | None:
+    for item in items:
+        if isinstance(item, dict):
+            unknown = _unknown_field(item, cls)
+            if unknown:
+                return unknown
+    return None

@@ -1,0 +1,106 @@
+"""What was asked for: a transaction's definition, as it is frozen into the journal.
+
+Owns: the plan of one transaction, complete: recovery needs nothing but this and handlers.
+Rules:
+  1. A definition never changes once its transaction is active.
+  2. What has its default value is not written, so that later releases may add fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+CrashPolicy = Literal["resume", "roll_back"]
+CompensationFailurePolicy = Literal["continue", "halt"]
+TimeoutScope = Literal["start", "transaction"]
+UnknownPolicy = Literal["compensate", "ask"]
+Shape = Literal["planned"]
+Operation = Literal["action", "compensation"]
+
+
+@dataclass(slots=True, frozen=True)
+class Reference:
+    """Point from a place in a step's data to a place in an earlier step's output.
+
+    Args:
+        into: Keys and indexes that lead to the place in the step's data.
+        step_id: The step whose output is taken.
+        at: JSON pointer (RFC 6901) into that output; empty for the whole of it.
+    """
+
+    into: tuple[str | int, ...]
+    step_id: str
+    at: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class StepDefinition:
+    """Hold one step as it was declared.
+
+    Args:
+        step_id: Its name within the transaction.
+        agent_id: On whose behalf it acts.
+        action: What it does.
+        data: What it is given; a checked copy.
+        compensating_action: What undoes it.
+        after: Ids of the steps that must have succeeded before; None means all declared before.
+        references: Where its data is filled in from earlier outputs.
+        idempotent: True where the action may run again under the same key.
+        on_unknown: What to do while nobody knows whether it happened; None means compensate
+            where there is a compensating action, else ask a person.
+        effect: `none` where the action changes nothing outside, so that nothing is to undo.
+    """
+
+    step_id: str
+    agent_id: str
+    action: str
+    data: dict[str, Any]
+    compensating_action: str | None = None
+    after: tuple[str, ...] | None = None
+    references: tuple[Reference, ...] = ()
+    idempotent: bool = False
+    on_unknown: UnknownPolicy | None = None
+    effect: Literal["none"] | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Definition:
+    """Hold a whole transaction as it was declared.
+
+    Args:
+        created_at: When it was begun, microseconds since 1970 UTC.
+        timeout_seconds: How long after that a commit may still begin.
+        steps: Its steps in the order of declaration.
+        timeout_scope: `start` checks the deadline once, when the commit begins; `transaction`
+            before every step as well.
+        on_crash: Which way recovery goes; None means forward, unless the deadline has passed.
+        on_compensation_failure: `continue` undoes the rest; `halt` stops what depends on it.
+        shape: How the steps come to be known.
+        actions: Definitions of actions that need no Python, by name; a plan file's.
+        name: What people call it.
+    """
+
+    created_at: int
+    timeout_seconds: int | float
+    steps: tuple[StepDefinition, ...] = ()
+    timeout_scope: TimeoutScope = "start"
+    on_crash: CrashPolicy | None = None
+    on_compensation_failure: CompensationFailurePolicy = "continue"
+    shape: Shape = "planned"
+    actions: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When the timeout is over, microseconds since 1970 UTC."""
+        return self.created_at + self.timeout_seconds * 1_000_000
+
+
+def idempotency_key(transaction_id: str, step_id: str, operation: Operation) -> str:
+    """Return the key of one step's action or compensation.
+
+    It depends on nothing but the three arguments, so that every attempt from any process
+    carries the same key (invariant I9).
+    """
+    return f"{transaction_id}/{step_id}/{operation}"

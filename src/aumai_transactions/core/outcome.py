@@ -1,0 +1,277 @@
+"""What a saga looks like from outside: a result, a summary, the caller's own object.
+
+Owns: every projection of a saga. A projection shows; it decides nothing.
+Rules:
+  1. Nothing that was swallowed, simulated, left unknown or left standing is missing here
+     (invariant I12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from aumai_transactions.core.decider import asks
+from aumai_transactions.models import (
+    OutputReference,
+    OutstandingCompensation,
+    StepState,
+    Transaction,
+    TransactionResult,
+    TransactionState,
+    TransactionStep,
+    Waiting,
+)
+
+if TYPE_CHECKING:
+    from aumai_transactions.core.saga import Saga, SagaStep
+
+Attention = Literal["outstanding", "in_doubt", "halted"]
+
+
+@dataclass(slots=True, frozen=True)
+class Summary:
+    """Hold what a store keeps beside a journal, so that lists need not read journals.
+
+    Args:
+        transaction_id: The transaction.
+        state: Its state.
+        created_at: When it was begun, microseconds since 1970 UTC.
+        updated_at: The time of its last entry, microseconds since 1970 UTC.
+        timeout_seconds: As declared.
+        steps: How many steps it has.
+        completed: How many of them have completed.
+        agents: The distinct agents, in order of appearance.
+        attention: Why a person has to look at it, if one has to.
+        runnable: True where a driver would have something to do.
+        name: What people call it.
+    """
+
+    transaction_id: str
+    state: TransactionState
+    created_at: int
+    updated_at: int
+    timeout_seconds: int | float
+    steps: int
+    completed: int
+    agents: tuple[str, ...]
+    attention: Attention | None
+    runnable: bool
+    name: str | None = None
+
+
+def summary_of(saga: Saga) -> Summary:
+    """Return what a store keeps beside the journal of this saga."""
+    definition = saga.plan
+    return Summary(
+        saga.transaction_id,
+        saga.state,
+        definition.created_at,
+        saga.updated_at,
+        definition.timeout_seconds,
+        len(saga.steps),
+        len(saga.completed),
+        saga.agents,
+        attention_of(saga),
+        is_runnable(saga),
+        definition.name,
+    )
+
+
+def attention_of(saga: Saga) -> Attention | None:
+    """Return why a person has to look at this saga, if one has to."""
+    if saga.halted:
+        return "halted"
+    if saga.state is TransactionState.active and _asking(saga):
+        return "in_doubt"
+    if saga.state is TransactionState.rolled_back and _outstanding(saga):
+        return "outstanding"
+    return None
+
+
+def is_runnable(saga: Saga) -> bool:
+    """True where a driver that claims this saga would have something to do."""
+    if saga.state is TransactionState.pending:
+        return saga.commit_requested or saga.rollback_requested is not None
+    if saga.state is TransactionState.active:
+        return bool(saga.running or saga.rollback_requested) or not _asking(saga)
+    return any(index not in saga.blocked for index in saga.undo) or (
+        saga.state is TransactionState.compensating and not saga.halted
+    )
+
+
+def needed_actions(saga: Saga) -> list[str]:
+    """Return the names of the actions that finishing this saga may call, whichever way it goes.
+
+    Undoing a simulated step calls nothing that must exist.
+    """
+    if saga.state is TransactionState.active:
+        forward = [
+            step.definition.action for step in saga.steps if step.state in _MAY_STILL_BE_CALLED
+        ]
+        back = [step for step in saga.steps if not step.simulated]
+    elif saga.state is TransactionState.pending and saga.rollback_requested is None:
+        forward = [step.definition.action for step in saga.steps]
+        back = saga.steps
+    elif saga.state is TransactionState.pending:
+        forward, back = [], saga.steps
+    else:
+        forward = []
+        back = [saga.steps[index] for index in saga.undo if not saga.steps[index].simulated]
+    undoing = [step.definition.compensating_action for step in back]
+    return [*forward, *(name for name in undoing if name is not None)]
+
+
+_MAY_STILL_BE_CALLED = frozenset({StepState.pending, StepState.running, StepState.in_doubt})
+
+
+def waiting_of(saga: Saga) -> Waiting | None:
+    """Return what a saga that is not final waits for; None where it is final or pending."""
+    if saga.state.is_final or saga.state is TransactionState.pending:
+        return None
+    if is_runnable(saga):
+        return Waiting(
+            reason="running",
+            detail="it is under way; if its process has died, run: aumai-transactions recover",
+        )
+    name = saga.transaction_id
+    if saga.halted:
+        steps = [saga.steps[index].step_id for index in sorted(saga.halted)]
+        detail = (
+            f"the compensation of {', '.join(steps)} failed and the policy is halt. Then: "
+            f"aumai-transactions retry {name} {steps[0]}, or undo it by hand and: "
+            f"aumai-transactions resolve {name} {steps[0]} --undone --note '…'"
+        )
+        return Waiting(reason="halted", detail=detail, step_ids=steps)
+    steps = [step.step_id for step in _asking(saga)]
+    detail = (
+        f"nobody knows whether {', '.join(steps)} happened. Find out, then: "
+        f"aumai-transactions resolve {name} {steps[0]} --happened | --did-not-happen --note '…'"
+    )
+    return Waiting(reason="in_doubt", detail=detail, step_ids=steps)
+
+
+def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
+    """Return the whole outcome so far."""
+    steps = saga.steps
+    outputs = {
+        steps[index].step_id: steps[index].output
+        for index in saga.completed
+        if steps[index].output is not None
+    }
+    error = saga.error
+    failed_step = saga.failed_step
+    if failed_step is None and saga.doubtful and not saga.state.is_final:
+        doubtful = steps[next(iter(saga.doubtful))]
+        failed_step, error = doubtful.step_id, doubtful.error
+    return TransactionResult(
+        transaction_id=saga.transaction_id,
+        state=saga.state,
+        completed_steps=[steps[index].step_id for index in saga.completed],
+        failed_step=failed_step,
+        error=str(error) if error else None,
+        reason=saga.reason,
+        outputs=outputs,
+        compensated_steps=[steps[index].step_id for index in saga.undone],
+        uncompensated=_uncompensated(saga),
+        outstanding=_outstanding(saga),
+        simulated_steps=[step.step_id for step in steps if step.simulated],
+        warnings=list(saga.warnings),
+        durable=durable,
+        waiting=waiting_of(saga),
+        started_at=_instant(saga.started_at),
+        finished_at=_instant(saga.finished_at),
+    )
+
+
+def transaction_of(saga: Saga) -> Transaction:
+    """Return a new `Transaction` that shows this saga."""
+    definition = saga.plan
+    steps = [
+        TransactionStep(
+            step_id=step.step_id,
+            agent_id=step.definition.agent_id,
+            action=step.definition.action,
+            data=step.resolved_data,
+            compensating_action=step.definition.compensating_action,
+            state=step.state,
+            after=None if step.definition.after is None else list(step.definition.after),
+            references=[
+                OutputReference(into=list(item.into), step_id=item.step_id, at=item.at)
+                for item in step.definition.references
+            ],
+        )
+        for step in saga.steps
+    ]
+    return Transaction(
+        transaction_id=saga.transaction_id,
+        state=saga.state,
+        steps=steps,
+        created_at=instant(definition.created_at),
+        timeout_seconds=definition.timeout_seconds,
+        timeout_scope=definition.timeout_scope,
+        on_crash=definition.on_crash,
+        on_compensation_failure=definition.on_compensation_failure,
+        name=definition.name,
+        actions=definition.actions,
+    )
+
+
+def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> None:
+    """Bring a caller's own object up to date with what changed since the last time.
+
+    Args:
+        saga: The truth; its list of touched steps is emptied.
+        transaction: The caller's object.
+        steps: The caller's step objects, by index, as they were when the plan was frozen.
+    """
+    transaction.state = saga.state
+    for index in saga.touched:
+        steps[index].state = saga.steps[index].state
+    saga.touched.clear()
+
+
+def instant(microseconds: int) -> datetime:
+    """Return an aware UTC datetime."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def _instant(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else instant(microseconds)
+
+
+def _asking(saga: Saga) -> list[SagaStep]:
+    return [
+        saga.steps[index]
+        for index in saga.doubtful
+        if asks(saga.steps[index]) and not saga.steps[index].retry_requested
+    ]
+
+
+def _uncompensated(saga: Saga) -> list[str]:
+    if not saga.ran or saga.reason is None:
+        return []
+    return [
+        step.step_id
+        for step in (saga.steps[index] for index in saga.completed)
+        if step.state is StepState.succeeded
+        and not step.simulated
+        and step.definition.compensating_action is None
+        and step.definition.effect != "none"
+    ]
+
+
+def _outstanding(saga: Saga) -> list[OutstandingCompensation]:
+    return [
+        OutstandingCompensation(
+            step_id=step.step_id,
+            agent_id=step.definition.agent_id,
+            action=step.definition.action,
+            compensating_action=step.definition.compensating_action,
+            reason=step.outstanding,
+            error=str(step.undo_error) if step.undo_error else None,
+        )
+        for step in saga.steps
+        if step.outstanding is not None
+    ]

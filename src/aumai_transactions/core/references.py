@@ -1,0 +1,56 @@
+"""How a step's data is filled in from earlier outputs.
+
+Owns: JSON pointers (RFC 6901) and nothing else; there is no expression language.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aumai_transactions.core.values import checked_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aumai_transactions.core.definition import StepDefinition
+
+
+class UnresolvedReference(Exception):  # noqa: N818 (never crosses the core's boundary)
+    """Say that an output does not hold what a reference names."""
+
+
+def resolved(step: StepDefinition, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the step's data with every reference replaced by the value it points to.
+
+    Args:
+        step: The step.
+        outputs: The outputs of the steps that it depends on, by step id.
+
+    Raises:
+        UnresolvedReference: An output does not hold the place; names the reference.
+    """
+    data: dict[str, Any] = checked_copy(step.data)
+    for reference in step.references:
+        value = checked_copy(_at(outputs.get(reference.step_id), reference.step_id, reference.at))
+        place: Any = data
+        for key in reference.into[:-1]:
+            place = place[key]
+        place[reference.into[-1]] = value
+    return data
+
+
+def _at(output: object, step_id: str, pointer: str) -> object:
+    value = output
+    if not pointer:
+        return value
+    for token in pointer.removeprefix("/").split("/"):
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            kind = type(value).__name__ if value is not None else "null"
+            message = f"the output of step {step_id!r} has nothing at {pointer!r} ({kind} there)"
+            raise UnresolvedReference(message)
+    return value

@@ -1,0 +1,194 @@
+"""Which values may stand in a journal, and how one is copied.
+
+Owns: the limits of agent-supplied data. Data is hostile: it may be cyclic, deep, huge, or
+hold what one of the stores would silently change (NaN becomes NULL in SQLite, NUL and lone
+surrogates are refused by PostgreSQL).
+Rules:
+  1. A value is checked and copied in one pass, so that nobody can change it afterwards.
+  2. Every store accepts the same set, whichever store is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, cast
+
+from aumai_transactions.errors import InvalidData
+
+DEPTH_MAX = 64
+VALUE_BYTES_MAX = 2 * 1024 * 1024
+INTEGER_MAX = 2**63 - 1
+NAME_CHARACTERS_MAX = 1_000
+
+# Why a quarter: one character takes at most four bytes in UTF-8, so a value whose rough
+# count stays below this can not exceed the limit, and is not encoded just to be measured.
+_COUNT_CERTAINLY_FINE = VALUE_BYTES_MAX // 8
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+).encode
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one JSON text of a checked value: sorted keys, no spaces, UTF-8."""
+    return _encode(value).encode("utf-8")
+
+
+def checked_copy(value: object, path: str = "$") -> Any:  # noqa: ANN401 (JSON has no narrower type)
+    """Return a copy of a JSON value that shares nothing mutable with it.
+
+    Tuples become lists, as JSON has it; subclasses of the JSON types become these types.
+
+    Args:
+        value: What to copy.
+        path: How to name its root in an error.
+
+    Returns:
+        The copy, made of dict, list, str, int, float, bool and None only.
+
+    Raises:
+        InvalidData: It is not JSON, too deep or too large; the path names the place.
+    """
+    count = [0]
+    copy = _copy(value, path, DEPTH_MAX, count)
+    if count[0] > _COUNT_CERTAINLY_FINE:
+        size = len(canonical_json(copy))
+        if size > VALUE_BYTES_MAX:
+            raise InvalidData(
+                path,
+                f"{size:,} bytes of JSON, more than the {VALUE_BYTES_MAX:,} allowed. "
+                "Store it elsewhere and pass a reference to it.",
+            )
+    return copy
+
+
+def checked_object(value: object, path: str = "$") -> dict[str, Any]:
+    """Return a copy of a JSON object; like `checked_copy`, and refuse everything else."""
+    if not isinstance(value, dict):
+        raise InvalidData(
+            path, f"must be a JSON object (a dict), not {_kind(value)}. Wrap the value in a dict."
+        )
+    copy: dict[str, Any] = checked_copy(value, path)
+    return copy
+
+
+def checked_name(value: object, path: str) -> str:
+    """Return a non-empty text of bounded length that every store can hold.
+
+    Raises:
+        InvalidData: It is not a text, empty, too long, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidData(path, f"must be a non-empty text, not {value!r:.80}.")
+    if len(value) > NAME_CHARACTERS_MAX:
+        raise InvalidData(path, f"is longer than {NAME_CHARACTERS_MAX:,} characters.")
+    return _text(value, path)
+
+
+def _copy(value: object, path: str, depth: int, count: list[int]) -> object:  # noqa: PLR0911
+    kind = type(value)
+    if kind is str:
+        count[0] += len(value)  # type: ignore[arg-type]
+        return _text(value, path)  # type: ignore[arg-type]
+    if value is None or kind is bool:
+        count[0] += 5
+        return value
+    if kind is int:
+        count[0] += 20
+        if -INTEGER_MAX <= value <= INTEGER_MAX:  # type: ignore[operator]
+            return value
+        raise InvalidData(path, "does not fit into 64 bits. Pass such a number as text.")
+    if kind is float:
+        count[0] += 25
+        if math.isfinite(value):  # type: ignore[arg-type]
+            return value
+        raise InvalidData(path, f"{value!r} is not a JSON number. Pass null or a text instead.")
+    if kind is dict:
+        return _copy_object(value, path, depth, count)  # type: ignore[arg-type]
+    if kind is list or kind is tuple:
+        if depth == 0:
+            raise InvalidData(path[:80], f"is nested more than {DEPTH_MAX} deep, or in a circle.")
+        count[0] += 1
+        return [
+            _copy(item, f"{path}[{index}]", depth - 1, count)
+            for index, item in enumerate(cast("list[object]", value))
+        ]
+    return _copy(_plain(value, path), path, depth, count)
+
+
+def _copy_object(
+    value: dict[object, object], path: str, depth: int, count: list[int]
+) -> dict[str, object]:
+    if depth == 0:
+        raise InvalidData(path[:80], f"is nested more than {DEPTH_MAX} deep, or in a circle.")
+    copy = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise InvalidData(
+                path, f"key {key!r:.80} is {_kind(key)}; JSON keys are text. Use str(key)."
+            )
+        place = f"{path}.{key}"
+        text = str.__str__(key)
+        count[0] += len(text) + 4
+        copy[_text(text, place)] = _copy(item, place, depth - 1, count)
+    return copy
+
+
+def _plain(value: object, path: str) -> object:
+    """Return a subclass of a JSON type as that type itself."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise InvalidData(path, f"is {_kind(value)}, which is not JSON. {_advice(value)}")
+
+
+def _text(value: str, path: str) -> str:
+    # Why isascii first: it is one flag on the string, and nearly every text passes it.
+    if value.isascii():
+        if "\0" not in value:
+            return value
+        raise InvalidData(_printable(path), "holds a NUL character, which not every store keeps.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(value[error.start])
+        raise InvalidData(
+            _printable(path), f"holds the lone surrogate U+{code:04X}, which is not valid text."
+        ) from None
+    if "\0" in value:
+        raise InvalidData(_printable(path), "holds a NUL character, which not every store keeps.")
+    return value
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    return f"of type {name}"
+
+
+def _advice(value: object) -> str:
+    if hasattr(value, "model_dump"):
+        return "Pass value.model_dump(mode='json')."
+    if hasattr(value, "isoformat"):
+        return "Pass value.isoformat()."
+    if isinstance(value, (set, frozenset)):
+        return "Pass sorted(value)."
+    if isinstance(value, (bytes, bytearray)):
+        return "Pass it as base64 text, or a reference to it."
+    return "Pass text, numbers, booleans, null, lists and dicts only."

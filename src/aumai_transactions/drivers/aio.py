@@ -1,0 +1,358 @@
+"""The driver with asyncio: `AsyncTransactionManager` and `AsyncSagaOrchestrator`.
+
+Owns: how a task waits for a store, for a handler and for time. The rules are the core's; the
+methods have the names and the order of `sync.py`.
+Rules:
+  1. The event loop is never blocked: a blocking store and sync handlers run in threads.
+  2. A cancellation never stops a durable write or an undo. It is noted, the transaction goes
+     back, and then it is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+from aumai_transactions.actions import call, raised, returned
+from aumai_transactions.core.observations import (
+    HandlerRaised,
+    HandlerReturned,
+    ResolutionAnswered,
+    RetryAsked,
+)
+from aumai_transactions.drivers import procedures, recovery
+from aumai_transactions.drivers.append_queue import AsyncAppendQueue
+from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
+from aumai_transactions.drivers.manager import ManagerBase, Template, begin_options
+from aumai_transactions.drivers.operations import (
+    DoAppend,
+    DoBlocking,
+    DoCall,
+    DoSleep,
+    Operations,
+    Procedure,
+)
+from aumai_transactions.drivers.run import CALLING, Run
+from aumai_transactions.models import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Event,
+    Recovered,
+    Transaction,
+    TransactionResult,
+    TransactionStep,
+    Verification,
+)
+from aumai_transactions.store import Query
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aumai_transactions.actions import Handler
+    from aumai_transactions.core.entries import Answer
+    from aumai_transactions.store import Append, AppendAnswer, Listed, StoreInfo
+
+T = TypeVar("T")
+
+PAGE = 200
+HANDLER_THREADS_MAX = 64
+
+
+class AsyncTransactionManager(ManagerBase):
+    """Begin, carry out, undo and look up transactions from asyncio tasks.
+
+    Like `TransactionManager`, method by method; each one that may touch the store is awaited.
+    Sync handlers run in threads, async ones in the caller's loop. One manager serves one event
+    loop. `add_step` and `action` touch nothing but memory and are not awaited.
+
+    Args:
+        action_handlers: What carries out which action: `(action, data)`, or
+            `(action, data, context)`, sync or async. An action without a handler is simulated.
+        store: Where journals are kept: a URL such as `sqlite:///trips.db`, a path, or a store.
+        actions: Actions with options; `@manager.action` is the usual way.
+        strict: True to refuse an action without a handler before anything runs.
+        before_record: Called with each step before it is journaled; returns the data to record
+            and to act on.
+        on_event: Called with each journal entry, right after it became durable.
+        action_source: Called with the action definitions of a journal; returns the actions.
+        clock: What time it is; for tests.
+    """
+
+    async def begin(
+        self,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        **options: Any,  # noqa: ANN401
+    ) -> Transaction:
+        """Begin a transaction; see `TransactionManager.begin`."""
+        checked = begin_options(options)
+        return self._begun(await self._desk(create=True), timeout_seconds, checked)
+
+    async def commit(self, tx: Transaction) -> TransactionResult:
+        """Carry out the steps in order; see `TransactionManager.commit`."""
+        return await self._run(procedures.commit(await self._desk(), tx))
+
+    async def rollback(self, tx: Transaction) -> TransactionResult:
+        """Undo a pending or active transaction; see `TransactionManager.rollback`."""
+        return await self._run(procedures.rollback(await self._desk(), tx))
+
+    async def save(self, tx: Transaction) -> None:
+        """Make a pending transaction durable as it stands, without starting it."""
+        await self._run(procedures.save(await self._desk(), tx))
+
+    async def recover(self) -> list[Recovered]:
+        """Finish what dead processes left behind; see `TransactionManager.recover`."""
+        return await self._run(recovery.recover(await self._desk()))
+
+    async def retry(
+        self, tx: Transaction | str, step_id: str, *, note: str = "", by: str = ""
+    ) -> TransactionResult:
+        """Try a step in doubt, or an outstanding compensation, once more, with the same key."""
+        wish = RetryAsked(step_id, by, note)
+        return await self._run(procedures.ask(await self._desk(), _id(tx), wish))
+
+    async def resolve(
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        answer: Answer,
+        *,
+        note: str,
+        by: str = "somebody",
+    ) -> TransactionResult:
+        """Record what a person knows or did; see `TransactionManager.resolve`."""
+        wish = ResolutionAnswered(step_id, answer, by, note)
+        return await self._run(procedures.ask(await self._desk(), _id(tx), wish))
+
+    async def get_transaction(self, transaction_id: str) -> Transaction:
+        """Return a transaction as it stands; the caller's own object while somebody holds it."""
+        return await self._run(read_transaction(await self._desk(), transaction_id))
+
+    def get_all_transactions(self) -> AsyncStoredTransactions:
+        """Return all transactions, oldest first, for `async for`; read as they are asked for."""
+        return AsyncStoredTransactions(self)
+
+    async def get_result(self, tx: Transaction | str) -> TransactionResult:
+        """Return the outcome of a transaction as far as the journal knows it now."""
+        return await self._run(read_result(await self._desk(), _id(tx)))
+
+    async def get_events(self, tx: Transaction | str) -> list[Event]:
+        """Return the journal of a transaction, entry by entry."""
+        return await self._run(read_events(await self._desk(), _id(tx)))
+
+    async def find(self, query: Query | None = None) -> list[Listed]:
+        """Return one page of summaries, without reading journals."""
+        desk = await self._desk()
+        return await self._blocking(lambda: desk.store.find(query or Query()))
+
+    async def verify(self, tx: Transaction | str | None = None) -> Verification:
+        """Check the hash chain and every entry of one journal, or of all."""
+        name = None if tx is None else _id(tx)
+        return await self._run(recovery.verify(await self._desk(), name))
+
+    async def get_store_info(self) -> StoreInfo:
+        """Return what the store is."""
+        desk = await self._desk()
+        return await self._blocking(desk.store.info)
+
+    async def close(self) -> None:
+        """Let go of the store; what this manager was driving can be recovered at once."""
+        await asyncio.to_thread(self._close_store)
+        self._handler_threads.shutdown(wait=False)
+
+    async def __aenter__(self) -> AsyncTransactionManager:
+        """Return this manager; leaving the block closes it."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close this manager."""
+        await self.close()
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
+        self._append_queue: AsyncAppendQueue | None = None
+
+    async def _desk(self, *, create: bool = False) -> Desk:
+        if self._opened is not None:
+            return self._opened
+        wanted = create or self._given_store is None
+        return await asyncio.to_thread(self._open, create=wanted)
+
+    async def _blocking(self, function: Callable[[], T]) -> T:
+        if self._opened is not None and not self._opened.store.is_blocking:
+            return function()
+        return await asyncio.to_thread(function)
+
+    async def _run(self, procedure: Procedure[T]) -> T:
+        """Carry out what a procedure asks for until it returns."""
+        try:
+            operation = next(procedure)
+            while True:
+                try:
+                    answer = await self._perform(operation)
+                except Exception as error:  # noqa: BLE001 (the procedure decides what it means)
+                    operation = procedure.throw(error)
+                else:
+                    operation = procedure.send(answer)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+        finally:
+            procedure.close()
+
+    async def _perform(self, operation: Operations) -> object:
+        match operation:
+            case DoCall():
+                return await self._call(operation)
+            case DoAppend():
+                return await self._append(operation)
+            case DoBlocking():
+                return await self._blocking(operation.function)
+            case DoSleep():
+                await asyncio.sleep(operation.seconds)
+                return None
+            case _:
+                assert_never(operation)
+
+    async def _append(self, operation: DoAppend) -> AppendAnswer:
+        desk = await self._desk()
+        if not desk.store.is_blocking:
+            return desk.store.append((operation.append,))[0]
+        if self._append_queue is None:
+            self._append_queue = AsyncAppendQueue(desk.store, asyncio.to_thread)
+        return await _to_the_end(self._append_queue.append(operation.append), operation.run)
+
+    async def _call(
+        self, operation: DoCall
+    ) -> tuple[HandlerReturned | HandlerRaised, BaseException | None]:
+        step, kind, callee = operation.step, operation.operation, operation.callee
+        run = operation.run
+        try:
+            if callee.is_async:
+                # Why an undo is not cancelled: half an undo is what nobody can repair.
+                value = await _to_the_end(
+                    self._called(operation), run, cancellable=kind == "action"
+                )
+            else:
+                value = await _to_the_end(self._called_in_thread(operation), run)
+                if value is not None and inspect.isawaitable(value):
+                    value = await _to_the_end(_awaited(value), run, cancellable=kind == "action")
+            return returned(step, kind, value), None
+        except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
+            return raised(step, kind, callee.action, error), error
+
+    async def _called(self, operation: DoCall) -> object:
+        run = operation.run
+        CALLING.set(CALLING.get() | {run.transaction_id})
+        return await call(operation.callee, run.saga, operation.step, operation.operation)
+
+    async def _called_in_thread(self, operation: DoCall) -> object:
+        run = operation.run
+        context = contextvars.copy_context()
+        context.run(CALLING.set, CALLING.get() | {run.transaction_id})
+        return await asyncio.get_running_loop().run_in_executor(
+            self._handler_threads,
+            lambda: context.run(
+                call, operation.callee, run.saga, operation.step, operation.operation
+            ),
+        )
+
+
+class AsyncStoredTransactions:
+    """Read the transactions of a store as they are asked for, oldest first.
+
+    What has been begun and not saved stands at the end.
+    """
+
+    def __init__(self, manager: AsyncTransactionManager) -> None:
+        self._manager = manager
+
+    async def count(self) -> int:
+        """Return how many there are now."""
+        desk = await self._manager._desk()  # noqa: SLF001 (one module)
+        stored = await self._manager._blocking(lambda: desk.store.count(Query()))  # noqa: SLF001
+        return stored + len(desk.book.unsaved())
+
+    async def __aiter__(self) -> AsyncIterator[Transaction]:
+        """Read one after the other, a page of summaries at a time."""
+        desk = await self._manager._desk()  # noqa: SLF001 (one module)
+        unsaved = desk.book.unsaved()
+        after: int | None = None
+        while listed := await self._manager.find(Query(after=after, limit=PAGE)):
+            for item in listed:
+                yield await self._manager.get_transaction(item.summary.transaction_id)
+            after = listed[-1].position
+        for transaction in unsaved:
+            yield transaction
+
+
+class AsyncSagaOrchestrator:
+    """Register steps once, and carry them out as a transaction as often as wanted.
+
+    Args:
+        manager: What carries them out.
+    """
+
+    def __init__(self, manager: AsyncTransactionManager) -> None:
+        self._manager = manager
+        self._template = Template(manager)
+
+    def register(
+        self,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any],
+        compensating_action: str | Handler | None = None,
+    ) -> TransactionStep:
+        """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
+        return self._template.register(agent_id, action, data, compensating_action)
+
+    async def execute(
+        self,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        **options: Any,  # noqa: ANN401
+    ) -> TransactionResult:
+        """Carry out the registered steps as one new transaction, and return the outcome."""
+        tx = await self._manager.begin(timeout_seconds, **options)
+        self._template.fill(tx)
+        return await self._manager.commit(tx)
+
+
+async def _awaited(awaitable: Any) -> object:  # noqa: ANN401
+    return await awaitable
+
+
+async def _to_the_end(
+    work: Coroutine[Any, Any, T], run: Run, *, cancellable: bool = False
+) -> T:
+    """Wait for some work even while this task is being cancelled; note the cancellation.
+
+    Args:
+        work: What to wait for.
+        run: Where the cancellation is noted.
+        cancellable: True to cancel the work as well, and still wait until it has ended.
+    """
+    task = asyncio.create_task(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError as cancelled:
+            if task.done():
+                if task.cancelled() or task.exception() is not None:
+                    raise
+                return task.result()
+            run.interrupt = run.interrupt or cancelled
+            if cancellable:
+                task.cancel()
+
+
+def _id(tx: Transaction | str) -> str:
+    return tx if isinstance(tx, str) else tx.transaction_id

@@ -1,0 +1,106 @@
+"""The threads that a manager keeps.
+
+Owns: the event loop thread on which a sync driver runs async handlers, and the thread that
+renews a driver's lease. Both are daemons and start only when they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from aumai_transactions.errors import StoreError
+from aumai_transactions.store import LEASE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("aumai_transactions")
+
+
+class LoopThread:
+    """Run coroutines for threads, all on one event loop in one thread."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 (whatever the handler returns)
+        """Wait for an awaitable in the loop thread, and return or raise what it does.
+
+        If this thread is interrupted meanwhile, the awaitable is cancelled and waited for, so
+        that nothing of it runs on unseen.
+        """
+        future = asyncio.run_coroutine_threadsafe(_await(awaitable), self._started())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop the thread, if it was ever started."""
+        with self._guard:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._guard:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="aumai-async-handlers", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401
+    return await awaitable
+
+
+class LeaseKeeper:
+    """Renew a driver's lease for as long as it drives something.
+
+    Args:
+        renew: Extends the lease.
+        is_driving: Tells whether anything is driven.
+    """
+
+    def __init__(self, renew: Callable[[], None], is_driving: Callable[[], bool]) -> None:
+        self._renew = renew
+        self._is_driving = is_driving
+        self._stopped = threading.Event()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start renewing, unless it has been started."""
+        with self._guard:
+            if self._thread is None and not self._stopped.is_set():
+                self._thread = threading.Thread(
+                    target=self._keep, name="aumai-lease", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing."""
+        self._stopped.set()
+
+    def _keep(self) -> None:
+        while not self._stopped.wait(LEASE_SECONDS / 3):
+            if not self._is_driving():
+                continue
+            try:
+                self._renew()
+            except StoreError as error:
+                # Why only a log line: a lease is for liveness. Should it run out, somebody else
+                # takes over, and this driver is fenced (invariants I6, I15).
+                log.warning("the lease could not be renewed: %s", error)

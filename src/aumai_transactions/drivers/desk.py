@@ -1,0 +1,243 @@
+"""What the procedures of one manager share, and how they read.
+
+Owns: the way from a transaction id to its saga, its handlers and its caller's object.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from aumai_transactions.actions import Action, ActionRegistry
+from aumai_transactions.core.codec import describe
+from aumai_transactions.core.decider import decide
+from aumai_transactions.core.journal import Journal, entries, load
+from aumai_transactions.core.observations import CommitCalled
+from aumai_transactions.core.outcome import instant, result_of, transaction_of
+from aumai_transactions.core.saga import Saga
+from aumai_transactions.drivers.operations import Procedure, blocking
+from aumai_transactions.drivers.run import Book, Run
+from aumai_transactions.errors import (
+    InvalidTransactionState,
+    JournalConflict,
+    TransactionNotFound,
+)
+from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aumai_transactions.clock import Clock
+    from aumai_transactions.core.entries import Entry
+    from aumai_transactions.drivers.freezing import BeforeRecord
+    from aumai_transactions.store import Store
+
+log = logging.getLogger("aumai_transactions")
+
+ActionSource = Callable[[Mapping[str, Any]], Iterable[Action]]
+"""Given the action definitions that a journal holds itself, return the actions."""
+
+OnEvent = Callable[[Event], object]
+"""Given an entry right after it became durable; what it raises becomes a warning."""
+
+
+@dataclass(slots=True, eq=False)
+class Desk:
+    """Hold what the procedures of one manager share.
+
+    Args:
+        store: The journal.
+        driver_id: Who this manager is to the store.
+        registry: Its handlers.
+        book: The callers' objects.
+        clock: The time.
+        strict: True where an unknown action is refused before anything runs.
+        before_record: The user's hook that cleans data before it is journaled.
+        on_event: The user's hook that sees each entry once it is durable.
+        action_source: Where the actions come from that a journal defines itself.
+    """
+
+    store: Store
+    driver_id: str
+    registry: ActionRegistry
+    book: Book
+    clock: Clock
+    strict: bool = False
+    before_record: BeforeRecord | None = None
+    on_event: OnEvent | None = None
+    action_source: ActionSource | None = None
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+    _nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def append_id(self) -> str:
+        """Return a name that no other append has, from any process."""
+        return f"{self._nonce}.{next(self._numbers)}"
+
+    def registry_for(self, definitions: Mapping[str, Any]) -> ActionRegistry:
+        """Return the handlers for a transaction that may define some of its actions itself."""
+        if not definitions or self.action_source is None:
+            return self.registry
+        registry = ActionRegistry()
+        for action in self.registry:
+            registry.add(action)
+        for action in self.action_source(definitions):
+            registry.add(action)
+        return registry
+
+    def result_of(self, run: Run) -> TransactionResult:
+        """Return the outcome of a run so far, with what only this process knows."""
+        result = result_of(run.saga, durable=self.store.is_durable)
+        result.warnings.extend(run.hook_warnings)
+        result.attach_cause(run.cause)
+        return result
+
+    def announce(self, run: Run, written: Sequence[Entry]) -> None:
+        """Tell the user's hook about entries that have just become durable."""
+        if self.on_event is None:
+            return
+        first = run.saga.sequence - len(written) + 1
+        for number, entry in enumerate(written, first):
+            kind, fields = describe(entry)
+            at = instant(fields.pop("at"))
+            event = Event(
+                transaction_id=run.transaction_id,
+                sequence=number,
+                kind=kind,
+                at=at,
+                state=run.saga.state,
+                step_id=fields.pop("step_id", None),
+                fields=fields,
+            )
+            try:
+                self.on_event(event)
+            except Exception as error:
+                log.exception("on_event raised for %s", kind)
+                run.hook_warnings.append(
+                    f"the hook on_event raised {type(error).__name__} at {kind}: {error}"
+                )
+
+
+def read_journal(desk: Desk, transaction_id: str) -> Procedure[Journal]:
+    """Return a transaction's journal as the store has it.
+
+    Raises:
+        TransactionNotFound: The store does not hold it.
+    """
+    journal = yield from blocking(lambda: desk.store.read(transaction_id))
+    if journal is None:
+        raise TransactionNotFound(
+            transaction_id,
+            desk.store.info().url,
+            "See which there are with get_all_transactions(), or: aumai-transactions list",
+        )
+    return journal
+
+
+def read_saga(desk: Desk, transaction_id: str) -> Procedure[Saga]:
+    """Return what the journal says about a transaction, every entry checked."""
+    journal = yield from read_journal(desk, transaction_id)
+    return load(journal)
+
+
+def read_events(desk: Desk, transaction_id: str) -> Procedure[list[Event]]:
+    """Return a transaction's journal for people, every entry checked."""
+    from aumai_transactions.core.saga import evolve  # noqa: PLC0415
+
+    journal = yield from read_journal(desk, transaction_id)
+    saga = Saga(transaction_id)
+    events = []
+    for _entry_id, entry in entries(journal):
+        evolve(saga, entry)
+        kind, fields = describe(entry)
+        events.append(
+            Event(
+                transaction_id=transaction_id,
+                sequence=saga.sequence,
+                kind=kind,
+                at=instant(fields.pop("at")),
+                state=saga.state,
+                step_id=fields.pop("step_id", None),
+                fields=fields,
+            )
+        )
+    return events
+
+
+def read_result(desk: Desk, transaction_id: str) -> Procedure[TransactionResult]:
+    """Return what the journal says about a transaction's outcome now."""
+    run = yield from read_run(desk, transaction_id)
+    return desk.result_of(run)
+
+
+def read_transaction(desk: Desk, transaction_id: str) -> Procedure[Transaction]:
+    """Return the caller's object of this id, brought up to date, or a new one."""
+    held = desk.book.get(transaction_id)
+    if held is not None and (held.sequence == 0 or desk.book.run_of(transaction_id) is not None):
+        return held.transaction
+    saga = yield from read_saga(desk, transaction_id)
+    return current(desk, saga)
+
+
+def current(desk: Desk, saga: Saga) -> Transaction:
+    """Return the caller's object of this saga, brought up to date, or a new one."""
+    fresh = transaction_of(saga)
+    held = desk.book.get(saga.transaction_id)
+    if held is None:
+        desk.book.hold(fresh, saga.sequence)
+        return fresh
+    transaction = held.transaction
+    if held.sequence != saga.sequence:
+        known = {step.step_id: step for step in transaction.steps}
+        for index, step in enumerate(fresh.steps):
+            mine = known.get(step.step_id)
+            if mine is not None:
+                mine.state = step.state
+                fresh.steps[index] = mine
+        transaction.state = fresh.state
+        transaction.steps = fresh.steps
+        desk.book.hold(transaction, saga.sequence)
+    return transaction
+
+
+def read_run(desk: Desk, transaction_id: str) -> Procedure[Run]:
+    """Return a run of a stored transaction, with its caller's object if somebody holds one."""
+    saga = yield from read_saga(desk, transaction_id)
+    run = Run(transaction_id, saga, desk.registry_for(saga.plan.actions), sequence=saga.sequence)
+    if desk.book.get(transaction_id) is not None and desk.book.run_of(transaction_id) is None:
+        run.attach(current(desk, saga))
+    return run
+
+
+def pending_run(desk: Desk, transaction: Transaction, call: str) -> Procedure[Run]:
+    """Return a run of a transaction that is still pending, as its caller wants it.
+
+    Raises:
+        InvalidTransactionState: It is not pending any more.
+        JournalConflict: Somebody else changed it since it was read here.
+        TransactionNotFound: Neither this manager nor the store knows it.
+    """
+    name = transaction.transaction_id
+    under_way = desk.book.run_of(name)
+    if under_way is not None:
+        raise InvalidTransactionState(
+            name, under_way.saga.state.value, call, "It is being carried out right now."
+        )
+    held = desk.book.get(name)
+    registry = desk.registry_for(transaction.actions)
+    if held is not None and held.sequence == 0:
+        run = Run(name, Saga(name), registry)
+    else:
+        saga = yield from read_saga(desk, name)
+        if saga.state is not TransactionState.pending:
+            decide(saga, CommitCalled(), 0)
+        if held is not None and held.sequence != saga.sequence:
+            raise JournalConflict(
+                name, "it was changed since it was read here; call get_transaction() again"
+            )
+        run = Run(name, saga, registry, sequence=saga.sequence)
+    run.attach(transaction)
+    return run

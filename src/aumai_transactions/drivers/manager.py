@@ -1,0 +1,335 @@
+"""What a manager is, whichever way it waits.
+
+Owns: everything of a manager that needs no waiting: its options, its actions, how a transaction
+is begun and how a step is added, and how its store is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from aumai_transactions.actions import Action, ActionHandler, ActionRegistry, Handler, plain_actions
+from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.core.values import checked_name, checked_object
+from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
+from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
+from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout
+from aumai_transactions.drivers.run import Book
+from aumai_transactions.errors import (
+    DefinitionError,
+    InvalidTransactionState,
+    StoreError,
+    TransactionNotFound,
+)
+from aumai_transactions.models import (
+    DEFAULT_TIMEOUT_SECONDS,
+    StepState,
+    Transaction,
+    TransactionState,
+    TransactionStep,
+)
+from aumai_transactions.stores import open_store
+
+if TYPE_CHECKING:
+    from aumai_transactions.core.definition import UnknownPolicy
+    from aumai_transactions.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ManagerBase:
+    """Hold the parts of a manager that need no waiting; see `TransactionManager`."""
+
+    def __init__(
+        self,
+        action_handlers: Mapping[str, ActionHandler] | None = None,
+        *,
+        store: str | Store | None = None,
+        actions: Iterable[Action] = (),
+        strict: bool = False,
+        before_record: BeforeRecord | None = None,
+        on_event: OnEvent | None = None,
+        action_source: ActionSource | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._registry = ActionRegistry()
+        for action in (*plain_actions(action_handlers or {}), *actions):
+            self._registry.add(action)
+        self._given_store = store
+        self._strict = strict
+        self._before_record = before_record
+        self._on_event = on_event
+        self._action_source = action_source
+        self._clock = clock or SystemClock()
+        self._guard = threading.Lock()
+        self._opened: Desk | None = None
+        self._lease: LeaseKeeper | None = None
+        self._is_closed = False
+        self._loop_thread = LoopThread()
+
+    @property
+    def actions(self) -> ActionRegistry:
+        """The actions that this manager can carry out."""
+        return self._registry
+
+    @property
+    def has_durable_store(self) -> bool:
+        """True where this manager's transactions outlive the process."""
+        if self._opened is not None:
+            return self._opened.store.is_durable
+        if self._given_store is None or isinstance(self._given_store, str):
+            return self._given_store not in (None, "memory:")
+        return self._given_store.is_durable
+
+    def action(
+        self,
+        name: str | None = None,
+        *,
+        compensating_action: str | Handler | None = None,
+        idempotent: bool = False,
+        on_unknown: UnknownPolicy | None = None,
+        effect: Literal["none"] | None = None,
+        in_doubt_on: tuple[type[BaseException], ...] = (),
+    ) -> Callable[[F], F]:
+        """Register a handler with options; use it as a decorator, the function stays as it is.
+
+        Args:
+            name: What steps call it; default `module:qualname`.
+            compensating_action: What undoes it (a name or a function) where a step names nothing
+                else.
+            idempotent: True where it may run again under the same idempotency key.
+            on_unknown: `compensate` or `ask` a person, while nobody knows whether it happened;
+                default: compensate where there is a compensating action, else ask.
+            effect: `none` where it changes nothing outside, so that nothing is to undo.
+            in_doubt_on: Exceptions of it that leave the outcome unknown.
+
+        Raises:
+            DefinitionError: The function cannot be a handler, or has no stable name.
+        """
+        compensating = self._compensating_name(compensating_action)
+
+        def register(function: F) -> F:
+            self._registry.add(
+                Action(
+                    name if name is not None else self._stable_name(function),
+                    function,
+                    compensating,
+                    idempotent,
+                    on_unknown,
+                    effect,
+                    in_doubt_on,
+                )
+            )
+            return function
+
+        return register
+
+    def add_step(
+        self,
+        tx: Transaction,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any],
+        compensating_action: str | Handler | None = None,
+    ) -> TransactionStep:
+        """Add a step to a pending transaction, and return it.
+
+        Args:
+            tx: The transaction.
+            agent_id: On whose behalf the step acts.
+            action: The name of the action.
+            data: JSON object for the action and for its compensating action; it is copied.
+            compensating_action: What undoes it: a name or a function; default what the action
+                was registered with.
+
+        Raises:
+            InvalidTransactionState: It is not pending any more.
+            InvalidData: A name is empty or a value is not JSON; names the place.
+            TransactionNotFound: This manager does not know the transaction.
+        """
+        self._require_pending(tx, "add a step to")
+        return self._append_step(tx, agent_id, action, data, compensating_action)
+
+    def _append_step(
+        self,
+        tx: Transaction,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any],
+        compensating_action: str | Handler | None,
+    ) -> TransactionStep:
+        compensating = self._compensating_name(compensating_action)
+        checked_name(agent_id, "agent_id")
+        checked_name(action, "action")
+        if compensating is None:
+            callee = self._registry.get(action)
+            compensating = callee.action.compensating_action if callee else None
+        step = TransactionStep.model_construct(
+            step_id=_free_step_id(tx),
+            agent_id=agent_id,
+            action=action,
+            data=checked_object(data, "data"),
+            compensating_action=compensating,
+            state=StepState.pending,
+            after=None,
+            references=[],
+        )
+        tx.steps.append(step)
+        return step
+
+    def _begun(self, desk: Desk, timeout_seconds: float, options: dict[str, Any]) -> Transaction:
+        transaction = Transaction(timeout_seconds=checked_timeout(timeout_seconds), **options)
+        desk.book.hold(transaction, 0)
+        return transaction
+
+    def _require_pending(self, tx: Transaction, call: str) -> None:
+        if tx.state is not TransactionState.pending:
+            hint = "Steps can be added only before commit() or rollback(); begin a new one."
+            raise InvalidTransactionState(tx.transaction_id, tx.state.value, call, hint)
+        held = self._opened.book.get(tx.transaction_id) if self._opened else None
+        if held is None:
+            raise TransactionNotFound(
+                tx.transaction_id,
+                "this manager",
+                "Begin it here with begin(), or read it with get_transaction().",
+            )
+        if self._opened is not None and self._opened.book.run_of(tx.transaction_id) is not None:
+            hint = "It is being carried out right now."
+            raise InvalidTransactionState(tx.transaction_id, "active", call, hint)
+        if held.transaction is not tx and self._opened is not None:
+            self._opened.book.hold(tx, held.sequence)
+
+    def _open(self, *, create: bool) -> Desk:
+        """Return the desk; the first call opens the store, and may wait for a disk."""
+        with self._guard:
+            if self._is_closed:
+                message = "this manager is closed. Make a new one."
+                raise StoreError(message)
+            if self._opened is None:
+                self._opened = self._opened_desk(create=create)
+            return self._opened
+
+    def _opened_desk(self, *, create: bool) -> Desk:
+        given = self._given_store
+        if given is None or isinstance(given, str):
+            store = open_store(given or "memory:", create=create, clock=self._clock)
+        else:
+            store = given
+        driver_id = store.join()
+        book = Book(keeps_all=not store.is_durable)
+        if store.is_blocking:
+            self._lease = LeaseKeeper(lambda: store.renew(driver_id), book.is_driving)
+            self._lease.start()
+            weakref.finalize(self, self._lease.stop)
+        return Desk(
+            store=store,
+            driver_id=driver_id,
+            registry=self._registry,
+            book=book,
+            clock=self._clock,
+            strict=self._strict,
+            before_record=self._before_record,
+            on_event=self._on_event,
+            action_source=self._action_source,
+        )
+
+    def _close_store(self) -> None:
+        with self._guard:
+            self._is_closed = True
+            desk, self._opened = self._opened, None
+        if self._lease is not None:
+            self._lease.stop()
+        if desk is None:
+            return
+        desk.store.leave(desk.driver_id)
+        if self._given_store is None or isinstance(self._given_store, str):
+            desk.store.close()
+
+    def _compensating_name(self, given: str | Handler | None) -> str | None:
+        if given is None:
+            return None
+        if isinstance(given, str):
+            return checked_name(given, "compensating_action")
+        if not callable(given):
+            message = (
+                f"compensating_action must be a name or a function, not {type(given).__name__}."
+            )
+            raise DefinitionError(message)
+        name = self._stable_name(given)
+        if name not in self._registry:
+            self._registry.add(Action(name, given))
+        return name
+
+    def _stable_name(self, function: Callable[..., Any]) -> str:
+        """Return `module:qualname`; refuse what another process could not find again."""
+        module = getattr(function, "__module__", None)
+        qualname = getattr(function, "__qualname__", None)
+        if module is None or qualname is None:
+            message = f"{function!r:.80} has no name of its own. Register it under a name."
+            raise DefinitionError(message)
+        unstable = module == "__main__" or "<" in qualname
+        if unstable and self.has_durable_store:
+            message = (
+                f"{module}:{qualname} cannot be found again after a restart (a lambda, a nested "
+                "function, or one of the main program), and this store outlives the process. "
+                'Register it under a name: @manager.action("name").'
+            )
+            raise DefinitionError(message)
+        return f"{module}:{qualname}"
+
+
+class Template:
+    """Hold the registered steps of a saga, from which each execution makes a transaction.
+
+    Args:
+        manager: Whose actions it uses.
+    """
+
+    def __init__(self, manager: ManagerBase) -> None:
+        self._manager = manager
+        self._steps = Transaction()
+
+    def register(
+        self,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any],
+        compensating_action: str | Handler | None = None,
+    ) -> TransactionStep:
+        """Check a step, remember it, and return it."""
+        return self._manager._append_step(  # noqa: SLF001 (one module)
+            self._steps, agent_id, action, data, compensating_action
+        )
+
+    def fill(self, tx: Transaction) -> None:
+        """Give a new transaction a copy of each step."""
+        tx.steps.extend(
+            step.model_copy(update={"data": checked_object(step.data, "data")})
+            for step in self._steps.steps
+        )
+
+
+def begin_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `begin` that were given; refuse values that cannot be."""
+    allowed: dict[str, tuple[object, ...]] = {
+        "timeout_scope": ("start", "transaction"),
+        "on_crash": ("resume", "roll_back", None),
+        "on_compensation_failure": ("continue", "halt"),
+    }
+    for name, choices in allowed.items():
+        if name in options and options[name] not in choices:
+            named = ", ".join(repr(choice) for choice in choices)
+            message = f"{name} must be one of {named}, not {options[name]!r:.80}."
+            raise DefinitionError(message)
+    return options
+
+
+def _free_step_id(tx: Transaction) -> str:
+    number = len(tx.steps) + 1
+    taken = {step.step_id for step in tx.steps} if number > 1 else ()
+    while f"s{number}" in taken:
+        number += 1
+    return f"s{number}"

@@ -1,0 +1,70 @@
+"""What a procedure asks its driver to do.
+
+Owns: the whole of the input and output that a transaction needs, as values. A procedure is a
+generator that yields these; the driver carries each one out and sends the answer back. So the
+procedures are written once, and run with threads, with asyncio, or simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from aumai_transactions.actions import Callee
+    from aumai_transactions.core.definition import Operation
+    from aumai_transactions.core.saga import SagaStep
+    from aumai_transactions.drivers.run import Run
+    from aumai_transactions.store import Append
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, frozen=True)
+class DoAppend:
+    """Append, together with what others append at the same time; answer: `AppendAnswer`.
+
+    A cancellation that arrives meanwhile is noted in `run`, and the append is finished.
+    """
+
+    append: Append
+    run: Run
+
+
+@dataclass(slots=True, frozen=True)
+class DoBlocking:
+    """Call a function that may wait for a disk or a network; answer: what it returns."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(slots=True, frozen=True)
+class DoCall:
+    """Call a handler; answer: the observation, and the exception where it raised one.
+
+    A cancellation that arrives meanwhile is noted in `run`; what it means for the handler is
+    the handler's kind to say: a coroutine is cancelled, a function is waited for.
+    """
+
+    callee: Callee
+    run: Run
+    step: SagaStep
+    operation: Operation
+
+
+@dataclass(slots=True, frozen=True)
+class DoSleep:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+Operations = DoAppend | DoBlocking | DoCall | DoSleep
+Procedure = Generator[Operations, Any, T]
+
+
+def blocking(function: Callable[[], T]) -> Procedure[T]:
+    """Ask for a call that may wait; return what it returns."""
+    answer: T = yield DoBlocking(function)
+    return answer

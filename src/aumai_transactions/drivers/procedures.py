@@ -1,0 +1,374 @@
+"""How a transaction is driven: every procedure of a manager, written once.
+
+Owns: the order of durable writes and calls. What to do is the core's decision, how to wait is
+the driver's. A procedure yields operations and gets their answers.
+Rules:
+  1. Order matters: entries are durable before any call that they announce is made, and before
+     any caller's object shows them.
+  2. An append that was answered *moved* is decided again on what the journal says now.
+  3. A driver that was answered *fenced* stops at once and acts no more.
+  4. Recovery, and whatever a person asks for, goes through `_drive` as well; there is no second
+     way to act (invariant I14).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aumai_transactions.core.decider import advance, decide
+from aumai_transactions.core.entries import Claimed
+from aumai_transactions.core.observations import (
+    CommitCalled,
+    DriverArrived,
+    HandlerMissing,
+    HandlerRaised,
+    Observation,
+    PlanGiven,
+    RollbackCalled,
+)
+from aumai_transactions.core.outcome import is_runnable, needed_actions, show, summary_of
+from aumai_transactions.core.saga import evolve
+from aumai_transactions.drivers.desk import Desk, pending_run, read_run, read_saga
+from aumai_transactions.drivers.freezing import frozen
+from aumai_transactions.drivers.operations import DoAppend, DoCall, DoSleep, Procedure
+from aumai_transactions.drivers.run import CALLING, Run
+from aumai_transactions.errors import (
+    InvalidTransactionState,
+    JournalConflict,
+    StoreUnavailable,
+    UnknownAction,
+)
+from aumai_transactions.models import TransactionState
+from aumai_transactions.store import Append, AppendAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aumai_transactions.core.commands import RunCompensation, RunStep
+    from aumai_transactions.core.definition import Definition
+    from aumai_transactions.core.entries import Entry
+    from aumai_transactions.models import Transaction, TransactionResult
+
+APPEND_ATTEMPTS_MAX = 4
+FIRST_PAUSE_SECONDS = 0.02
+WAIT_PAUSE_SECONDS_MAX = 0.25
+
+
+class HeldByAnother(Exception):  # noqa: N818 (never leaves the drivers)
+    """Say that a living driver holds the transaction."""
+
+
+def commit(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[TransactionResult]:
+    """Carry a pending transaction out to its end, and return the outcome."""
+    run = yield from pending_run(desk, transaction, "commit")
+    definition = _frozen(desk, run, transaction)
+    if desk.strict:
+        _refuse_unknown(run, (step.action for step in definition.steps))
+        _refuse_unknown(run, (step.compensating_action for step in definition.steps))
+    return (yield from _drive_pending(desk, run, definition, CommitCalled(by)))
+
+
+def save(desk: Desk, transaction: Transaction) -> Procedure[None]:
+    """Make a pending transaction durable as it stands, without starting it."""
+    run = yield from pending_run(desk, transaction, "save")
+    definition = _frozen(desk, run, transaction)
+    entries = decide_and_evolve(desk, run, PlanGiven(definition))
+    if not entries:
+        return
+    answer = yield from _append(desk, run, entries)
+    if answer is AppendAnswer.moved:
+        raise JournalConflict(run.transaction_id, "it was changed while it was saved here")
+    desk.book.hold(transaction, run.saga.sequence)
+
+
+def rollback(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[TransactionResult]:
+    """Undo a pending or active transaction, and return the outcome."""
+    name = transaction.transaction_id
+    if name in CALLING.get():
+        raise InvalidTransactionState(
+            name,
+            transaction.state.value,
+            "roll back",
+            "This call comes from one of its own handlers; raise an exception there instead.",
+        )
+    held = desk.book.get(name)
+    if held is None or held.sequence > 0 or desk.book.run_of(name) is not None:
+        return (yield from ask(desk, name, RollbackCalled(by)))
+    run = yield from pending_run(desk, transaction, "roll back")
+    definition = _frozen(desk, run, transaction)
+    if desk.strict:
+        _refuse_unknown(run, (step.compensating_action for step in definition.steps))
+    return (yield from _drive_pending(desk, run, definition, RollbackCalled(by)))
+
+
+def ask(
+    desk: Desk, transaction_id: str, wish: Observation, *, wait: bool = True
+) -> Procedure[TransactionResult]:
+    """Journal what somebody asks for, see to it that it is done, and return the outcome.
+
+    A living driver of the transaction, here or elsewhere, does it; where there is none, this
+    manager does, if it has all the handlers. Else the wish stands in the journal until somebody
+    who has them comes by.
+
+    Args:
+        desk: The manager's.
+        transaction_id: The transaction.
+        wish: What is asked for.
+        wait: True to wait for a living driver until it has done with the transaction.
+    """
+    while True:
+        saga = yield from read_saga(desk, transaction_id)
+        run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
+        entries = decide_and_evolve(desk, run, wish)
+        if not entries:
+            break
+        answer = yield from _append(desk, run, entries)
+        if answer is not AppendAnswer.moved:
+            break
+    return (yield from _see_through(desk, transaction_id, wait=wait))
+
+
+def recover_one(
+    desk: Desk, transaction_id: str
+) -> Procedure[TransactionResult | list[str] | None]:
+    """Finish a transaction that nobody drives.
+
+    Returns:
+        Its outcome; or the names of the actions that it needs and that are missing here; or
+        None where somebody else has it, or nothing is to be done.
+    """
+    if desk.book.run_of(transaction_id) is not None:
+        return None
+    run = yield from read_run(desk, transaction_id)
+    if not is_runnable(run.saga):
+        return None
+    missing = run.registry.missing(needed_actions(run.saga))
+    if missing:
+        return missing
+    try:
+        return (yield from _take_over(desk, run))
+    except (HeldByAnother, JournalConflict, InvalidTransactionState):
+        return None
+
+
+def decide_and_evolve(desk: Desk, run: Run, seen: Observation) -> list[Entry]:
+    """Return what must be recorded about one observation, and let the run's saga say it."""
+    entries = decide(run.saga, seen, desk.clock.now())
+    for entry in entries:
+        evolve(run.saga, entry)
+    return entries
+
+
+def _see_through(
+    desk: Desk, transaction_id: str, *, wait: bool
+) -> Procedure[TransactionResult]:
+    """Drive the transaction, or wait until whoever drives it has done with it."""
+    pause = 0.001
+    while True:
+        here = desk.book.run_of(transaction_id)
+        if here is None:
+            run = yield from read_run(desk, transaction_id)
+            if not is_runnable(run.saga) or not _can_drive(desk, run):
+                return desk.result_of(run)
+            try:
+                return (yield from _take_over(desk, run))
+            except (HeldByAnother, JournalConflict, InvalidTransactionState):
+                if not wait:
+                    return desk.result_of(run)
+        yield DoSleep(pause)
+        pause = min(pause * 2, WAIT_PAUSE_SECONDS_MAX)
+        if here is not None and here.is_over and here.result is not None:
+            return here.result
+
+
+def _can_drive(desk: Desk, run: Run) -> bool:
+    # Why pending may be driven without handlers: nothing of it has run, so that in a process
+    # that is not strict its undo is a dry run.
+    if run.saga.state is TransactionState.pending and not desk.strict:
+        return True
+    return not run.registry.missing(needed_actions(run.saga))
+
+
+def _take_over(desk: Desk, run: Run) -> Procedure[TransactionResult]:
+    desk.book.enter(run, "take over")
+    try:
+        takeover = run.saga.driver_id is not None
+        return (yield from _drive(desk, run, [DriverArrived(desk.driver_id, takeover)]))
+    finally:
+        _leave(desk, run)
+
+
+def _drive_pending(
+    desk: Desk, run: Run, definition: Definition, wish: CommitCalled | RollbackCalled
+) -> Procedure[TransactionResult]:
+    desk.book.enter(run, "commit" if isinstance(wish, CommitCalled) else "roll back")
+    try:
+        seen = [PlanGiven(definition), wish, DriverArrived(desk.driver_id)]
+        return (yield from _drive(desk, run, seen))
+    except HeldByAnother:
+        raise JournalConflict(run.transaction_id, "another process has it") from None
+    finally:
+        _leave(desk, run)
+
+
+def _leave(desk: Desk, run: Run) -> None:
+    if run.transaction is not None:
+        desk.book.hold(run.transaction, run.sequence)
+    desk.book.leave(run)
+
+
+def _drive(
+    desk: Desk, run: Run, seen: Sequence[Observation]
+) -> Procedure[TransactionResult]:
+    """Decide, record, act, and again, until nothing is left to be done here."""
+    while True:
+        entries, calls = advance(run.saga, seen, desk.clock.now())
+        if entries:
+            answer = yield from _append(desk, run, entries, release=not calls)
+            if answer is AppendAnswer.moved:
+                yield from _reread(desk, run, seen)
+                continue
+            if run.transaction is not None:
+                show(run.saga, run.transaction, run.models)
+            desk.announce(run, entries)
+        if not calls:
+            break
+        seen = [(yield from _carry_out(run, calls[0]))]
+        if run.interrupt is not None and not run.is_cancelled:
+            run.is_cancelled = True
+            if run.saga.state is TransactionState.active and not _says_cancelled(seen[0]):
+                seen.append(RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled"))
+    run.result = desk.result_of(run)
+    if run.interrupt is not None:
+        _annotate(run.interrupt, run.result)
+        raise run.interrupt
+    return run.result
+
+
+def _says_cancelled(seen: Observation) -> bool:
+    return isinstance(seen, HandlerRaised) and seen.outcome == "cancelled"
+
+
+def _append(
+    desk: Desk, run: Run, entries: Sequence[Entry], *, release: bool = False
+) -> Procedure[AppendAnswer]:
+    """Make entries durable that the run's saga has said already.
+
+    Raises:
+        HeldByAnother: They hold a claim, and a living driver has the transaction.
+        JournalConflict: A higher token is in force.
+        StoreUnavailable: It could not be done, or nobody knows; nothing more is done then.
+    """
+    saga = run.saga
+    claims = any(type(entry) is Claimed for entry in entries)
+    append = Append(
+        transaction_id=run.transaction_id,
+        expected_sequence=saga.sequence - len(entries),
+        append_id=desk.append_id(),
+        entries=entries,
+        summary=summary_of(saga),
+        token=saga.token if claims else (run.token or None),
+        driver_id=desk.driver_id if claims else None,
+        release=release,
+    )
+    answer = yield from _append_again_and_again(append, run)
+    if answer is AppendAnswer.held:
+        raise HeldByAnother
+    if answer is AppendAnswer.fenced:
+        raise JournalConflict(run.transaction_id, "another driver has claimed it since")
+    if answer is not AppendAnswer.moved:
+        run.token = saga.token if claims else run.token
+        run.sequence = saga.sequence
+    return answer
+
+
+def _append_again_and_again(append: Append, run: Run) -> Procedure[AppendAnswer]:
+    pause = FIRST_PAUSE_SECONDS
+    attempt = 1
+    while True:
+        try:
+            answer: AppendAnswer = yield DoAppend(append, run)
+        except StoreUnavailable as error:
+            # Why the very same append again: its entry ids tell whether the first one had
+            # become durable (invariant I13); guessing would be wrong either way.
+            if attempt == APPEND_ATTEMPTS_MAX:
+                raise _unavailable(run, error) from error
+        else:
+            return answer
+        yield DoSleep(pause)
+        attempt += 1
+        pause *= 4
+
+
+def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:
+    what = (
+        "Nothing of it has run."
+        if run.token == 0
+        else "No further step of it runs; once the store works again, recover() or "
+        "`aumai-transactions recover` finishes it."
+    )
+    return StoreUnavailable(
+        f"the journal of transaction {run.transaction_id} could not be written: {error} {what}",
+        outcome_unknown=error.outcome_unknown,
+    )
+
+
+def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None]:
+    """Take up what somebody else has appended; what was seen is decided upon again."""
+    saga = yield from read_saga(desk, run.transaction_id)
+    if any(isinstance(observation, PlanGiven) for observation in seen):
+        run.sequence = saga.sequence
+        raise JournalConflict(run.transaction_id, "it was changed while it was being started")
+    if run.token and saga.token != run.token:
+        raise JournalConflict(run.transaction_id, "another driver has claimed it since")
+    if not run.token and saga.token != run.saga.token - 1:
+        raise HeldByAnother
+    run.saga = saga
+    run.sequence = saga.sequence
+    if run.transaction is not None:
+        saga.touched.extend(range(len(run.models)))
+
+
+def _carry_out(run: Run, command: RunStep | RunCompensation) -> Procedure[Observation]:
+    """Call the handler that a command names, and return what was seen."""
+    step = command.step
+    operation = command.operation
+    definition = step.definition
+    name = definition.action if operation == "action" else definition.compensating_action
+    callee = run.registry.get(name)
+    if callee is None:
+        return HandlerMissing(definition.step_id, operation)
+    seen: Observation
+    seen, error = yield DoCall(callee, run, step, operation)
+    if error is not None:
+        if operation == "action":
+            run.cause = error
+        if not isinstance(error, Exception):
+            run.interrupt = error
+    return seen
+
+
+def _frozen(desk: Desk, run: Run, transaction: Transaction) -> Definition:
+    definition = frozen(transaction, run.registry, desk.before_record)
+    if desk.before_record is not None:
+        for model, step in zip(transaction.steps, definition.steps, strict=True):
+            model.data = dict(step.data)
+    return definition
+
+
+def _refuse_unknown(run: Run, names: Iterable[str | None]) -> None:
+    missing = run.registry.missing(name for name in names if name is not None)
+    if missing:
+        raise UnknownAction(
+            missing,
+            run.transaction_id,
+            "Register it with action_handlers= or @manager.action; on the command line, name the "
+            "manager that has it with --app module:attribute. Nothing was run.",
+        )
+
+
+def _annotate(interrupt: BaseException, result: TransactionResult) -> None:
+    """Say in a cancellation's note what became of the transaction."""
+    left = ", ".join(item.step_id for item in result.outstanding)
+    note = f"transaction {result.transaction_id} is {result.state.value}"
+    interrupt.add_note(f"{note}; needs a person: {left}" if left else note)

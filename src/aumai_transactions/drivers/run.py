@@ -1,0 +1,151 @@
+"""What this process knows about a transaction beyond the journal.
+
+Owns: the callers' objects, and which transactions are being driven here right now.
+Rules:
+  1. Nothing here is the truth. It may be lost at any time; the journal says what happened.
+  2. With a durable store, only what is not saved yet and what somebody still holds is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aumai_transactions.errors import InvalidTransactionState
+
+if TYPE_CHECKING:
+    from aumai_transactions.actions import ActionRegistry
+    from aumai_transactions.core.saga import Saga
+    from aumai_transactions.models import Transaction, TransactionResult, TransactionStep
+
+CALLING: ContextVar[frozenset[str]] = ContextVar("aumai_transactions_calling", default=frozenset())
+"""The transactions one of whose handlers is running in this context."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """Hold one transaction while it is driven here.
+
+    Args:
+        transaction_id: The transaction.
+        saga: What the journal says.
+        registry: The handlers that serve it.
+        transaction: The caller's object; None where no caller holds one.
+        models: The caller's step objects, by index, as they were when the plan was frozen.
+        cause: The exception of the step that failed here first, itself.
+        interrupt: A cancellation that arrived meanwhile; raised again once all is recorded.
+        is_cancelled: True once that cancellation has been journaled.
+        sequence: The last entry known to be durable.
+        token: The fencing token under which this process acts; 0 where it has none.
+        hook_warnings: What went wrong in the user's hooks.
+        result: The outcome, once there is one.
+        is_over: True once nothing is driven here any more.
+    """
+
+    transaction_id: str
+    saga: Saga
+    registry: ActionRegistry
+    transaction: Transaction | None = None
+    models: list[TransactionStep] = field(default_factory=list)
+    cause: BaseException | None = None
+    interrupt: BaseException | None = None
+    is_cancelled: bool = False
+    sequence: int = 0
+    token: int = 0
+    hook_warnings: list[str] = field(default_factory=list)
+    result: TransactionResult | None = None
+    is_over: bool = False
+
+    def attach(self, transaction: Transaction) -> None:
+        """Let a caller's object follow this run."""
+        self.transaction = transaction
+        self.models = list(transaction.steps)
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """Hold a caller's object and the sequence that it shows; 0 where it was never saved."""
+
+    transaction: Transaction
+    sequence: int
+
+
+class Book:
+    """Hold the callers' objects of one manager, and what it is driving.
+
+    Args:
+        keeps_all: True where no store remembers for longer than this process, so that nothing
+            may be forgotten.
+    """
+
+    def __init__(self, *, keeps_all: bool) -> None:
+        self._keeps_all = keeps_all
+        self._lock = threading.Lock()
+        self._kept: dict[str, Held] = {}
+        self._seen: weakref.WeakValueDictionary[str, Transaction] = weakref.WeakValueDictionary()
+        self._sequences: dict[str, int] = {}
+        self._runs: dict[str, Run] = {}
+
+    def hold(self, transaction: Transaction, sequence: int) -> None:
+        """Take in a caller's object that shows the journal up to this sequence."""
+        name = transaction.transaction_id
+        if sequence == 0 or self._keeps_all:
+            self._kept[name] = Held(transaction, sequence)
+            return
+        self._kept.pop(name, None)
+        if self._seen.get(name) is not transaction:
+            self._seen[name] = transaction
+            weakref.finalize(transaction, self._sequences.pop, name, None)
+        self._sequences[name] = sequence
+
+    def get(self, transaction_id: str) -> Held | None:
+        """Return the caller's object of this id, if anybody holds one."""
+        held = self._kept.get(transaction_id)
+        if held is not None:
+            return held
+        transaction = self._seen.get(transaction_id)
+        if transaction is None:
+            return None
+        return Held(transaction, self._sequences.get(transaction_id, 0))
+
+    def unsaved(self) -> list[Transaction]:
+        """Return the transactions that no store knows yet, oldest first."""
+        return [held.transaction for held in list(self._kept.values()) if held.sequence == 0]
+
+    def all_kept(self) -> list[Transaction]:
+        """Return every object that is kept here, oldest first."""
+        return [held.transaction for held in list(self._kept.values())]
+
+    def enter(self, run: Run, call: str) -> None:
+        """Say that this run is driven here from now on.
+
+        Raises:
+            InvalidTransactionState: It is driven here already.
+        """
+        with self._lock:
+            other = self._runs.get(run.transaction_id)
+            if other is not None:
+                raise InvalidTransactionState(
+                    run.transaction_id,
+                    other.saga.state.value,
+                    call,
+                    "It is being carried out in this process right now.",
+                )
+            self._runs[run.transaction_id] = run
+
+    def leave(self, run: Run) -> None:
+        """Say that this run is not driven here any more."""
+        with self._lock:
+            self._runs.pop(run.transaction_id, None)
+        run.is_over = True
+
+    def run_of(self, transaction_id: str) -> Run | None:
+        """Return the run of this transaction, if it is driven here."""
+        return self._runs.get(transaction_id)
+
+    def is_driving(self) -> bool:
+        """Tell whether anything is driven here."""
+        return bool(self._runs)

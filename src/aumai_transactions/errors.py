@@ -1,0 +1,345 @@
+"""Everything this package raises on purpose, split by who can act on it.
+
+    TransactionError                    everything raised on purpose
+      InvalidTransactionState           the call does not fit the state; names both
+      DefinitionError                   the plan is wrong: raised when it is declared, never while it runs
+        UnknownAction                   no handler has this name, and a dry run is not allowed here
+        DuplicateStep                   two steps share one step id
+        UnknownStep                     a step names another step that does not exist
+        DependencyCycle                 steps wait for each other in a circle
+        PlanFileError                   a plan file cannot be used; names file, table and key
+      InvalidData                       a value cannot be written to the journal; names the key
+      TransactionRolledBack             wanted a commit, got a rollback: .result, and the step's own exception as cause
+        TransactionExpired              the deadline had passed before anything ran (state `failed`)
+      TransactionNotFinal               the outcome was asked for while something is still waiting: .result
+      StoreError                        the journal could not do what was asked
+        StoreUnavailable                transient: trying again is safe
+        JournalConflict                 someone else drives this transaction: stop, do nothing more
+        TransactionNotFound             the store does not hold this transaction
+        StoreNotFound                   there is no store at this place
+        StoreFormatError                what is at this place is not a store of ours
+        SchemaVersionError              the store was written by a newer release
+        JournalCorrupt                  an entry was edited, removed or reordered
+        JournalTooNew                   an entry was written by a newer release
+      InternalError                     our bug; asks for a report, carries the journal's tail
+
+Raised *by* a handler to steer the core: `StepRejected`, `RetryLater`, `OutcomeUnknown`.
+
+Rules:
+  1. Attributes first, message second: whoever catches an error need not parse its text.
+  2. A message says what happened, to which transaction, and what to do next.
+  3. Nothing third-party crosses our boundary bare; it is the `__cause__`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aumai_transactions.models import TransactionResult
+
+
+class TransactionError(Exception):
+    """Stand at the root of everything that this package raises on purpose."""
+
+
+class InvalidTransactionState(TransactionError):
+    """Say that a call does not fit the state of its transaction.
+
+    Args:
+        transaction_id: The transaction that the call was about.
+        state: The state that it is in.
+        call: What was asked for, such as `commit`.
+        hint: What to do next; a full sentence.
+    """
+
+    def __init__(self, transaction_id: str, state: str, call: str, hint: str = "") -> None:
+        self.transaction_id = transaction_id
+        self.state = state
+        self.call = call
+        self.hint = hint
+        message = f"cannot {call} transaction {transaction_id}: it is {state}."
+        super().__init__(f"{message} {hint}".rstrip())
+
+
+class DefinitionError(TransactionError, ValueError):
+    """Say that a plan, an action or an option is wrong, before anything of it runs."""
+
+
+class UnknownAction(DefinitionError):
+    """Say that an action has no handler where a dry run is not allowed.
+
+    Args:
+        actions: The names without a handler.
+        transaction_id: The transaction that names them.
+        hint: What to do next.
+    """
+
+    def __init__(self, actions: Sequence[str], transaction_id: str, hint: str) -> None:
+        self.actions = tuple(actions)
+        self.transaction_id = transaction_id
+        named = ", ".join(repr(action) for action in self.actions)
+        super().__init__(f"no handler for {named} in transaction {transaction_id}. {hint}")
+
+
+class DuplicateStep(DefinitionError):
+    """Say that two steps of one transaction share a step id."""
+
+    def __init__(self, step_id: str, transaction_id: str) -> None:
+        self.step_id = step_id
+        self.transaction_id = transaction_id
+        super().__init__(
+            f"step id {step_id!r} stands twice in transaction {transaction_id}. "
+            "Give each step an id of its own."
+        )
+
+
+class UnknownStep(DefinitionError):
+    """Say that a step refers to a step that its transaction does not hold."""
+
+    def __init__(self, step_id: str, named_by: str, transaction_id: str) -> None:
+        self.step_id = step_id
+        self.named_by = named_by
+        self.transaction_id = transaction_id
+        super().__init__(
+            f"{named_by} of transaction {transaction_id} names step {step_id!r}, which does not "
+            "exist. Name a step of the same transaction."
+        )
+
+
+class DependencyCycle(DefinitionError):
+    """Say that steps wait for each other in a circle."""
+
+    def __init__(self, cycle: Sequence[str], transaction_id: str) -> None:
+        self.cycle = tuple(cycle)
+        self.transaction_id = transaction_id
+        path = " → ".join([*self.cycle, self.cycle[0]])
+        super().__init__(
+            f"the steps of transaction {transaction_id} wait for each other: {path}. "
+            "Remove one of these dependencies."
+        )
+
+
+class PlanFileError(DefinitionError):
+    """Say what is wrong in a plan file, and where.
+
+    Args:
+        file: The plan file as the user named it.
+        where: Table and key, such as `steps[2].agent`; empty for the file as a whole.
+        problem: What is wrong and what to write instead.
+    """
+
+    def __init__(self, file: str, where: str, problem: str) -> None:
+        self.file = file
+        self.where = where
+        self.problem = problem
+        place = f"{file}: {where}" if where else file
+        super().__init__(f"{place}: {problem}")
+
+
+class InvalidData(TransactionError, ValueError):
+    """Say that a value cannot be written to the journal.
+
+    Args:
+        path: Where it stands, such as `$.user.born`.
+        problem: What it is and what to write instead.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+class TransactionRolledBack(TransactionError):
+    """Say that a commit was wanted and a rollback came out.
+
+    The exception that the failing step raised, where this process saw it, is the `__cause__`.
+
+    Args:
+        result: The whole outcome.
+    """
+
+    def __init__(self, result: TransactionResult) -> None:
+        self.result = result
+        parts = [f"transaction {result.transaction_id} is {result.state.value}"]
+        if result.failed_step:
+            parts.append(f"step {result.failed_step} failed")
+        if result.error:
+            parts.append(result.error)
+        message = ": ".join(parts) + "."
+        if result.outstanding:
+            names = ", ".join(item.step_id for item in result.outstanding)
+            message += f" Not undone, needs a person: {names} (see result.outstanding)."
+        super().__init__(message)
+
+
+class TransactionExpired(TransactionRolledBack):
+    """Say that the deadline had passed before `commit()` began; nothing ran."""
+
+
+class TransactionNotFinal(TransactionError):
+    """Say that an outcome was asked for while the transaction still waits for something.
+
+    Args:
+        result: What is known so far; `result.waiting` says what it waits for.
+    """
+
+    def __init__(self, result: TransactionResult) -> None:
+        self.result = result
+        waiting = result.waiting.detail if result.waiting else "it is still running"
+        super().__init__(
+            f"transaction {result.transaction_id} is {result.state.value}, not final: {waiting}"
+        )
+
+
+class StoreError(TransactionError):
+    """Say that the journal could not do what was asked of it."""
+
+
+class StoreUnavailable(StoreError):
+    """Say that the store could not be reached or written for now; trying again is safe.
+
+    Args:
+        message: What happened and what to do next.
+        outcome_unknown: True where the write may or may not have become durable.
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+        self.outcome_unknown = outcome_unknown
+        super().__init__(message)
+
+
+class JournalConflict(StoreError):
+    """Say that somebody else drives this transaction; whoever gets this stops at once.
+
+    Args:
+        transaction_id: The transaction.
+        detail: Who holds it, as far as it is known.
+    """
+
+    def __init__(self, transaction_id: str, detail: str) -> None:
+        self.transaction_id = transaction_id
+        super().__init__(
+            f"transaction {transaction_id} is driven by somebody else: {detail}. Nothing more was "
+            f"done here; look at it with: aumai-transactions show {transaction_id}"
+        )
+
+
+class TransactionNotFound(StoreError, KeyError):
+    """Say that no transaction has this id here."""
+
+    def __init__(self, transaction_id: str, place: str, hint: str = "") -> None:
+        self.transaction_id = transaction_id
+        self.place = place
+        message = f"no transaction {transaction_id!r} in {place}."
+        self.message = f"{message} {hint}".rstrip()
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        """Return the sentence itself; `KeyError` would put it in quotes."""
+        return self.message
+
+
+class StoreNotFound(StoreError):
+    """Say that there is no store at a place where one was expected."""
+
+
+class StoreFormatError(StoreError):
+    """Say that what stands at this place is not a store of ours, or is damaged."""
+
+
+class SchemaVersionError(StoreError):
+    """Say that a newer release wrote this store.
+
+    Args:
+        place: The store.
+        found: Its schema version.
+        known: The newest schema version that this release reads.
+    """
+
+    def __init__(self, place: str, found: int, known: int) -> None:
+        self.place = place
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"{place} has schema version {found}; this release knows versions up to {known}. "
+            "Install a newer aumai-transactions. Nothing was changed."
+        )
+
+
+class JournalCorrupt(StoreError):
+    """Say that the journal of one transaction is not what was written.
+
+    Args:
+        transaction_id: The transaction; it is not executed any further, others are.
+        sequence: The first entry that does not fit; 0 where no single one can be named.
+        problem: What does not fit.
+    """
+
+    def __init__(self, transaction_id: str, sequence: int, problem: str) -> None:
+        self.transaction_id = transaction_id
+        self.sequence = sequence
+        self.problem = problem
+        super().__init__(
+            f"the journal of transaction {transaction_id} is damaged at entry {sequence}: "
+            f"{problem}. It is left as it is; compare it with a backup, and see: "
+            f"aumai-transactions verify {transaction_id}"
+        )
+
+
+class JournalTooNew(StoreError):
+    """Say that an entry was written by a newer release and cannot be read by this one.
+
+    Args:
+        transaction_id: The transaction; it is not executed any further, others are.
+        sequence: The entry.
+        found: What it is: a format version or an entry kind.
+    """
+
+    def __init__(self, transaction_id: str, sequence: int, found: str) -> None:
+        self.transaction_id = transaction_id
+        self.sequence = sequence
+        self.found = found
+        super().__init__(
+            f"entry {sequence} of transaction {transaction_id} was written by a newer release "
+            f"({found}). Install that release to go on with it; nothing was changed."
+        )
+
+
+class InternalError(TransactionError):
+    """Say that this package broke a promise to itself; please report it.
+
+    Args:
+        message: Which invariant does not hold.
+        journal_tail: The last entries of the transaction, as text.
+    """
+
+    def __init__(self, message: str, journal_tail: Sequence[str] = ()) -> None:
+        self.journal_tail = tuple(journal_tail)
+        tail = "".join(f"\n  {line}" for line in self.journal_tail)
+        super().__init__(
+            f"bug in aumai-transactions: {message} Please report it with this text.{tail}"
+        )
+
+
+class StepRejected(Exception):
+    """Raise it in a handler to say: definitely not done, and trying again is pointless."""
+
+
+class OutcomeUnknown(Exception):
+    """Raise it in a handler to say: it may or may not have happened (in doubt)."""
+
+
+class RetryLater(Exception):
+    """Raise it in a handler to say: not done, but worth another try later.
+
+    Args:
+        after_seconds: How long to wait at least.
+    """
+
+    def __init__(self, after_seconds: float, message: str = "") -> None:
+        self.after_seconds = after_seconds
+        super().__init__(message or f"try again in {after_seconds} s")

@@ -1,0 +1,359 @@
+"""What users hold: a transaction, its steps, and its result.
+
+Owns: the shapes that cross the public boundary, all pydantic v2 models with an equal JSON
+round trip.
+Rules:
+  1. No model decides anything. The journal decides; a model shows.
+  2. The caller's own `Transaction` object is kept current after each durable append, and
+     never before it.
+  3. Times are aware UTC datetimes; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator  # noqa: TC003 (pydantic reads annotations at run time)
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import uuid4
+
+from pydantic import AwareDatetime, BaseModel, Field, computed_field
+
+from aumai_transactions.errors import (
+    TransactionExpired,
+    TransactionNotFinal,
+    TransactionRolledBack,
+)
+
+DEFAULT_TIMEOUT_SECONDS = 60
+
+RollbackReason = Literal[
+    "requested",
+    "step_failed",
+    "in_doubt",
+    "deadline",
+    "denied",
+    "conflict",
+    "deadlock",
+    "cancelled",
+    "crash",
+]
+
+
+class TransactionState(StrEnum):
+    """Name where a transaction stands; the seed's five and two that last only a while."""
+
+    pending = "pending"
+    active = "active"
+    committing = "committing"
+    compensating = "compensating"
+    committed = "committed"
+    rolled_back = "rolled_back"
+    failed = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        """True where no step of the transaction will run any more."""
+        return self in _FINAL_STATES
+
+
+_FINAL_STATES = frozenset(
+    {TransactionState.committed, TransactionState.rolled_back, TransactionState.failed}
+)
+
+
+class StepState(StrEnum):
+    """Name where one step stands."""
+
+    pending = "pending"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    in_doubt = "in_doubt"
+    compensating = "compensating"
+    compensated = "compensated"
+    outstanding = "outstanding"
+    resolved = "resolved"
+    skipped = "skipped"
+
+
+def _new_step_id() -> str:
+    return f"s-{uuid4().hex[:12]}"
+
+
+class OutputReference(BaseModel):
+    """Point from a place in a step's data to a place in an earlier step's output.
+
+    Args:
+        into: Keys and indexes that lead to the place in the step's data.
+        step_id: The step whose output is taken; the referring step waits for it.
+        at: JSON pointer (RFC 6901) into that output; empty for the whole of it.
+    """
+
+    into: list[str | int]
+    step_id: str
+    at: str = ""
+
+
+class TransactionStep(BaseModel):
+    """Hold one step: what an agent does, and what undoes it.
+
+    Args:
+        step_id: Its name within its transaction.
+        agent_id: The agent on whose behalf it acts.
+        action: The name of the action to carry out.
+        data: JSON object given to the action and to its compensating action.
+        compensating_action: The name of the action that undoes it, if there is one.
+        state: Where it stands, kept current while the transaction runs.
+        after: Ids of the steps that must have succeeded before; None means all added before.
+        references: Where its data is filled in from earlier outputs when it starts.
+    """
+
+    step_id: str = Field(default_factory=_new_step_id)
+    agent_id: str
+    action: str
+    data: dict[str, Any] = Field(default_factory=dict)
+    compensating_action: str | None = None
+    state: StepState = StepState.pending
+    after: list[str] | None = None
+    references: list[OutputReference] = Field(default_factory=list)
+
+
+class Transaction(BaseModel):
+    """Hold one transaction: its steps in order, its deadline and its current state.
+
+    Until `commit()` this object is the plan and may be edited; `commit()` validates it and
+    freezes it into the journal. From then on it shows what the journal says.
+
+    Args:
+        transaction_id: A UUID.
+        state: Where it stands, always current.
+        steps: The steps in the order in which they were added.
+        created_at: When it was begun, aware UTC; the deadline counts from here.
+        timeout_seconds: How long after `created_at` a `commit()` may still begin.
+        timeout_scope: `start` checks the deadline once, when the commit begins; `transaction`
+            before every step as well.
+        on_crash: `resume` or `roll_back` after the process died; None means forward, unless the
+            deadline has passed by then.
+        on_compensation_failure: `continue` undoes the rest; `halt` stops what depends on it.
+        name: What people call it.
+        actions: Definitions of actions that need no Python, by name; a plan file's.
+    """
+
+    transaction_id: str = Field(default_factory=lambda: str(uuid4()))
+    state: TransactionState = TransactionState.pending
+    steps: list[TransactionStep] = Field(default_factory=list)
+    created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    timeout_seconds: int | float = DEFAULT_TIMEOUT_SECONDS
+    timeout_scope: Literal["start", "transaction"] = "start"
+    on_crash: Literal["resume", "roll_back"] | None = None
+    on_compensation_failure: Literal["continue", "halt"] = "continue"
+    name: str | None = None
+    actions: dict[str, Any] = Field(default_factory=dict)
+
+
+class OutstandingCompensation(BaseModel):
+    """Hold one effect that may still stand and that a person has to look at.
+
+    Args:
+        step_id: The step whose effect it is.
+        agent_id: The agent that acted.
+        action: What was done, or may have been done.
+        compensating_action: What should have undone it, if there is such an action.
+        reason: `failed` (the undo raised), `no_handler` (the undo has no handler here),
+            `no_compensation` (in doubt, and nothing declared undoes it), `left_in_place` (a person
+            decided so).
+        error: The error's text, where there was one.
+    """
+
+    step_id: str
+    agent_id: str
+    action: str
+    compensating_action: str | None = None
+    reason: str
+    error: str | None = None
+
+
+class Waiting(BaseModel):
+    """Say what a transaction that is not final waits for.
+
+    Args:
+        reason: `in_doubt` (a person must say what happened), `halted` (an undo failed and the
+            policy is halt), or `running` (a driver has it, or one must claim it).
+        detail: A sentence that says what to do next.
+        step_ids: The steps that it waits for.
+    """
+
+    reason: Literal["in_doubt", "halted", "running"]
+    detail: str
+    step_ids: list[str] = Field(default_factory=list)
+
+
+class TransactionResult(BaseModel):
+    """Tell the outcome of a transaction, whole; nothing swallowed is missing from it.
+
+    `print(result)` tells it in plain lines.
+
+    Args:
+        transaction_id: The transaction.
+        state: Its state when this was taken.
+        completed_steps: Ids of the steps that had completed, in the order of completion. After a
+            failure these are the steps that had completed before it.
+        failed_step: The step that failed or came into doubt first, if one did.
+        error: Why, with the original exception's text.
+        reason: Why it went back: `requested`, `step_failed`, `in_doubt`, `deadline`, `cancelled`,
+            `crash`, …; None where it did not.
+        outputs: What the steps returned, by step id; steps that returned nothing are left out.
+        compensated_steps: Ids of the steps that were undone, in the order of undoing.
+        uncompensated: Ids of steps that took effect and declare nothing that undoes them.
+        outstanding: Effects that may still stand and that need a person.
+        simulated_steps: Ids of steps that ran without a handler, that is, did nothing.
+        warnings: Everything else worth knowing, one sentence each.
+        durable: True where the outcome survives the end of this process.
+        waiting: What it waits for, where it is not final.
+        started_at: When execution began, if it did.
+        finished_at: When it became final, if it did.
+    """
+
+    transaction_id: str
+    state: TransactionState
+    completed_steps: list[str] = Field(default_factory=list)
+    failed_step: str | None = None
+    error: str | None = None
+    reason: RollbackReason | None = None
+    outputs: dict[str, Any] = Field(default_factory=dict)
+    compensated_steps: list[str] = Field(default_factory=list)
+    uncompensated: list[str] = Field(default_factory=list)
+    outstanding: list[OutstandingCompensation] = Field(default_factory=list)
+    simulated_steps: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    durable: bool = False
+    waiting: Waiting | None = None
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_final(self) -> bool:
+        """True where the state will not change any more."""
+        return self.state.is_final
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def clean(self) -> bool:
+        """True where nothing is left for a person: committed or undone without remainder."""
+        return self.is_final and not self.outstanding and not self.uncompensated
+
+    def attach_cause(self, cause: BaseException | None) -> None:
+        """Remember the exception that `raise_for_state` names as the cause."""
+        # Why not a private attribute: pydantic compares those, and a result that was read back
+        # from JSON must equal the one that was written.
+        self.__dict__["_cause"] = cause
+
+    def raise_for_state(self) -> TransactionResult:
+        """Return this result where it is committed; raise otherwise.
+
+        Raises:
+            TransactionRolledBack: It went back; the step's own exception is the cause, where
+                this process saw it.
+            TransactionExpired: Its deadline had passed before anything ran.
+            TransactionNotFinal: It still waits for something.
+        """
+        if self.state is TransactionState.committed:
+            return self
+        if not self.is_final:
+            raise TransactionNotFinal(self)
+        if self.state is TransactionState.failed:
+            raise TransactionExpired(self)
+        raise TransactionRolledBack(self) from self.__dict__.get("_cause")
+
+    def __str__(self) -> str:
+        """Tell the story in plain lines."""
+        return "\n".join(self._story())
+
+    def _story(self) -> Iterator[str]:
+        headline = f"Transaction {self.transaction_id}: {self.state.value}"
+        if self.reason:
+            headline += f" ({self.reason.replace('_', ' ')})"
+        yield headline
+        if self.failed_step:
+            yield f"  failed step: {self.failed_step}: {self.error}"
+        elif self.error:
+            yield f"  why: {self.error}"
+        for label, steps in (
+            ("completed", self.completed_steps),
+            ("undone", self.compensated_steps),
+            ("cannot be undone, nothing declared", self.uncompensated),
+            ("simulated, no handler", self.simulated_steps),
+        ):
+            if steps:
+                yield f"  {label}: {', '.join(steps)}"
+        for item in self.outstanding:
+            undo = item.compensating_action or "no compensating action"
+            why = f": {item.error}" if item.error else ""
+            yield f"  needs a person: {item.step_id} {item.action} ({undo}, {item.reason}){why}"
+        if self.waiting:
+            yield f"  waiting: {self.waiting.detail}"
+        for warning in self.warnings:
+            yield f"  warning: {warning}"
+        if not self.durable:
+            yield "  kept in memory only: this record ends with the process"
+
+
+class Event(BaseModel):
+    """Tell a hook about one journal entry, right after it became durable.
+
+    Args:
+        transaction_id: The transaction.
+        sequence: The entry's place in its journal, from 1.
+        kind: What it says, such as `step_succeeded`.
+        at: When it was decided.
+        state: The transaction's state with it.
+        step_id: The step that it is about, if it is about one.
+        fields: The entry's other fields that differ from their defaults.
+    """
+
+    transaction_id: str
+    sequence: int
+    kind: str
+    at: AwareDatetime
+    state: TransactionState
+    step_id: str | None = None
+    fields: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recovered(BaseModel):
+    """Say what became of one transaction that recovery looked at.
+
+    Args:
+        transaction_id: The transaction.
+        outcome: `finished` (see `result`), `parked` (handlers are missing here), `waiting` (a
+            person is needed), `busy` (somebody else has it), or `unreadable` (see `detail`).
+        detail: A sentence that says what happened and what to do next.
+        result: The outcome, where it was driven here.
+    """
+
+    transaction_id: str
+    outcome: Literal["finished", "parked", "waiting", "busy", "unreadable"]
+    detail: str
+    result: TransactionResult | None = None
+
+
+class Verification(BaseModel):
+    """Say what `verify` found.
+
+    Args:
+        transactions: How many journals were checked.
+        entries: How many entries they hold.
+        problems: What does not fit, one sentence each, by transaction id.
+    """
+
+    transactions: int = 0
+    entries: int = 0
+    problems: dict[str, str] = Field(default_factory=dict)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_intact(self) -> bool:
+        """True where nothing was found."""
+        return not self.problems

@@ -1,0 +1,187 @@
+"""What a store must promise.
+
+Owns: the contract between drivers and stores: nine methods, and what each one guarantees.
+`aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
+Rules:
+  1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
+  2. A store calls nothing of the user's.
+  3. Every method may be called from any thread. A method may block; async drivers call it in a
+     thread unless `is_blocking` is false.
+  4. What a store raises is a `StoreError`; third-party exceptions are the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence  # noqa: TC003 (part of a public signature)
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from aumai_transactions.core.entries import Entry  # noqa: TC001
+from aumai_transactions.core.journal import Journal  # noqa: TC001
+from aumai_transactions.core.outcome import Summary  # noqa: TC001
+from aumai_transactions.models import TransactionState  # noqa: TC001
+
+LEASE_SECONDS = 30
+
+
+class AppendAnswer(StrEnum):
+    """Name what became of one append."""
+
+    appended = "appended"
+    """The entries are durable."""
+    already_ours = "already_ours"
+    """The same entry ids already stand at these sequences: a repeat of an append that worked."""
+    moved = "moved"
+    """Somebody appended news first: re-read, decide again."""
+    fenced = "fenced"
+    """A higher token is in force: stop, do nothing more."""
+    held = "held"
+    """A claim was refused, for a living driver holds the transaction."""
+
+
+@dataclass(slots=True, frozen=True)
+class Append:
+    """Ask for entries to be added to one transaction's journal, all or none.
+
+    Args:
+        transaction_id: Whose journal.
+        expected_sequence: The last sequence that the writer knows; 0 for a new transaction.
+        append_id: A name for this append that is never used for another one. Entry i gets the
+            entry id `append_id.i`.
+        entries: What to add; at least one.
+        summary: What the store keeps beside the journal from then on.
+        token: The fencing token of the driver that acts; None for requests. An append that
+            holds a `Claimed` entry carries that entry's token: one more than the token in force.
+        driver_id: Who claims; given exactly when the entries hold a `Claimed`.
+        release: True where the driver lets go of the transaction with this append.
+    """
+
+    transaction_id: str
+    expected_sequence: int
+    append_id: str
+    entries: Sequence[Entry]
+    summary: Summary
+    token: int | None = None
+    driver_id: str | None = None
+    release: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Query:
+    """Say which transactions to list.
+
+    Args:
+        states: Only these; empty means all.
+        attention: True for only those that need a person.
+        prefix: Only ids that begin so.
+        after: Continue behind this position (`Listed.position`).
+        offset: Skip this many first.
+        limit: How many at most.
+        newest_first: By order of arrival, turned round.
+    """
+
+    states: tuple[TransactionState, ...] = ()
+    attention: bool = False
+    prefix: str = ""
+    after: int | None = None
+    offset: int = 0
+    limit: int = 100
+    newest_first: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Listed:
+    """Hold one line of a list.
+
+    Args:
+        position: Its place in the order of arrival; for `Query.after`.
+        summary: What the store keeps beside the journal.
+        driver_id: Who holds it; None where nobody does.
+    """
+
+    position: int
+    summary: Summary
+    driver_id: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class StoreInfo:
+    """Say what a store is.
+
+    Args:
+        url: How to open it again, without passwords.
+        store_id: A random name given when it was made; never changes.
+        durable: True where an acknowledged append survives kill -9 and power loss.
+        schema_version: The version of its tables; 0 where it has none.
+        changes: A counter that grows with every change.
+        checks: Facts for `doctor`, name and value.
+    """
+
+    url: str
+    store_id: str
+    durable: bool
+    schema_version: int
+    changes: int
+    checks: dict[str, str] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Keep journals. One handle may serve several managers of one process."""
+
+    @property
+    def is_blocking(self) -> bool:
+        """True where a call may wait for a disk or a network."""
+
+    @property
+    def is_durable(self) -> bool:
+        """True where an acknowledged append survives kill -9 and power loss."""
+
+    def join(self) -> str:
+        """Return a new driver id, alive from now until `leave`, `close` or the process ends."""
+
+    def leave(self, driver_id: str) -> None:
+        """Say that this driver drives nothing any more; what it held can be claimed at once."""
+
+    def renew(self, driver_id: str) -> None:
+        """Extend the driver's lease to `LEASE_SECONDS` from now."""
+
+    def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
+        """Make each append durable, or say why not; each has its own answer.
+
+        One call is one durable write. Within it, appends to the same transaction stand in
+        order, and once one of them was not appended, those behind it answer `moved`.
+
+        The checks, in this order:
+        An act (it has a token and no `driver_id`): another token in force: `fenced`; the same
+        entry ids at its sequences: `already_ours`; another last sequence: `moved`.
+        A claim (it has a `driver_id`): the same entry ids at its sequences and its token in
+        force: `already_ours`; another last sequence or token than it builds on: `moved`; held
+        by a living driver other than `driver_id`: `held`.
+        A request (no token): the same entry ids at its sequences: `already_ours`; another last
+        sequence: `moved`.
+        `fenced` comes before `already_ours`, so that a driver whose append had worked, but who
+        has been replaced since, does not act on it.
+
+        Raises:
+            StoreUnavailable: Nobody knows whether it became durable (`outcome_unknown`), or it
+                certainly did not. Appending the very same appends again is safe and tells.
+        """
+
+    def read(self, transaction_id: str) -> Journal | None:
+        """Return the whole journal; None where the store does not hold the transaction."""
+
+    def find(self, query: Query) -> list[Listed]:
+        """Return one page of transactions in order of arrival."""
+
+    def count(self, query: Query) -> int:
+        """Return how many transactions the query fits; its limit and offset do not matter."""
+
+    def due(self, driver_id: str, limit: int) -> list[str]:
+        """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
+
+    def info(self) -> StoreInfo:
+        """Return what this store is, and facts for `doctor`."""
+
+    def close(self) -> None:
+        """Let go of everything; every driver that joined through this handle is dead then."""

@@ -1,0 +1,90 @@
+"""Which store a name stands for.
+
+Owns: the forms of a store's name, and how a name is shown.
+Rules:
+  1. The module of a store, and what it imports, is loaded when such a store is opened.
+  2. A password never leaves this module in clear.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aumai_transactions.errors import StoreError
+
+if TYPE_CHECKING:
+    from aumai_transactions.clock import Clock
+    from aumai_transactions.store import Store
+
+# Why two letters at least: `c:/stores/x.db` is a path.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_FORMS = "Use sqlite:///relative.db, sqlite:////absolute.db, a plain path, or memory:"
+
+
+def open_store(
+    url_or_path: str | os.PathLike[str],
+    *,
+    create: bool,
+    make_parent: bool = False,
+    clock: Clock | None = None,
+) -> Store:
+    """Open the store that a URL or a path names.
+
+    Args:
+        url_or_path: `sqlite:///rel.db`, `sqlite:////abs.db`, a plain path, or `memory:`.
+        create: True where a store that does not exist is to be made.
+        make_parent: True where its folder is to be made too.
+        clock: What tells the time; the machine's own clock by default.
+
+    Raises:
+        StoreNotFound: There is no such store, or its folder does not exist.
+        StoreFormatError: What stands there is not a store of ours.
+        StoreUnavailable: It cannot be read or written for now.
+        StoreError: The name has no form that this release knows.
+    """
+    name = os.fspath(url_or_path)
+    if name in ("memory:", "memory://"):
+        from aumai_transactions.stores.memory import MemoryStore
+
+        return MemoryStore()
+    path = _sqlite_path(name)
+    from aumai_transactions.clock import SystemClock
+    from aumai_transactions.stores.sqlite import SqliteStore
+
+    return SqliteStore(path, create=create, make_parent=make_parent, clock=clock or SystemClock())
+
+
+def shown_url(url_or_path: str | os.PathLike[str]) -> str:
+    """Return a store's name as it may be shown: every password as •••."""
+    name = os.fspath(url_or_path)
+    if not _SCHEME.match(name):
+        return name
+    # Why up to the last @: a password may hold one.
+    name = re.sub(r"(?<=://)([^/:@]*):.*@", r"\1:•••@", name, count=1)
+    return re.sub(r"(?i)([?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)[^&]*", r"\1•••", name)
+
+
+def _sqlite_path(name: str) -> Path:
+    scheme = _SCHEME.match(name)
+    if scheme is None:
+        if not name or "\0" in name or name in (":memory:", "memory"):
+            raise StoreError(f"{name!r} does not name a store. {_FORMS}.")
+        return Path(name).expanduser()
+    kind = scheme[1].lower()
+    if kind in ("postgres", "postgresql") or kind.startswith("postgresql+"):
+        raise StoreError(
+            f"{shown_url(name)}: this release has no PostgreSQL store yet. {_FORMS}."
+        )
+    if kind != "sqlite":
+        raise StoreError(f"{shown_url(name)}: there is no store of the kind {kind!r}. {_FORMS}.")
+    rest = name[scheme.end() :]
+    path = rest[1:]
+    if not rest.startswith("/") or not path or set("\0?#") & set(path):
+        raise StoreError(
+            f"{shown_url(name)} does not name a file: three slashes and a relative path, or four "
+            f"and an absolute one, without ? and #. {_FORMS}."
+        )
+    return Path(path).expanduser()

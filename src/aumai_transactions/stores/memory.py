@@ -1,0 +1,291 @@
+"""The store that keeps journals in this process and nowhere else.
+
+Owns: `MemoryStore`, what a manager uses where no store is named.
+Rules:
+  1. `append` is on every step's way: one lock, one dict lookup, comparisons, one `extend`.
+  2. Entries are kept as objects. Their bytes and the hash chain are computed when somebody
+     reads the journal, from the same entries and entry ids as a durable store would.
+  3. A driver lives from `join` to `leave` or `close`; there is no process to outlive, so there
+     is no lease to run out.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import islice
+from threading import Lock
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from aumai_transactions.core.codec import encode
+from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
+from aumai_transactions.errors import StoreError
+from aumai_transactions.models import TransactionState
+from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aumai_transactions.core.entries import Entry
+    from aumai_transactions.core.outcome import Summary
+
+# Why names for members: a lookup in an enum class is slower than one in a module.
+_APPENDED = AppendAnswer.appended
+_ALREADY_OURS = AppendAnswer.already_ours
+_MOVED = AppendAnswer.moved
+_FENCED = AppendAnswer.fenced
+_HELD = AppendAnswer.held
+_COMMITTED = TransactionState.committed
+_ROLLED_BACK = TransactionState.rolled_back
+_FAILED = TransactionState.failed
+
+
+class _Kept:
+    """Hold one transaction: its entries, and which append brought which of them."""
+
+    __slots__ = ("driver_id", "entries", "marks", "position", "summary", "token")
+
+    def __init__(self, position: int, summary: Summary) -> None:
+        self.position = position
+        self.summary = summary
+        self.token = 0
+        self.driver_id: str | None = None
+        self.entries: list[Entry] = []
+        # One pair for each append: how many entries stood before it, and its name.
+        self.marks: list[tuple[int, str]] = []
+
+
+class MemoryStore:
+    """Keep journals in memory; they end with the process."""
+
+    is_blocking = False
+    is_durable = False
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._store_id = uuid4().hex
+        self._by_id: dict[str, _Kept] = {}
+        self._in_order: list[_Kept] = []
+        self._runnable: dict[str, _Kept] = {}
+        self._alive: set[str] = set()
+        self._changes = 0
+        self._closed = False
+
+    def join(self) -> str:
+        """Return a new driver id, alive from now until `leave` or `close`."""
+        driver_id = uuid4().hex
+        with self._lock:
+            self._check_open()
+            self._alive.add(driver_id)
+        return driver_id
+
+    def leave(self, driver_id: str) -> None:
+        """Say that this driver drives nothing any more; what it held can be claimed at once."""
+        with self._lock:
+            self._alive.discard(driver_id)
+
+    def renew(self, driver_id: str) -> None:
+        """Do nothing: a driver of this store needs no lease.
+
+        Raises:
+            StoreError: The driver has not joined, or has left.
+        """
+        with self._lock:
+            self._check_open()
+            self._check_joined(driver_id)
+
+    def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
+        """Keep each append, or say why not; see `Store.append`."""
+        with self._lock:
+            if self._closed:
+                self._check_open()
+            if len(appends) == 1:
+                answer = self._append(appends[0])
+                if answer is _APPENDED:
+                    self._changes += 1
+                return [answer]
+            return self._append_all(appends)
+
+    def _append_all(self, appends: Sequence[Append]) -> list[AppendAnswer]:
+        for append in appends:
+            if append.driver_id is not None:
+                self._check_joined(append.driver_id)
+        answers = []
+        refused: set[str] = set()
+        for append in appends:
+            answer = _MOVED
+            if append.transaction_id not in refused:
+                answer = self._append(append)
+                if answer is not _APPENDED and answer is not _ALREADY_OURS:
+                    refused.add(append.transaction_id)
+            answers.append(answer)
+        if _APPENDED in answers:
+            self._changes += 1
+        return answers
+
+    def _append(self, append: Append) -> AppendAnswer:
+        transaction_id = append.transaction_id
+        expected = append.expected_sequence
+        driver_id = append.driver_id
+        token = append.token
+        kept = self._by_id.get(transaction_id)
+        if kept is None:
+            if driver_id is not None:
+                self._check_joined(driver_id)
+                if token != 1:
+                    return _MOVED
+            elif token is not None:
+                return _FENCED
+            if expected != 0:
+                return _MOVED
+            kept = self._new(transaction_id, append.summary)
+        elif (refusal := self._refusal(kept, append)) is not None:
+            return refusal
+        summary = append.summary
+        if driver_id is not None:
+            kept.token = token  # type: ignore[assignment]  # a claim carries its token
+            kept.driver_id = driver_id
+        kept.marks.append((expected, append.append_id))
+        kept.entries.extend(append.entries)
+        kept.summary = summary
+        if summary.runnable:
+            self._runnable[transaction_id] = kept
+            if append.release:
+                kept.driver_id = None
+        else:
+            self._runnable.pop(transaction_id, None)
+            state = summary.state
+            if (
+                state is _COMMITTED or state is _ROLLED_BACK or state is _FAILED or append.release
+            ):
+                kept.driver_id = None
+        return _APPENDED
+
+    def _refusal(self, kept: _Kept, append: Append) -> AppendAnswer | None:
+        """Return why the append cannot be accepted; None where it can."""
+        token = append.token
+        driver_id = append.driver_id
+        has_moved = append.expected_sequence != len(kept.entries)
+        if driver_id is None:
+            if token is not None and token != kept.token:
+                return _FENCED
+            if has_moved:
+                return _ALREADY_OURS if _holds(kept, append) else _MOVED
+            return None
+        self._check_joined(driver_id)
+        if token == kept.token and _holds(kept, append):
+            return _ALREADY_OURS
+        if has_moved or token != kept.token + 1:
+            return _MOVED
+        holder = kept.driver_id
+        if holder is not None and holder != driver_id and holder in self._alive:
+            return _HELD
+        return None
+
+    def _new(self, transaction_id: str, summary: Summary) -> _Kept:
+        kept = _Kept(len(self._in_order) + 1, summary)
+        self._by_id[transaction_id] = kept
+        self._in_order.append(kept)
+        return kept
+
+    def read(self, transaction_id: str) -> Journal | None:
+        """Return the whole journal, its chain computed now; None where there is none."""
+        with self._lock:
+            self._check_open()
+            kept = self._by_id.get(transaction_id)
+            if kept is None:
+                return None
+            entries, marks = list(kept.entries), list(kept.marks)
+            token, driver_id = kept.token, kept.driver_id
+        stored = []
+        before = NO_HASH
+        ids = _entry_ids(marks, len(entries))
+        for sequence, (entry_id, entry) in enumerate(zip(ids, entries, strict=True), 1):
+            body = encode(entry, entry_id)
+            before = chain_hash(transaction_id, sequence, before, body)
+            stored.append(StoredEntry(sequence, body, before))
+        return Journal(transaction_id, tuple(stored), len(stored), before, token, driver_id)
+
+    def find(self, query: Query) -> list[Listed]:
+        """Return one page of transactions in order of arrival."""
+        with self._lock:
+            self._check_open()
+            first = max(query.offset, 0)
+            page = islice(self._matching(query), first, first + max(query.limit, 0))
+            return [Listed(kept.position, kept.summary, kept.driver_id) for kept in page]
+
+    def count(self, query: Query) -> int:
+        """Return how many transactions the query fits; its limit and offset do not matter."""
+        with self._lock:
+            self._check_open()
+            if query == Query(limit=query.limit, offset=query.offset):
+                return len(self._in_order)
+            return sum(1 for _ in self._matching(query))
+
+    def _matching(self, query: Query) -> Iterator[_Kept]:
+        """Yield what a query fits. A position is one more than the index in `_in_order`."""
+        last = len(self._in_order)
+        if query.newest_first:
+            start = last if query.after is None else min(query.after - 1, last)
+            positions = range(start, 0, -1)
+        else:
+            positions = range(max(query.after or 0, 0) + 1, last + 1)
+        for position in positions:
+            kept = self._in_order[position - 1]
+            summary = kept.summary
+            if (
+                (not query.states or summary.state in query.states)
+                and (not query.attention or summary.attention is not None)
+                and summary.transaction_id.startswith(query.prefix)
+            ):
+                yield kept
+
+    def due(self, driver_id: str, limit: int) -> list[str]:
+        """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
+        with self._lock:
+            self._check_open()
+            others = self._alive - {driver_id}
+            found = [
+                (kept.position, transaction_id)
+                for transaction_id, kept in self._runnable.items()
+                if kept.driver_id not in others
+            ]
+        return [transaction_id for _, transaction_id in sorted(found)[: max(limit, 0)]]
+
+    def info(self) -> StoreInfo:
+        """Return what this store is."""
+        with self._lock:
+            return StoreInfo("memory:", self._store_id, False, 0, self._changes)
+
+    def close(self) -> None:
+        """Let go of everything; every driver that joined is dead then."""
+        with self._lock:
+            self._closed = True
+            self._alive.clear()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("this memory store is closed. Make a new one.")
+
+    def _check_joined(self, driver_id: str) -> None:
+        if driver_id not in self._alive:
+            raise StoreError(
+                f"driver {driver_id!r} has not joined this store, or has left it. Call join()."
+            )
+
+
+def _holds(kept: _Kept, append: Append) -> bool:
+    """Tell whether these very entry ids stand at the append's sequences."""
+    marks = kept.marks
+    index = bisect_left(marks, (append.expected_sequence, ""))
+    if index == len(marks) or marks[index] != (append.expected_sequence, append.append_id):
+        return False
+    end = marks[index + 1][0] if index + 1 < len(marks) else len(kept.entries)
+    return end - append.expected_sequence >= len(append.entries)
+
+
+def _entry_ids(marks: Sequence[tuple[int, str]], count: int) -> Iterator[str]:
+    ends = [start for start, _ in marks[1:]]
+    for (start, append_id), end in zip(marks, [*ends, count], strict=True):
+        for index in range(end - start):
+            yield f"{append_id}.{index}"

@@ -1,0 +1,137 @@
+"""How a store comes into being.
+
+Owns: the way from nothing to a complete store at its place, or still nothing.
+Rules:
+  1. A store is complete before it has its name: it is built under a temporary name beside its
+     place, closed and synced, and then linked. kill -9 leaves a store or none.
+  2. Of several creators one wins, and all use its store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from aumai_transactions.errors import StoreNotFound, StoreUnavailable
+from aumai_transactions.stores.sqlite import connection as connections
+from aumai_transactions.stores.sqlite import schema, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SUFFIX = ".new"
+
+
+def create(path: Path, *, make_parent: bool) -> None:
+    """Make a store at this place, unless somebody else has made one meanwhile.
+
+    Raises:
+        StoreNotFound: The folder does not exist.
+        StoreUnavailable: The file cannot be made.
+    """
+    if make_parent:
+        _make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}{_SUFFIX}")
+    try:
+        _build(temporary)
+        _publish(temporary, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not path.exists():
+            raise StoreNotFound(
+                f"the folder {path.parent} for the store {path} does not exist. Create it first."
+            ) from error
+    except OSError as error:
+        raise StoreUnavailable(f"the store {path} cannot be made: {error.strerror}.") from error
+    except connections.sqlite3.Error as error:
+        raise connections.store_error(error, path) from error
+    finally:
+        _remove(temporary)
+    sweep(path)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed creators of this store have left beside it; its place is taken."""
+    with contextlib.suppress(OSError):
+        names = os.listdir(path.parent)  # noqa: PTH208 (names are all that is needed)
+        for name in names:
+            if name.startswith(f".{path.name}.") and name.endswith(_SUFFIX):
+                _remove(path.with_name(name))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        # Why not for parents: mkdir(mode=…, parents=True) gives the mode to the last one only.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"the folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def _build(temporary: Path) -> None:
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    connection = connections.connect(temporary, "mode=rw", 0)
+    try:
+        connection.execute(_APPLICATION_ID)
+        schema.migrate(connection, temporary, schema.migrations())
+        connection.execute(statements.BEGIN)
+        connection.execute(statements.NEW_STORE, (uuid4().hex,))
+        connection.execute(statements.COMMIT)
+        # Why last: so that everything is in the one file, and the file says WAL from the start.
+        connections.apply_settings(connection, temporary)
+    finally:
+        connection.close()
+
+
+_APPLICATION_ID = "PRAGMA application_id = 1098214740"
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    # Order matters: the content is durable before the name is.
+    _sync(temporary, os.O_RDWR)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        _rename(temporary, path)
+    if os.name == "posix":
+        _sync(path.parent, os.O_RDONLY)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Give the store its name where the file system knows no links."""
+    with _only_creator(path):
+        # Why the question: rename replaces what is there, except on Windows.
+        if not path.exists():
+            os.rename(temporary, path)  # noqa: PTH104 (on Windows it must not replace)
+
+
+@contextlib.contextmanager
+def _only_creator(path: Path) -> Iterator[None]:
+    from aumai_transactions.stores.sqlite.writer import WriterLock
+
+    lock = WriterLock(path, wait_seconds=5)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+        lock.close()
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(temporary: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            temporary.with_name(temporary.name + suffix).unlink()

@@ -1,0 +1,122 @@
+"""Which transactions a store lists.
+
+Owns: the choice of the statement that stays fast for a query, however much is stored.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.errors import JournalCorrupt
+from aumai_transactions.models import TransactionState
+from aumai_transactions.store import Listed, Query
+from aumai_transactions.stores.sqlite import statements
+
+# Up to so many matches, reading and sorting all ids with a prefix is faster than walking
+# through every transaction in order of arrival.
+_NARROW_MAX = 2_000
+_ORDINAL_MAX = 2**63 - 1
+_LAST_CHARACTER = "\U0010ffff"
+
+
+def find(connection: sqlite3.Connection, query: Query) -> list[Listed]:
+    """Return one page of transactions in order of arrival."""
+    values = _values(query)
+    if query.attention:
+        pair = statements.FIND_ATTENTION
+    elif query.prefix and _is_narrow(connection, values):
+        pair = statements.FIND_NARROW
+    elif not values["any_state"]:
+        pair = statements.FIND_STATES
+    else:
+        pair = statements.FIND_EVERY
+    rows = connection.execute(pair[query.newest_first], values).fetchall()
+    return [_listed(row) for row in rows]
+
+
+def count(connection: sqlite3.Connection, query: Query) -> int:
+    """Return how many transactions the query fits."""
+    values = _values(query)
+    if query.attention:
+        statement = statements.COUNT_ATTENTION
+    elif query.prefix and _is_narrow(connection, values):
+        statement = statements.COUNT_NARROW
+    elif not values["any_state"]:
+        statement = statements.COUNT_STATES
+    elif query.prefix or query.after is not None:
+        statement = statements.COUNT_EVERY
+    else:
+        return int(connection.execute(statements.COUNT_ALL).fetchone()[0])
+    return int(connection.execute(statement, values).fetchone()[0])
+
+
+def _is_narrow(connection: sqlite3.Connection, values: dict[str, Any]) -> bool:
+    row = connection.execute(statements.PREFIX_PROBE, values).fetchone()
+    return bool(row[0] <= _NARROW_MAX)
+
+
+def _values(query: Query) -> dict[str, Any]:
+    states = list(dict.fromkeys(state.value for state in query.states))
+    any_state = not states or len(states) == len(TransactionState)
+    padded: list[str | None] = [*states, *[None] * (len(TransactionState) - len(states))]
+    after = query.after
+    low, high = (0, after) if query.newest_first else (after, _ORDINAL_MAX)
+    return {
+        "any_state": any_state,
+        **{f"state{number}": state for number, state in enumerate(padded, 1)},
+        "low": query.prefix,
+        "high": _behind(query.prefix),
+        "low_ordinal": low or 0,
+        "high_ordinal": _ORDINAL_MAX if high is None else high,
+        "limit": max(query.limit, 0),
+        "offset": max(query.offset, 0),
+        "enough": _NARROW_MAX + 1,
+    }
+
+
+def _behind(prefix: str) -> str | None:
+    """Return the first text behind all that begin with a prefix; None where there is none."""
+    prefix = prefix.rstrip(_LAST_CHARACTER)
+    if not prefix:
+        return None
+    following = ord(prefix[-1]) + 1
+    # Why this jump: surrogates are no characters, and SQLite cannot hold one.
+    return prefix[:-1] + chr(0xE000 if following == 0xD800 else following)
+
+
+def _listed(row: tuple[Any, ...]) -> Listed:
+    (
+        ordinal,
+        driver_id,
+        transaction_id,
+        state,
+        created_at,
+        updated_at,
+        timeout_seconds,
+        steps,
+        completed,
+        agents,
+        attention,
+        runnable,
+        name,
+    ) = row
+    try:
+        summary = Summary(
+            transaction_id,
+            TransactionState(state),
+            created_at,
+            updated_at,
+            timeout_seconds,
+            steps,
+            completed,
+            tuple(json.loads(agents)),
+            attention,
+            bool(runnable),
+            name,
+        )
+    except (ValueError, TypeError) as error:
+        raise JournalCorrupt(transaction_id, 0, f"its summary cannot be read ({error})") from error
+    return Listed(ordinal, summary, driver_id)

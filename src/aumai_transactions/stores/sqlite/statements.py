@@ -1,0 +1,124 @@
+"""The SQL that runs against a store.
+
+Owns: every statement but the schema, which stands in `migrations/`.
+Rules:
+  1. Constants, put together from constants. Data arrives as a parameter, always.
+  2. `BEGIN IMMEDIATE` only: a transaction that reads first and then wants to write fails at
+     once where somebody else has written, whatever the busy timeout says.
+"""
+
+from __future__ import annotations
+
+BEGIN = "BEGIN IMMEDIATE"
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
+
+NEW_STORE = "INSERT INTO store (one, store_id, changes) VALUES (1, ?, 0)"
+STORE_ROW = "SELECT store_id, changes FROM store"
+COUNT_CHANGE = "UPDATE store SET changes = changes + 1"
+
+HEAD = """
+SELECT ordinal, sequence, head_hash, token, driver_id FROM transactions WHERE transaction_id = ?
+"""
+BODIES = """
+SELECT body FROM entries WHERE transaction_ordinal = ? AND sequence > ? AND sequence <= ?
+ORDER BY sequence
+"""
+ADD_TRANSACTION = """
+INSERT INTO transactions (
+    transaction_id, sequence, head_hash, token, driver_id, state, attention, runnable, created_at,
+    updated_at, timeout_seconds, steps, completed, agents, name
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+UPDATE_TRANSACTION = """
+UPDATE transactions SET
+    sequence = ?, head_hash = ?, token = ?, driver_id = ?, state = ?, attention = ?, runnable = ?,
+    created_at = ?, updated_at = ?, timeout_seconds = ?, steps = ?, completed = ?, agents = ?,
+    name = ?
+WHERE ordinal = ?
+"""
+ADD_ENTRY = """
+INSERT INTO entries (transaction_ordinal, sequence, body, hash) VALUES (?, ?, ?, ?)
+"""
+TAKE_ENTRIES_BACK = """
+DELETE FROM entries WHERE transaction_ordinal = ? AND sequence > ? AND sequence <= ?
+"""
+TAKE_TRANSACTION_BACK = "DELETE FROM transactions WHERE ordinal = ?"
+
+# One statement, so that head and entries come from one snapshot.
+READ = """
+SELECT t.sequence, t.head_hash, t.token, t.driver_id, e.sequence, e.body, e.hash
+FROM transactions AS t LEFT JOIN entries AS e ON e.transaction_ordinal = t.ordinal
+WHERE t.transaction_id = ? ORDER BY e.sequence
+"""
+
+NEXT_HOLDER = "SELECT min(driver_id) FROM transactions WHERE driver_id > ?"
+DUE_OF_DRIVER = """
+SELECT ordinal, transaction_id FROM transactions WHERE driver_id = ? AND runnable = 1
+ORDER BY ordinal LIMIT ?
+"""
+DUE_OF_NOBODY = """
+SELECT ordinal, transaction_id FROM transactions WHERE driver_id IS NULL AND runnable = 1
+ORDER BY ordinal LIMIT ?
+"""
+
+_DRIVER = "SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers"
+DRIVER = _DRIVER + " WHERE driver_id = ?"
+ALL_DRIVERS = _DRIVER
+IDLE_DRIVERS = (
+    _DRIVER
+    + " AS d WHERE NOT EXISTS (SELECT 1 FROM transactions AS t WHERE t.driver_id = d.driver_id)"
+)
+RECORD_DRIVER = """
+INSERT INTO drivers (
+    driver_id, boot_id, lock_name, lock_inode, lock_device, pid, host, lease_until
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until
+"""
+FORGET_DRIVER = "DELETE FROM drivers WHERE driver_id = ?"
+
+SUMMARY_COLUMNS = """
+    transaction_id, state, created_at, updated_at, timeout_seconds, steps, completed, agents,
+    attention, runnable, name
+"""
+_LISTED = "SELECT ordinal, driver_id, " + SUMMARY_COLUMNS + " FROM transactions "
+_COUNTED = "SELECT count(*) FROM transactions "
+_PREFIX = "transaction_id >= :low AND (:high IS NULL OR transaction_id < :high) "
+_STATES = (
+    "(:any_state OR state IN (:state1, :state2, :state3, :state4, :state5, :state6, :state7)) "
+)
+_AFTER = "ordinal > :low_ordinal AND ordinal < :high_ordinal "
+_UPWARDS = "ORDER BY ordinal LIMIT :limit OFFSET :offset"
+_DOWNWARDS = "ORDER BY ordinal DESC LIMIT :limit OFFSET :offset"
+
+_ATTENTION = "WHERE attention IS NOT NULL AND " + _AFTER + "AND " + _STATES + "AND " + _PREFIX
+_EVERY = "WHERE " + _AFTER + "AND " + _PREFIX.replace("transaction_id", "+transaction_id")
+_NARROW = "WHERE " + _PREFIX + "AND " + _STATES + "AND " + _AFTER.replace("ordinal >", "+ordinal >")
+# Why one arm for each state: SQLite merges the arms, each in the order of its index, and stops
+# at the limit. `state IN (…) ORDER BY ordinal` would sort every finished transaction first.
+_ARM = _AFTER + "AND " + _PREFIX.replace("transaction_id", "+transaction_id")
+_NUMBERS = "1234567"
+
+
+def _arms(start: str, glue: str) -> str:
+    return glue.join(start + "WHERE state = :state" + number + " AND " + _ARM for number in _NUMBERS)
+
+
+_UNION = _arms(_LISTED, "UNION ALL ")
+
+FIND_ATTENTION = (_LISTED + _ATTENTION + _UPWARDS, _LISTED + _ATTENTION + _DOWNWARDS)
+FIND_NARROW = (_LISTED + _NARROW + _UPWARDS, _LISTED + _NARROW + _DOWNWARDS)
+FIND_STATES = (_UNION + _UPWARDS, _UNION + _DOWNWARDS)
+FIND_EVERY = (_LISTED + _EVERY + _UPWARDS, _LISTED + _EVERY + _DOWNWARDS)
+
+COUNT_ATTENTION = _COUNTED + _ATTENTION
+COUNT_NARROW = _COUNTED + _NARROW
+COUNT_STATES = "SELECT sum(n) FROM (" + _arms(
+    "SELECT count(*) AS n FROM transactions ", "UNION ALL "
+) + ")"
+COUNT_EVERY = _COUNTED + _EVERY
+COUNT_ALL = "SELECT count(*) FROM transactions"
+
+PREFIX_PROBE = (
+    "SELECT count(*) FROM (SELECT 1 FROM transactions WHERE " + _PREFIX + "LIMIT :enough)"
+)
