@@ -19,7 +19,7 @@ from typing import Any, Literal
 from aumai_transactions.core.definition import Operation, UnknownPolicy, idempotency_key
 from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.observations import HandlerRaised, HandlerReturned
-from aumai_transactions.core.values import checked_copy, checked_name
+from aumai_transactions.core.values import checked_copy, checked_name, clone
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidData,
@@ -173,7 +173,7 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
     definition = step.definition
     undoing = operation == "compensation"
     outputs = {
-        saga.steps[index].step_id: checked_copy(saga.steps[index].output)
+        saga.steps[index].step_id: clone(saga.steps[index].output)
         for index in saga.completed
         if index != step.index
     }
@@ -189,7 +189,7 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
         ran=saga.ran,
         token=saga.token,
         outputs=outputs,
-        output=checked_copy(step.output) if undoing else None,
+        output=clone(step.output) if undoing else None,
         error=(str(saga.error) if saga.error else saga.reason) if undoing else None,
     )
 
@@ -198,7 +198,7 @@ def call(callee: Callee, saga: Saga, step: SagaStep, operation: Operation) -> An
     """Call a handler with a copy of its step's data; return what it returns, maybe awaitable."""
     definition = step.definition
     name = definition.action if operation == "action" else definition.compensating_action
-    data = checked_copy(step.resolved_data)
+    data = clone(step.resolved_data)
     parameter = callee.context_parameter
     if parameter is None:
         return callee.action.handler(name, data)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence  # noqa: TC003 (part of a public signature)
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aumai_transactions.core.entries import Entry  # noqa: TC001
 from aumai_transactions.core.journal import Journal  # noqa: TC001
@@ -40,8 +40,7 @@ class AppendAnswer(StrEnum):
     """A claim was refused, for a living driver holds the transaction."""
 
 
-@dataclass(slots=True, frozen=True)
-class Append:
+class Append(NamedTuple):
     """Ask for entries to be added to one transaction's journal, all or none.
 
     Args:
@@ -180,8 +179,12 @@ class Store(Protocol):
     def due(self, driver_id: str, limit: int) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
 
-    def info(self) -> StoreInfo:
-        """Return what this store is, and facts for `doctor`."""
+    def info(self, *, thorough: bool = False) -> StoreInfo:
+        """Return what this store is, and facts for `doctor`.
+
+        Args:
+            thorough: True where facts are wanted too that take long to find out.
+        """
 
     def close(self) -> None:
         """Let go of everything; every driver that joined through this handle is dead then."""

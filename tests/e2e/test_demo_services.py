@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from aumai_transactions.demo.evidence import holdings
+from aumai_transactions.demo.evidence import events, holdings
 from aumai_transactions.demo.participants import Bookings, Payments
 from aumai_transactions.demo.services import BODY_BYTES_MAX, LOOPBACK, Service
 from aumai_transactions.demo.trip import DemoFailed, TripServices, child_environment
@@ -291,6 +291,24 @@ def test_a_cancel_has_to_say_what_it_cancels(flights):
     flights.order()
     reply = flights.post("/reservations/cancel", {}, "k")
     assert (reply.status, len(flights.held)) == (400, 1)
+
+
+def test_the_books_tell_what_happened_in_the_order_of_time(flights):
+    flights.order(Aumai_Transaction="t1")
+    flights.order(Aumai_Transaction="t1")
+    flights.order({"flight_id": "F0", "traveller": "Bob"}, key="t2/s1/action")
+    flights.cancel()
+    flights.cancel("never", key="k")
+    told = events({"flights": flights.database})
+    assert [(event.event, event.what) for event in told] == [
+        ("done", "F1 for Alice"),
+        ("asked again", "same key, recorded answer: 201"),
+        ("refused", "flights: F0 is sold out, or there is no such thing"),
+        ("undone", "F1 for Alice"),
+        ("nothing to undo", ""),
+    ]
+    assert {event.transaction_id for event in told[:2]} == {"t1"}
+    assert [event.at for event in told] == sorted(event.at for event in told)
 
 
 # ------------------------------------------------------------------------------------- slowly

@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -86,6 +85,7 @@ def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
 
 
 _NESTED_FIELDS = frozenset({"definition", "steps", "references", "error", "into", "after"})
+_NO_DEFAULT = object()
 _DEFAULTS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
 _ADAPTERS: dict[type[Entry], TypeAdapter[Entry]] = {}
 
@@ -95,12 +95,10 @@ def _defaults(cls: type[Any]) -> tuple[tuple[str, object, bool], ...]:
     known = _DEFAULTS.get(cls)
     if known is not None:
         return known
-    found = []
-    for item in fields(cls):
-        default: object = item.default
-        if item.default_factory is not MISSING:
-            default = item.default_factory()
-        found.append((item.name, default, item.name in _NESTED_FIELDS))
+    defaults = cls._field_defaults
+    found = [
+        (name, defaults.get(name, _NO_DEFAULT), name in _NESTED_FIELDS) for name in cls._fields
+    ]
     return _DEFAULTS.setdefault(cls, tuple(found))
 
 
@@ -118,9 +116,10 @@ def _object(record: object) -> dict[str, Any]:
 
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
+        # Why first a record: a record is a tuple, too, with names for its places.
+        if hasattr(value, "_fields"):
+            return _object(value)
         return [_plain(item) for item in value]
-    if is_dataclass(value):
-        return _object(value)
     return value
 
 
@@ -133,7 +132,7 @@ def _adapter(cls: type[Entry]) -> TypeAdapter[Entry]:
 
 def _unknown_field(found: dict[str, Any], cls: type) -> str | None:
     """Return the first field that this release does not know, nested records included."""
-    known = {item.name for item in fields(cls)}
+    known = {name for name, _default, _nested in _defaults(cls)}
     for name, value in found.items():
         if name not in known:
             return name

@@ -6,8 +6,7 @@ been recorded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from aumai_transactions.core.definition import Operation
@@ -15,29 +14,34 @@ if TYPE_CHECKING:
     from aumai_transactions.core.saga import SagaStep
 
 
-@dataclass(slots=True, frozen=True)
-class Record:
+class Record(NamedTuple):
     """Record a decision that the journal so far calls for, then plan again."""
 
     entry: Entry
 
 
-@dataclass(slots=True, frozen=True)
-class RunStep:
+class RunStep(NamedTuple):
     """Call the step's action; `intent` must be durable before."""
 
-    operation: ClassVar[Operation] = "action"
     step: SagaStep
     intent: Entry
 
+    @property
+    def operation(self) -> Operation:
+        """Which of the step's two calls it is."""
+        return "action"
 
-@dataclass(slots=True, frozen=True)
-class RunCompensation:
+
+class RunCompensation(NamedTuple):
     """Call the step's compensating action; `intent` must be durable before."""
 
-    operation: ClassVar[Operation] = "compensation"
     step: SagaStep
     intent: Entry
+
+    @property
+    def operation(self) -> Operation:
+        """Which of the step's two calls it is."""
+        return "compensation"
 
 
 Command = Record | RunStep | RunCompensation

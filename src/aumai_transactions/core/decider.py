@@ -57,8 +57,19 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.references import UnresolvedReference, resolved
 from aumai_transactions.core.saga import Saga, SagaStep, evolve
+from aumai_transactions.core.states import (
+    ACTIVE,
+    COMMITTED,
+    COMMITTING,
+    COMPENSATING,
+    FAILED,
+    PENDING,
+    ROLLED_BACK,
+    STEP_IN_DOUBT,
+    STEP_RUNNING,
+)
 from aumai_transactions.errors import InvalidTransactionState, UnknownStep
-from aumai_transactions.models import RollbackReason, StepState, TransactionState
+from aumai_transactions.models import RollbackReason, TransactionState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,21 +159,18 @@ def plan(saga: Saga, now: int, parallel_max: int = 1) -> Sequence[Command]:
         now: Microseconds since 1970 UTC.
         parallel_max: How many steps may run at once.
     """
-    match saga.state:
-        case TransactionState.active:
-            return _plan_forward(saga, now, parallel_max)
-        case TransactionState.pending:
-            return _plan_start(saga, now)
-        case TransactionState.compensating:
-            return _plan_undo(saga, now) or _plan_end_of_undo(saga, now)
-        case TransactionState.committed | TransactionState.failed:
-            return ()
-        case TransactionState.rolled_back:
-            return _plan_undo(saga, now)
-        case TransactionState.committing:
-            return ()
-        case _:
-            assert_never(saga.state)
+    state = saga.state
+    if state is ACTIVE:
+        return _plan_forward(saga, now, parallel_max)
+    if state is PENDING:
+        return _plan_start(saga, now)
+    if state is COMPENSATING:
+        return _plan_undo(saga, now) or _plan_end_of_undo(saga, now)
+    if state is ROLLED_BACK:
+        return _plan_undo(saga, now)
+    if state is COMMITTED or state is FAILED or state is COMMITTING:
+        return ()
+    assert_never(state)
 
 
 def _plan_start(saga: Saga, now: int) -> Sequence[Command]:
@@ -327,13 +335,13 @@ def _driver_arrived(saga: Saga, seen: DriverArrived, now: int) -> list[Entry]:
         entries.extend(
             StepInDoubt(now, step.step_id, step.attempt, "crash", _CRASH)
             for step in saga.steps
-            if step.state is StepState.running
+            if step.state is STEP_RUNNING
         )
     return entries
 
 
 def _require_pending(saga: Saga, call: str) -> None:
-    if saga.state is not TransactionState.pending or saga.commit_requested:
+    if saga.state is not PENDING or saga.commit_requested:
         raise InvalidTransactionState(
             saga.transaction_id, saga.state.value, call, _next_after(saga.state)
         )
@@ -350,7 +358,7 @@ def _rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
         raise InvalidTransactionState(
             saga.transaction_id, saga.state.value, "roll back", _next_after(saga.state)
         )
-    if saga.state is TransactionState.compensating or saga.rollback_requested:
+    if saga.state is COMPENSATING or saga.rollback_requested:
         return []
     return [RollbackRequested(now, seen.by, seen.note, seen.reason)]
 
@@ -363,7 +371,7 @@ def _known_step(saga: Saga, step_id: str, named_by: str) -> SagaStep:
 
 def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the retry")
-    doubtful = step.state is StepState.in_doubt and saga.state is TransactionState.active
+    doubtful = step.state is STEP_IN_DOUBT and saga.state is ACTIVE
     if not doubtful and step.outstanding is None:
         raise InvalidTransactionState(
             saga.transaction_id,
@@ -385,7 +393,7 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
 
 def _resolution_answered(saga: Saga, seen: ResolutionAnswered, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the resolution")
-    doubtful = step.state is StepState.in_doubt and saga.state is TransactionState.active
+    doubtful = step.state is STEP_IN_DOUBT and saga.state is ACTIVE
     if doubtful:
         fitting: tuple[str, ...] = ("happened", "did_not_happen")
     elif step.outstanding is not None:

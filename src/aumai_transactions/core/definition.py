@@ -8,8 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 CrashPolicy = Literal["resume", "roll_back"]
 CompensationFailurePolicy = Literal["continue", "halt"]
@@ -19,8 +18,7 @@ Shape = Literal["planned"]
 Operation = Literal["action", "compensation"]
 
 
-@dataclass(slots=True, frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """Point from a place in a step's data to a place in an earlier step's output.
 
     Args:
@@ -34,8 +32,7 @@ class Reference:
     at: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class StepDefinition:
+class StepDefinition(NamedTuple):
     """Hold one step as it was declared.
 
     Args:
@@ -64,8 +61,7 @@ class StepDefinition:
     effect: Literal["none"] | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """Hold a whole transaction as it was declared.
 
     Args:
@@ -88,7 +84,7 @@ class Definition:
     on_crash: CrashPolicy | None = None
     on_compensation_failure: CompensationFailurePolicy = "continue"
     shape: Shape = "planned"
-    actions: dict[str, Any] = field(default_factory=dict)
+    actions: dict[str, Any] | None = None
     name: str | None = None
 
     @property

@@ -11,8 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aumai_transactions.core.definition import Definition
 from aumai_transactions.models import RollbackReason, TransactionState
@@ -22,8 +21,7 @@ OutstandingReason = Literal["failed", "no_handler", "no_compensation"]
 Answer = Literal["happened", "did_not_happen", "undone", "left_in_place"]
 
 
-@dataclass(slots=True, frozen=True)
-class ErrorRecord:
+class ErrorRecord(NamedTuple):
     """Hold an exception as data: its type's name and its text."""
 
     type: str
@@ -34,16 +32,14 @@ class ErrorRecord:
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-@dataclass(slots=True, frozen=True)
-class PlanRecorded:
+class PlanRecorded(NamedTuple):
     """The transaction is defined thus; while it is pending a later one replaces an earlier."""
 
     at: int
     definition: Definition
 
 
-@dataclass(slots=True, frozen=True)
-class TransactionImported:
+class TransactionImported(NamedTuple):
     """A finished transaction was taken over from elsewhere; nothing of it will run."""
 
     at: int
@@ -52,16 +48,14 @@ class TransactionImported:
     source: str
 
 
-@dataclass(slots=True, frozen=True)
-class CommitRequested:
+class CommitRequested(NamedTuple):
     """Somebody wants the transaction carried out."""
 
     at: int
     by: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class RollbackRequested:
+class RollbackRequested(NamedTuple):
     """Somebody wants the transaction undone."""
 
     at: int
@@ -70,8 +64,7 @@ class RollbackRequested:
     reason: RollbackReason = "requested"
 
 
-@dataclass(slots=True, frozen=True)
-class RetryRequested:
+class RetryRequested(NamedTuple):
     """Somebody wants one more attempt at a step in doubt or at an outstanding compensation."""
 
     at: int
@@ -80,8 +73,7 @@ class RetryRequested:
     note: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class ResolutionGiven:
+class ResolutionGiven(NamedTuple):
     """A person says what happened, or what was done about it."""
 
     at: int
@@ -91,8 +83,7 @@ class ResolutionGiven:
     note: str
 
 
-@dataclass(slots=True, frozen=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A driver took the transaction; drivers with a lower token are fenced off from here on.
 
     `takeover` is true where another driver had it and died with it.
@@ -104,23 +95,20 @@ class Claimed:
     takeover: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class TransactionActivated:
+class TransactionActivated(NamedTuple):
     """The commit began within the deadline."""
 
     at: int
 
 
-@dataclass(slots=True, frozen=True)
-class TransactionExpired:
+class TransactionExpired(NamedTuple):
     """The deadline had passed before anything ran; the transaction has failed."""
 
     at: int
     error: ErrorRecord
 
 
-@dataclass(slots=True, frozen=True)
-class StepStarted:
+class StepStarted(NamedTuple):
     """The action is about to be called (the intent).
 
     `data` holds the step's data with its references filled in, where it has any.
@@ -132,8 +120,7 @@ class StepStarted:
     data: dict[str, Any] | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class StepSucceeded:
+class StepSucceeded(NamedTuple):
     """The action returned; or there was no handler, and it was simulated."""
 
     at: int
@@ -144,8 +131,7 @@ class StepSucceeded:
     warning: str | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class StepFailed:
+class StepFailed(NamedTuple):
     """The action is definitely not done; attempt 0 means that it was never called."""
 
     at: int
@@ -154,8 +140,7 @@ class StepFailed:
     error: ErrorRecord
 
 
-@dataclass(slots=True, frozen=True)
-class StepInDoubt:
+class StepInDoubt(NamedTuple):
     """Nobody knows whether the action happened."""
 
     at: int
@@ -165,8 +150,7 @@ class StepInDoubt:
     error: ErrorRecord
 
 
-@dataclass(slots=True, frozen=True)
-class RollbackStarted:
+class RollbackStarted(NamedTuple):
     """The transaction goes back; no action intent follows."""
 
     at: int
@@ -175,8 +159,7 @@ class RollbackStarted:
     error: ErrorRecord | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class CompensationStarted:
+class CompensationStarted(NamedTuple):
     """The compensating action is about to be called (the intent)."""
 
     at: int
@@ -185,8 +168,7 @@ class CompensationStarted:
     in_doubt: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class CompensationSucceeded:
+class CompensationSucceeded(NamedTuple):
     """The compensating action returned; or it was simulated like its step."""
 
     at: int
@@ -195,8 +177,7 @@ class CompensationSucceeded:
     simulated: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class CompensationFailed:
+class CompensationFailed(NamedTuple):
     """The compensating action raised; unless `will_retry`, a person has to look at it."""
 
     at: int
@@ -206,8 +187,7 @@ class CompensationFailed:
     will_retry: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class StepOutstanding:
+class StepOutstanding(NamedTuple):
     """An effect may still stand, and nothing here can undo it."""
 
     at: int
@@ -216,15 +196,13 @@ class StepOutstanding:
     error: ErrorRecord | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class TransactionCommitted:
+class TransactionCommitted(NamedTuple):
     """Everything in force succeeded."""
 
     at: int
 
 
-@dataclass(slots=True, frozen=True)
-class TransactionRolledBack:
+class TransactionRolledBack(NamedTuple):
     """Everything that may have had an effect was undone, or is outstanding."""
 
     at: int

@@ -33,6 +33,8 @@ def dependencies(
     index = {step.step_id: position for position, step in enumerate(steps)}
     if len(index) != len(steps):
         raise DuplicateStep(_first_duplicate(steps), transaction_id)
+    if not [step for step in steps if step.after is not None or step.references]:
+        return [(position - 1,) if position else () for position in range(len(steps))]
     edges: list[tuple[int, ...]] = []
     sinks: dict[int, None] = {}
     for position, step in enumerate(steps):

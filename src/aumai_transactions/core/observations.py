@@ -5,30 +5,26 @@ Owns: the inputs of `decide`. Past tense; none of them is in the journal until d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aumai_transactions.core.definition import Definition, Operation
 from aumai_transactions.core.entries import Answer, ErrorRecord
 from aumai_transactions.models import RollbackReason
 
 
-@dataclass(slots=True, frozen=True)
-class PlanGiven:
+class PlanGiven(NamedTuple):
     """The caller's plan was read, checked and frozen."""
 
     definition: Definition
 
 
-@dataclass(slots=True, frozen=True)
-class CommitCalled:
+class CommitCalled(NamedTuple):
     """Somebody called `commit()`."""
 
     by: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class RollbackCalled:
+class RollbackCalled(NamedTuple):
     """Somebody called `rollback()`; or the caller was cancelled, as the reason says."""
 
     by: str = ""
@@ -36,8 +32,7 @@ class RollbackCalled:
     reason: RollbackReason = "requested"
 
 
-@dataclass(slots=True, frozen=True)
-class RetryAsked:
+class RetryAsked(NamedTuple):
     """Somebody asked for one more attempt at a step."""
 
     step_id: str
@@ -45,8 +40,7 @@ class RetryAsked:
     note: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class ResolutionAnswered:
+class ResolutionAnswered(NamedTuple):
     """Somebody said what happened to a step."""
 
     step_id: str
@@ -55,16 +49,14 @@ class ResolutionAnswered:
     note: str
 
 
-@dataclass(slots=True, frozen=True)
-class DriverArrived:
+class DriverArrived(NamedTuple):
     """A driver takes the transaction; `takeover` says that another one died with it."""
 
     driver_id: str
     takeover: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class HandlerReturned:
+class HandlerReturned(NamedTuple):
     """A handler returned."""
 
     step_id: str
@@ -73,8 +65,7 @@ class HandlerReturned:
     warning: str | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class HandlerRaised:
+class HandlerRaised(NamedTuple):
     """A handler raised; `outcome` says what that means."""
 
     step_id: str
@@ -83,8 +74,7 @@ class HandlerRaised:
     error: ErrorRecord
 
 
-@dataclass(slots=True, frozen=True)
-class HandlerMissing:
+class HandlerMissing(NamedTuple):
     """There is no handler of this name here."""
 
     step_id: str

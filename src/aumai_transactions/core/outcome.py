@@ -8,15 +8,23 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aumai_transactions.core.decider import asks
+from aumai_transactions.core.states import (
+    ACTIVE,
+    COMPENSATING,
+    PENDING,
+    ROLLED_BACK,
+    STEP_IN_DOUBT,
+    STEP_PENDING,
+    STEP_RUNNING,
+    STEP_SUCCEEDED,
+)
 from aumai_transactions.models import (
     OutputReference,
     OutstandingCompensation,
-    StepState,
     Transaction,
     TransactionResult,
     TransactionState,
@@ -30,8 +38,7 @@ if TYPE_CHECKING:
 Attention = Literal["outstanding", "in_doubt", "halted"]
 
 
-@dataclass(slots=True, frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Hold what a store keeps beside a journal, so that lists need not read journals.
 
     Args:
@@ -64,6 +71,8 @@ class Summary:
 def summary_of(saga: Saga) -> Summary:
     """Return what a store keeps beside the journal of this saga."""
     definition = saga.plan
+    # Why the short cut: this is made for every append, and nearly none has any trouble.
+    smooth = saga.state is ACTIVE and not saga.doubtful
     return Summary(
         saga.transaction_id,
         saga.state,
@@ -73,8 +82,8 @@ def summary_of(saga: Saga) -> Summary:
         len(saga.steps),
         len(saga.completed),
         saga.agents,
-        attention_of(saga),
-        is_runnable(saga),
+        None if smooth else attention_of(saga),
+        smooth or is_runnable(saga),
         definition.name,
     )
 
@@ -83,21 +92,21 @@ def attention_of(saga: Saga) -> Attention | None:
     """Return why a person has to look at this saga, if one has to."""
     if saga.halted:
         return "halted"
-    if saga.state is TransactionState.active and _asking(saga):
+    if saga.state is ACTIVE and _asking(saga):
         return "in_doubt"
-    if saga.state is TransactionState.rolled_back and _outstanding(saga):
+    if saga.state is ROLLED_BACK and any(step.outstanding is not None for step in saga.steps):
         return "outstanding"
     return None
 
 
 def is_runnable(saga: Saga) -> bool:
     """True where a driver that claims this saga would have something to do."""
-    if saga.state is TransactionState.pending:
+    if saga.state is PENDING:
         return saga.commit_requested or saga.rollback_requested is not None
-    if saga.state is TransactionState.active:
+    if saga.state is ACTIVE:
         return bool(saga.running or saga.rollback_requested) or not _asking(saga)
     return any(index not in saga.blocked for index in saga.undo) or (
-        saga.state is TransactionState.compensating and not saga.halted
+        saga.state is COMPENSATING and not saga.halted
     )
 
 
@@ -106,15 +115,15 @@ def needed_actions(saga: Saga) -> list[str]:
 
     Undoing a simulated step calls nothing that must exist.
     """
-    if saga.state is TransactionState.active:
+    if saga.state is ACTIVE:
         forward = [
             step.definition.action for step in saga.steps if step.state in _MAY_STILL_BE_CALLED
         ]
         back = [step for step in saga.steps if not step.simulated]
-    elif saga.state is TransactionState.pending and saga.rollback_requested is None:
+    elif saga.state is PENDING and saga.rollback_requested is None:
         forward = [step.definition.action for step in saga.steps]
         back = saga.steps
-    elif saga.state is TransactionState.pending:
+    elif saga.state is PENDING:
         forward, back = [], saga.steps
     else:
         forward = []
@@ -123,12 +132,12 @@ def needed_actions(saga: Saga) -> list[str]:
     return [*forward, *(name for name in undoing if name is not None)]
 
 
-_MAY_STILL_BE_CALLED = frozenset({StepState.pending, StepState.running, StepState.in_doubt})
+_MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
 
 
 def waiting_of(saga: Saga) -> Waiting | None:
     """Return what a saga that is not final waits for; None where it is final or pending."""
-    if saga.state.is_final or saga.state is TransactionState.pending:
+    if saga.state.is_final or saga.state is PENDING:
         return None
     if is_runnable(saga):
         return Waiting(
@@ -214,7 +223,7 @@ def transaction_of(saga: Saga) -> Transaction:
         on_crash=definition.on_crash,
         on_compensation_failure=definition.on_compensation_failure,
         name=definition.name,
-        actions=definition.actions,
+        actions=definition.actions or {},
     )
 
 
@@ -226,9 +235,10 @@ def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> 
         transaction: The caller's object.
         steps: The caller's step objects, by index, as they were when the plan was frozen.
     """
-    transaction.state = saga.state
+    # Why not plain assignment: pydantic's takes ten times as long, and checks nothing here.
+    transaction.__dict__["state"] = saga.state
     for index in saga.touched:
-        steps[index].state = saga.steps[index].state
+        steps[index].__dict__["state"] = saga.steps[index].state
     saga.touched.clear()
 
 
@@ -255,7 +265,7 @@ def _uncompensated(saga: Saga) -> list[str]:
     return [
         step.step_id
         for step in (saga.steps[index] for index in saga.completed)
-        if step.state is StepState.succeeded
+        if step.state is STEP_SUCCEEDED
         and not step.simulated
         and step.definition.compensating_action is None
         and step.definition.effect != "none"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.core.values import checked_copy
+from aumai_transactions.core.values import clone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +29,9 @@ def resolved(step: StepDefinition, outputs: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         UnresolvedReference: An output does not hold the place; names the reference.
     """
-    data: dict[str, Any] = checked_copy(step.data)
+    data: dict[str, Any] = clone(step.data)
     for reference in step.references:
-        value = checked_copy(_at(outputs.get(reference.step_id), reference.step_id, reference.at))
+        value = clone(_at(outputs.get(reference.step_id), reference.step_id, reference.at))
         place: Any = data
         for key in reference.into[:-1]:
             place = place[key]

@@ -40,6 +40,24 @@ from aumai_transactions.core.entries import (
     TransactionRolledBack,
 )
 from aumai_transactions.core.graph import ancestors, dependencies, topological_order
+from aumai_transactions.core.states import (
+    ACTIVE,
+    COMMITTED,
+    COMPENSATING,
+    FAILED,
+    PENDING,
+    ROLLED_BACK,
+    STEP_COMPENSATED,
+    STEP_COMPENSATING,
+    STEP_FAILED,
+    STEP_IN_DOUBT,
+    STEP_OUTSTANDING,
+    STEP_PENDING,
+    STEP_RESOLVED,
+    STEP_RUNNING,
+    STEP_SKIPPED,
+    STEP_SUCCEEDED,
+)
 from aumai_transactions.models import RollbackReason, StepState, TransactionState
 
 if TYPE_CHECKING:
@@ -50,15 +68,11 @@ class IllegalEntry(Exception):  # noqa: N818 (never crosses the core's boundary)
     """Say that an entry cannot follow what the journal says before it."""
 
 
-@dataclass(slots=True, eq=False)
 class SagaStep:
     """Hold what the journal says about one step."""
 
-    index: int
-    definition: StepDefinition
-    dependents: list[int]
-    unmet: int
-    state: StepState = StepState.pending
+    # Why class attributes: a step sets few of them, and a transaction makes many steps.
+    state: StepState = STEP_PENDING
     attempt: int = 0
     undo_attempt: int = 0
     undo_running: bool = False
@@ -71,6 +85,12 @@ class SagaStep:
     undo_error: ErrorRecord | None = None
     outstanding: OutstandingReason | None = None
     retry_requested: bool = False
+
+    def __init__(self, index: int, definition: StepDefinition, unmet: int) -> None:
+        self.index = index
+        self.definition = definition
+        self.dependents: list[int] = []
+        self.unmet = unmet
 
     @property
     def step_id(self) -> str:
@@ -93,7 +113,7 @@ class Saga:
 
     transaction_id: str
     definition: Definition | None = None
-    state: TransactionState = TransactionState.pending
+    state: TransactionState = PENDING
     sequence: int = 0
     token: int = 0
     driver_id: str | None = None
@@ -142,6 +162,9 @@ class Saga:
         return self.definition
 
 
+_ATTEMPTS = "its attempt does not follow the one before"
+
+
 def evolve(saga: Saga, entry: Entry) -> None:  # noqa: C901, PLR0912 (one line per kind of entry)
     """Let a saga say what this entry adds.
 
@@ -168,8 +191,8 @@ def evolve(saga: Saga, entry: Entry) -> None:  # noqa: C901, PLR0912 (one line p
         case RollbackStarted():
             _rollback_started(saga, entry)
         case TransactionActivated():
-            _require(saga.state is TransactionState.pending, "it is not pending any more")
-            saga.state = TransactionState.active
+            _require(saga.state is PENDING, "it is not pending any more")
+            saga.state = ACTIVE
             saga.started_at = entry.at
         case TransactionCommitted():
             _committed(saga, entry)
@@ -180,7 +203,7 @@ def evolve(saga: Saga, entry: Entry) -> None:  # noqa: C901, PLR0912 (one line p
         case TransactionImported():
             _imported(saga, entry)
         case PlanRecorded():
-            _require(saga.state is TransactionState.pending, "it is not pending any more")
+            _require(saga.state is PENDING, "it is not pending any more")
             _plan_recorded(saga, entry.definition)
         case Claimed():
             _claimed(saga, entry)
@@ -208,8 +231,7 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
     saga.definition = definition
     saga.edges = edges
     saga.steps = [
-        SagaStep(index, step, [], len(edges[index]))
-        for index, step in enumerate(definition.steps)
+        SagaStep(index, step, len(edges[index])) for index, step in enumerate(definition.steps)
     ]
     saga.agents = tuple(dict.fromkeys(step.agent_id for step in definition.steps))
     saga.by_id = {step.definition.step_id: step for step in saga.steps}
@@ -232,10 +254,10 @@ def _imported(saga: Saga, entry: TransactionImported) -> None:
 
 
 def _claimed(saga: Saga, entry: Claimed) -> None:
-    _require(entry.token == saga.token + 1, f"token {entry.token} does not follow {saga.token}")
+    _require(entry.token == saga.token + 1, "its token does not follow the one in force")
     saga.token = entry.token
     saga.driver_id = entry.driver_id
-    if entry.takeover and saga.state is TransactionState.active:
+    if entry.takeover and saga.state is ACTIVE:
         saga.taken_over_at = entry.at
     if saga.undo:
         for step in saga.steps:
@@ -244,20 +266,23 @@ def _claimed(saga: Saga, entry: Claimed) -> None:
 
 def _step_started(saga: Saga, entry: StepStarted) -> None:
     # Invariant: I4, no action intent follows the journaled rollback.
-    _require(saga.state is TransactionState.active, f"an action starts while {saga.state.value}")
+    if saga.state is not ACTIVE:
+        message = f"an action starts while it is {saga.state.value}"
+        raise IllegalEntry(message)
     step = saga.step(entry.step_id)
-    _require(entry.attempt == step.attempt + 1, "the attempts do not follow each other")
-    if step.state is StepState.in_doubt:
+    if entry.attempt != step.attempt + 1:
+        raise IllegalEntry(_ATTEMPTS)
+    if step.state is STEP_IN_DOUBT:
         # Invariant: I5, an unknown outcome runs again only where that is safe or was decided.
-        _require(
-            step.definition.idempotent or step.retry_requested, "a step in doubt runs again"
-        )
+        _require(step.definition.idempotent or step.retry_requested, "a step in doubt runs again")
         saga.doubtful.pop(step.index)
         step.retry_requested = False
     else:
-        _require(step.state is StepState.pending and step.unmet == 0, "the step cannot start")
+        if step.state is not STEP_PENDING or step.unmet:
+            message = "the step cannot start"
+            raise IllegalEntry(message)
         saga.ready.remove(step.index)
-    step.state = StepState.running
+    step.state = STEP_RUNNING
     step.attempt = entry.attempt
     if entry.data is not None:
         step.data = entry.data
@@ -267,7 +292,9 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
 
 def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
     step = saga.step(entry.step_id)
-    _require(step.state is StepState.running, "a step that does not run succeeds")
+    if step.state is not STEP_RUNNING:
+        message = "a step that does not run succeeds"
+        raise IllegalEntry(message)
     saga.running -= 1
     step.output = entry.output
     step.simulated = entry.simulated
@@ -277,7 +304,7 @@ def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
 
 
 def _take_effect(saga: Saga, step: SagaStep) -> None:
-    step.state = StepState.succeeded
+    step.state = STEP_SUCCEEDED
     step.error = None
     if step.doubt is not None:
         step.doubt = None
@@ -296,16 +323,16 @@ def _take_effect(saga: Saga, step: SagaStep) -> None:
 def _step_failed(saga: Saga, entry: StepFailed) -> None:
     step = saga.step(entry.step_id)
     if entry.attempt == 0:
-        _require(step.state is StepState.pending, "a step that has started was never called")
+        _require(step.state is STEP_PENDING, "a step that has started was never called")
         saga.ready.remove(step.index)
     else:
-        _require(step.state is StepState.running, "a step that does not run fails")
+        _require(step.state is STEP_RUNNING, "a step that does not run fails")
         saga.running -= 1
     _not_done(saga, step, entry.error)
 
 
 def _not_done(saga: Saga, step: SagaStep, error: ErrorRecord | None) -> None:
-    step.state = StepState.failed
+    step.state = STEP_FAILED
     step.error = error
     if step.doubt is not None:
         step.doubt = None
@@ -316,11 +343,11 @@ def _not_done(saga: Saga, step: SagaStep, error: ErrorRecord | None) -> None:
 
 def _step_in_doubt(saga: Saga, entry: StepInDoubt) -> None:
     step = saga.step(entry.step_id)
-    _require(step.state is StepState.running, "a step that does not run comes into doubt")
+    _require(step.state is STEP_RUNNING, "a step that does not run comes into doubt")
     saga.running -= 1
     if step.doubt is None:
         saga.effects.append(step.index)
-    step.state = StepState.in_doubt
+    step.state = STEP_IN_DOUBT
     step.doubt = entry.cause
     step.error = entry.error
     saga.doubtful[step.index] = None
@@ -328,10 +355,10 @@ def _step_in_doubt(saga: Saga, entry: StepInDoubt) -> None:
 
 
 def _rollback_started(saga: Saga, entry: RollbackStarted) -> None:
-    pending = saga.state is TransactionState.pending
-    _require(pending or saga.state is TransactionState.active, "it cannot go back any more")
+    pending = saga.state is PENDING
+    _require(pending or saga.state is ACTIVE, "it cannot go back any more")
     _require(saga.running == 0, "a rollback starts while a step runs")
-    saga.state = TransactionState.compensating
+    saga.state = COMPENSATING
     saga.reason = entry.reason
     saga.failed_step = entry.step_id
     saga.error = entry.error
@@ -351,7 +378,7 @@ def _rollback_started(saga: Saga, entry: RollbackStarted) -> None:
 def _has_something_to_undo(step: SagaStep) -> bool:
     if step.definition.compensating_action is not None:
         return True
-    return step.state is StepState.in_doubt and step.definition.effect != "none"
+    return step.state is STEP_IN_DOUBT and step.definition.effect != "none"
 
 
 def _compensation_started(saga: Saga, entry: CompensationStarted) -> None:
@@ -361,16 +388,16 @@ def _compensation_started(saga: Saga, entry: CompensationStarted) -> None:
     for index in step.dependents:
         _require(not saga.steps[index].to_undo, "a step that depends on it is not undone yet")
     _require(step.index not in saga.blocked, "a step that depends on it could not be undone")
-    _require(entry.attempt == step.undo_attempt + 1, "the attempts do not follow each other")
+    _require(entry.attempt == step.undo_attempt + 1, _ATTEMPTS)
     step.undo_attempt = entry.attempt
     step.undo_running = True
-    step.state = StepState.compensating
+    step.state = STEP_COMPENSATING
     saga.touched.append(step.index)
 
 
 def _compensation_succeeded(saga: Saga, entry: CompensationSucceeded) -> None:
     step = _end_undo(saga, entry.step_id)
-    step.state = StepState.compensated
+    step.state = STEP_COMPENSATED
     step.simulated = step.simulated or entry.simulated
     step.undo_error = None
     saga.undone.append(step.index)
@@ -407,7 +434,7 @@ def _compensation_failed(saga: Saga, entry: CompensationFailed) -> None:
     if saga.ran:
         _leave_outstanding(saga, step, "failed")
     else:
-        step.state = StepState.failed
+        step.state = STEP_FAILED
         saga.warnings.append(
             f"compensating action {step.definition.compensating_action!r} of step "
             f"{step.step_id}, which had never run, raised {entry.error}"
@@ -423,7 +450,7 @@ def _step_outstanding(saga: Saga, entry: StepOutstanding) -> None:
 
 
 def _leave_outstanding(saga: Saga, step: SagaStep, reason: OutstandingReason) -> None:
-    step.state = StepState.outstanding
+    step.state = STEP_OUTSTANDING
     step.outstanding = reason
     saga.touched.append(step.index)
     if saga.plan.on_compensation_failure == "halt" and not saga.state.is_final:
@@ -433,12 +460,12 @@ def _leave_outstanding(saga: Saga, step: SagaStep, reason: OutstandingReason) ->
 
 def _retry_requested(saga: Saga, entry: RetryRequested) -> None:
     step = saga.step(entry.step_id)
-    if step.state is StepState.in_doubt:
+    if step.state is STEP_IN_DOUBT:
         step.retry_requested = True
         return
-    _require(step.state is StepState.outstanding, "there is nothing to try again")
+    _require(step.state is STEP_OUTSTANDING, "there is nothing to try again")
     _no_longer_outstanding(saga, step)
-    step.state = StepState.compensating
+    step.state = STEP_COMPENSATING
     step.to_undo = True
     # Order matters: what took effect last is undone first, whichever was asked for first.
     saga.undo.append(step.index)
@@ -457,40 +484,40 @@ def _resolution_given(saga: Saga, entry: ResolutionGiven) -> None:
     said = f"{entry.by} decided for step {step.step_id}: {entry.answer.replace('_', ' ')}"
     saga.warnings.append(f"{said} ({entry.note})")
     if entry.answer in ("happened", "did_not_happen"):
-        _require(step.state is StepState.in_doubt, "the step is not in doubt")
+        _require(step.state is STEP_IN_DOUBT, "the step is not in doubt")
         saga.doubtful.pop(step.index)
         if entry.answer == "happened":
             _take_effect(saga, step)
         else:
             _not_done(saga, step, step.error)
         return
-    _require(step.state is StepState.outstanding, "the step is not outstanding")
+    _require(step.state is STEP_OUTSTANDING, "the step is not outstanding")
     _no_longer_outstanding(saga, step)
-    step.state = StepState.resolved
+    step.state = STEP_RESOLVED
     if entry.answer == "undone":
         saga.undone.append(step.index)
 
 
 def _committed(saga: Saga, entry: TransactionCommitted) -> None:
     # Invariant: I2, nothing is committed over a step that did not succeed.
-    _require(saga.state is TransactionState.active, f"it commits while {saga.state.value}")
+    _require(saga.state is ACTIVE, "it commits while it is not active")
     _require(saga.succeeded == len(saga.steps), "it commits before every step succeeded")
-    saga.state = TransactionState.committed
+    saga.state = COMMITTED
     saga.finished_at = entry.at
 
 
 def _rolled_back(saga: Saga, entry: TransactionRolledBack) -> None:
     # Invariant: I2, everything that may have had an effect is undone or outstanding.
-    _require(saga.state is TransactionState.compensating, "it is not going back")
+    _require(saga.state is COMPENSATING, "it is not going back")
     _require(not saga.undo and not saga.halted, "something is still to be undone")
-    saga.state = TransactionState.rolled_back
+    saga.state = ROLLED_BACK
     saga.finished_at = entry.at
     _skip_pending(saga)
 
 
 def _expired(saga: Saga, entry: TransactionExpired) -> None:
-    _require(saga.state is TransactionState.pending, "it expires after it began")
-    saga.state = TransactionState.failed
+    _require(saga.state is PENDING, "it expires after it began")
+    saga.state = FAILED
     saga.reason = "deadline"
     saga.error = entry.error
     saga.finished_at = entry.at
@@ -499,6 +526,6 @@ def _expired(saga: Saga, entry: TransactionExpired) -> None:
 
 def _skip_pending(saga: Saga) -> None:
     for step in saga.steps:
-        if step.state is StepState.pending:
-            step.state = StepState.skipped
+        if step.state is STEP_PENDING:
+            step.state = STEP_SKIPPED
             saga.touched.append(step.index)

@@ -36,7 +36,8 @@ class DemoFailed(TransactionError):
 
 def child_environment() -> dict[str, str]:
     """Return an environment in which a child finds this very package, whatever its folder is."""
-    environment = dict(os.environ)
+    # Why without ours: the demo must not touch the store that somebody works with.
+    environment = {name: value for name, value in os.environ.items() if name[:6] != "AUMAI_"}
     paths = [os.path.abspath(path) for path in _python_path(environment) if path]  # noqa: PTH100
     # `python -m` puts the current folder on the path; a child elsewhere would not have it.
     root = Path(aumai_transactions.__path__[0]).resolve().parent

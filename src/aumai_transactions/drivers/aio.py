@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.actions import Handler
     from aumai_transactions.core.entries import Answer
-    from aumai_transactions.store import Append, AppendAnswer, Listed, StoreInfo
+    from aumai_transactions.store import AppendAnswer, Listed, StoreInfo
 
 T = TypeVar("T")
 
@@ -251,13 +251,13 @@ class AsyncTransactionManager(ManagerBase):
 
     async def _called(self, operation: DoCall) -> object:
         run = operation.run
-        CALLING.set(CALLING.get() | {run.transaction_id})
+        CALLING.set((*CALLING.get(), run.transaction_id))
         return await call(operation.callee, run.saga, operation.step, operation.operation)
 
     async def _called_in_thread(self, operation: DoCall) -> object:
         run = operation.run
         context = contextvars.copy_context()
-        context.run(CALLING.set, CALLING.get() | {run.transaction_id})
+        context.run(CALLING.set, (*CALLING.get(), run.transaction_id))
         return await asyncio.get_running_loop().run_in_executor(
             self._handler_threads,
             lambda: context.run(
@@ -330,9 +330,7 @@ async def _awaited(awaitable: Any) -> object:  # noqa: ANN401
     return await awaitable
 
 
-async def _to_the_end(
-    work: Coroutine[Any, Any, T], run: Run, *, cancellable: bool = False
-) -> T:
+async def _to_the_end(work: Coroutine[Any, Any, T], run: Run, *, cancellable: bool = False) -> T:
     """Wait for some work even while this task is being cancelled; note the cancellation.
 
     Args:

@@ -85,9 +85,7 @@ class LeaseKeeper:
         """Start renewing, unless it has been started."""
         with self._guard:
             if self._thread is None and not self._stopped.is_set():
-                self._thread = threading.Thread(
-                    target=self._keep, name="aumai-lease", daemon=True
-                )
+                self._thread = threading.Thread(target=self._keep, name="aumai-lease", daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:

@@ -19,6 +19,9 @@ from aumai_transactions.core.journal import Journal, entries, load
 from aumai_transactions.core.observations import CommitCalled
 from aumai_transactions.core.outcome import instant, result_of, transaction_of
 from aumai_transactions.core.saga import Saga
+from aumai_transactions.core.states import (
+    PENDING,
+)
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.errors import (
@@ -26,7 +29,7 @@ from aumai_transactions.errors import (
     JournalConflict,
     TransactionNotFound,
 )
-from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
+from aumai_transactions.models import Event, Transaction, TransactionResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +80,7 @@ class Desk:
         """Return a name that no other append has, from any process."""
         return f"{self._nonce}.{next(self._numbers)}"
 
-    def registry_for(self, definitions: Mapping[str, Any]) -> ActionRegistry:
+    def registry_for(self, definitions: Mapping[str, Any] | None) -> ActionRegistry:
         """Return the handlers for a transaction that may define some of its actions itself."""
         if not definitions or self.action_source is None:
             return self.registry
@@ -232,7 +235,7 @@ def pending_run(desk: Desk, transaction: Transaction, call: str) -> Procedure[Ru
         run = Run(name, Saga(name), registry)
     else:
         saga = yield from read_saga(desk, name)
-        if saga.state is not TransactionState.pending:
+        if saga.state is not PENDING:
             decide(saga, CommitCalled(), 0)
         if held is not None and held.sequence != saga.sequence:
             raise JournalConflict(

@@ -11,9 +11,12 @@ from collections.abc import Callable  # noqa: TC003 (part of a public signature)
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.definition import Definition, Reference, StepDefinition
+from aumai_transactions.core.states import (
+    PENDING,
+)
 from aumai_transactions.core.values import checked_name, checked_object
 from aumai_transactions.errors import DefinitionError, InvalidTransactionState
-from aumai_transactions.models import Transaction, TransactionState, TransactionStep
+from aumai_transactions.models import Transaction, TransactionStep
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
@@ -49,7 +52,7 @@ def frozen(
         DefinitionError: A timeout, a time, or the number of steps cannot be.
         InvalidData: A name or a value cannot be written to the journal; names the place.
     """
-    if transaction.state is not TransactionState.pending:
+    if transaction.state is not PENDING:
         raise InvalidTransactionState(
             transaction.transaction_id,
             str(getattr(transaction.state, "value", transaction.state)),
@@ -81,7 +84,7 @@ def frozen(
         timeout_scope=transaction.timeout_scope,
         on_crash=transaction.on_crash,
         on_compensation_failure=transaction.on_compensation_failure,
-        actions=checked_object(transaction.actions, "actions") if transaction.actions else {},
+        actions=checked_object(transaction.actions, "actions") if transaction.actions else None,
         name=transaction.name,
     )
 
@@ -99,13 +102,17 @@ def _frozen_step(
         action=checked_name(step.action, f"{path}.action"),
         data=checked_object(data, f"{path}.data"),
         compensating_action=(
-            None if compensating is None else checked_name(compensating, f"{path}.compensating_action")
+            None
+            if compensating is None
+            else checked_name(compensating, f"{path}.compensating_action")
         ),
         after=None if step.after is None else tuple(step.after),
-        references=tuple(
-            Reference(tuple(item.into), item.step_id, item.at) for item in step.references
-        ),
+        references=_references(step) if step.references else (),
         idempotent=action.idempotent if action else False,
         on_unknown=action.on_unknown if action else None,
         effect=action.effect if action else None,
     )
+
+
+def _references(step: TransactionStep) -> tuple[Reference, ...]:
+    return tuple(Reference(tuple(item.into), item.step_id, item.at) for item in step.references)

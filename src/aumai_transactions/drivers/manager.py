@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aumai_transactions.actions import Action, ActionHandler, ActionRegistry, Handler, plain_actions
 from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.core.states import (
+    PENDING,
+    STEP_PENDING,
+)
 from aumai_transactions.core.values import checked_name, checked_object
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
@@ -25,10 +29,7 @@ from aumai_transactions.errors import (
     TransactionNotFound,
 )
 from aumai_transactions.models import (
-    DEFAULT_TIMEOUT_SECONDS,
-    StepState,
     Transaction,
-    TransactionState,
     TransactionStep,
 )
 from aumai_transactions.stores import open_store
@@ -167,26 +168,28 @@ class ManagerBase:
         if compensating is None:
             callee = self._registry.get(action)
             compensating = callee.action.compensating_action if callee else None
-        step = TransactionStep.model_construct(
+        step = TransactionStep(
             step_id=_free_step_id(tx),
             agent_id=agent_id,
             action=action,
             data=checked_object(data, "data"),
             compensating_action=compensating,
-            state=StepState.pending,
-            after=None,
-            references=[],
+            state=STEP_PENDING,
         )
         tx.steps.append(step)
         return step
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: dict[str, Any]) -> Transaction:
-        transaction = Transaction(timeout_seconds=checked_timeout(timeout_seconds), **options)
+        transaction = Transaction(
+            state=PENDING,
+            timeout_seconds=checked_timeout(timeout_seconds),
+            **options,
+        )
         desk.book.hold(transaction, 0)
         return transaction
 
     def _require_pending(self, tx: Transaction, call: str) -> None:
-        if tx.state is not TransactionState.pending:
+        if tx.state is not PENDING:
             hint = "Steps can be added only before commit() or rollback(); begin a new one."
             raise InvalidTransactionState(tx.transaction_id, tx.state.value, call, hint)
         held = self._opened.book.get(tx.transaction_id) if self._opened else None
@@ -329,7 +332,11 @@ def begin_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _free_step_id(tx: Transaction) -> str:
     number = len(tx.steps) + 1
-    taken = {step.step_id for step in tx.steps} if number > 1 else ()
+    # Why not look whenever: it would make adding n steps take n² time; ids clash only where the
+    # last one is not the one that this function gave.
+    if number == 1 or tx.steps[-1].step_id == f"s{number - 1}":
+        return f"s{number}"
+    taken = {step.step_id for step in tx.steps}
     while f"s{number}" in taken:
         number += 1
     return f"s{number}"

@@ -8,8 +8,7 @@ procedures are written once, and run with threads, with asyncio, or simulated.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import Callee
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(slots=True, frozen=True)
-class DoAppend:
+class DoAppend(NamedTuple):
     """Append, together with what others append at the same time; answer: `AppendAnswer`.
 
     A cancellation that arrives meanwhile is noted in `run`, and the append is finished.
@@ -32,15 +30,13 @@ class DoAppend:
     run: Run
 
 
-@dataclass(slots=True, frozen=True)
-class DoBlocking:
+class DoBlocking(NamedTuple):
     """Call a function that may wait for a disk or a network; answer: what it returns."""
 
     function: Callable[[], Any]
 
 
-@dataclass(slots=True, frozen=True)
-class DoCall:
+class DoCall(NamedTuple):
     """Call a handler; answer: the observation, and the exception where it raised one.
 
     A cancellation that arrives meanwhile is noted in `run`; what it means for the handler is
@@ -53,8 +49,7 @@ class DoCall:
     operation: Operation
 
 
-@dataclass(slots=True, frozen=True)
-class DoSleep:
+class DoSleep(NamedTuple):
     """Wait for so many seconds."""
 
     seconds: float

@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
-from aumai_transactions.core.entries import Claimed
 from aumai_transactions.core.observations import (
     CommitCalled,
     DriverArrived,
@@ -28,6 +27,10 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.outcome import is_runnable, needed_actions, show, summary_of
 from aumai_transactions.core.saga import evolve
+from aumai_transactions.core.states import (
+    ACTIVE,
+    PENDING,
+)
 from aumai_transactions.drivers.desk import Desk, pending_run, read_run, read_saga
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoAppend, DoCall, DoSleep, Procedure
@@ -38,7 +41,6 @@ from aumai_transactions.errors import (
     StoreUnavailable,
     UnknownAction,
 )
-from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Append, AppendAnswer
 
 if TYPE_CHECKING:
@@ -49,8 +51,8 @@ if TYPE_CHECKING:
     from aumai_transactions.core.entries import Entry
     from aumai_transactions.models import Transaction, TransactionResult
 
-APPEND_ATTEMPTS_MAX = 4
 FIRST_PAUSE_SECONDS = 0.02
+LAST_PAUSE_SECONDS = 0.5
 WAIT_PAUSE_SECONDS_MAX = 0.25
 
 
@@ -128,9 +130,7 @@ def ask(
     return (yield from _see_through(desk, transaction_id, wait=wait))
 
 
-def recover_one(
-    desk: Desk, transaction_id: str
-) -> Procedure[TransactionResult | list[str] | None]:
+def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult | list[str] | None]:
     """Finish a transaction that nobody drives.
 
     Returns:
@@ -159,9 +159,7 @@ def decide_and_evolve(desk: Desk, run: Run, seen: Observation) -> list[Entry]:
     return entries
 
 
-def _see_through(
-    desk: Desk, transaction_id: str, *, wait: bool
-) -> Procedure[TransactionResult]:
+def _see_through(desk: Desk, transaction_id: str, *, wait: bool) -> Procedure[TransactionResult]:
     """Drive the transaction, or wait until whoever drives it has done with it."""
     pause = 0.001
     while True:
@@ -184,7 +182,7 @@ def _see_through(
 def _can_drive(desk: Desk, run: Run) -> bool:
     # Why pending may be driven without handlers: nothing of it has run, so that in a process
     # that is not strict its undo is a dry run.
-    if run.saga.state is TransactionState.pending and not desk.strict:
+    if run.saga.state is PENDING and not desk.strict:
         return True
     return not run.registry.missing(needed_actions(run.saga))
 
@@ -203,7 +201,7 @@ def _drive_pending(
 ) -> Procedure[TransactionResult]:
     desk.book.enter(run, "commit" if isinstance(wish, CommitCalled) else "roll back")
     try:
-        seen = [PlanGiven(definition), wish, DriverArrived(desk.driver_id)]
+        seen: list[Observation] = [PlanGiven(definition), wish, DriverArrived(desk.driver_id)]
         return (yield from _drive(desk, run, seen))
     except HeldByAnother:
         raise JournalConflict(run.transaction_id, "another process has it") from None
@@ -217,26 +215,27 @@ def _leave(desk: Desk, run: Run) -> None:
     desk.book.leave(run)
 
 
-def _drive(
-    desk: Desk, run: Run, seen: Sequence[Observation]
-) -> Procedure[TransactionResult]:
+def _drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[TransactionResult]:
     """Decide, record, act, and again, until nothing is left to be done here."""
+    claims = True
     while True:
         entries, calls = advance(run.saga, seen, desk.clock.now())
         if entries:
-            answer = yield from _append(desk, run, entries, release=not calls)
+            answer = yield from _append(desk, run, entries, claims=claims, release=not calls)
             if answer is AppendAnswer.moved:
                 yield from _reread(desk, run, seen)
                 continue
+            claims = False
             if run.transaction is not None:
                 show(run.saga, run.transaction, run.models)
-            desk.announce(run, entries)
+            if desk.on_event is not None:
+                desk.announce(run, entries)
         if not calls:
             break
         seen = [(yield from _carry_out(run, calls[0]))]
         if run.interrupt is not None and not run.is_cancelled:
             run.is_cancelled = True
-            if run.saga.state is TransactionState.active and not _says_cancelled(seen[0]):
+            if run.saga.state is ACTIVE and not _says_cancelled(seen[0]):
                 seen.append(RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled"))
     run.result = desk.result_of(run)
     if run.interrupt is not None:
@@ -250,9 +249,21 @@ def _says_cancelled(seen: Observation) -> bool:
 
 
 def _append(
-    desk: Desk, run: Run, entries: Sequence[Entry], *, release: bool = False
+    desk: Desk,
+    run: Run,
+    entries: Sequence[Entry],
+    *,
+    claims: bool = False,
+    release: bool = False,
 ) -> Procedure[AppendAnswer]:
     """Make entries durable that the run's saga has said already.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        entries: What to append.
+        claims: True where they hold a `Claimed`.
+        release: True to let go of the transaction with them.
 
     Raises:
         HeldByAnother: They hold a claim, and a living driver has the transaction.
@@ -260,7 +271,6 @@ def _append(
         StoreUnavailable: It could not be done, or nobody knows; nothing more is done then.
     """
     saga = run.saga
-    claims = any(type(entry) is Claimed for entry in entries)
     append = Append(
         transaction_id=run.transaction_id,
         expected_sequence=saga.sequence - len(entries),
@@ -271,7 +281,19 @@ def _append(
         driver_id=desk.driver_id if claims else None,
         release=release,
     )
-    answer = yield from _append_again_and_again(append, run)
+    pause = 0.0
+    answer: AppendAnswer = AppendAnswer.moved
+    while True:
+        try:
+            answer = yield DoAppend(append, run)
+            break
+        except StoreUnavailable as error:
+            # Why the very same append again: its entry ids tell whether the first one had
+            # become durable (invariant I13); guessing would be wrong either way.
+            pause = pause * 4 or FIRST_PAUSE_SECONDS
+            if pause > LAST_PAUSE_SECONDS:
+                raise _unavailable(run, error) from error
+        yield DoSleep(pause)
     if answer is AppendAnswer.held:
         raise HeldByAnother
     if answer is AppendAnswer.fenced:
@@ -280,24 +302,6 @@ def _append(
         run.token = saga.token if claims else run.token
         run.sequence = saga.sequence
     return answer
-
-
-def _append_again_and_again(append: Append, run: Run) -> Procedure[AppendAnswer]:
-    pause = FIRST_PAUSE_SECONDS
-    attempt = 1
-    while True:
-        try:
-            answer: AppendAnswer = yield DoAppend(append, run)
-        except StoreUnavailable as error:
-            # Why the very same append again: its entry ids tell whether the first one had
-            # become durable (invariant I13); guessing would be wrong either way.
-            if attempt == APPEND_ATTEMPTS_MAX:
-                raise _unavailable(run, error) from error
-        else:
-            return answer
-        yield DoSleep(pause)
-        attempt += 1
-        pause *= 4
 
 
 def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:

@@ -44,9 +44,7 @@ def _recovered(desk: Desk, name: str) -> Procedure[Recovered]:
     if isinstance(outcome, TransactionResult):
         if outcome.is_final:
             state = outcome.state.value.replace("_", " ")
-            return Recovered(
-                transaction_id=name, outcome="finished", detail=state, result=outcome
-            )
+            return Recovered(transaction_id=name, outcome="finished", detail=state, result=outcome)
         detail = outcome.waiting.detail if outcome.waiting else outcome.state.value
         return Recovered(transaction_id=name, outcome="waiting", detail=detail, result=outcome)
     named = ", ".join(outcome)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.saga import Saga
     from aumai_transactions.models import Transaction, TransactionResult, TransactionStep
 
-CALLING: ContextVar[frozenset[str]] = ContextVar("aumai_transactions_calling", default=frozenset())
+CALLING: ContextVar[tuple[str, ...]] = ContextVar("aumai_transactions_calling", default=())
 """The transactions one of whose handlers is running in this context."""
 
 

@@ -277,7 +277,7 @@ class TransactionManager(ManagerBase):
     ) -> tuple[HandlerReturned | HandlerRaised, BaseException | None]:
         step, kind, callee = operation.step, operation.operation, operation.callee
         run = operation.run
-        calling = CALLING.set(CALLING.get() | {run.transaction_id})
+        calling = CALLING.set((*CALLING.get(), run.transaction_id))
         try:
             value = call(callee, run.saga, step, kind)
             if value is not None and inspect.isawaitable(value):

@@ -25,7 +25,7 @@ Seconds = Annotated[float, Field(gt=0, le=TIMEOUT_SECONDS_MAX, allow_inf_nan=Fal
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class MissingVariable(Exception):  # noqa: N818 (never crosses the boundary of participants)
+class MissingVariable(Exception):
     """Say that an environment variable is not set."""
 
 

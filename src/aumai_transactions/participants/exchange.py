@@ -37,11 +37,11 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _ENDS_IN_A_NUMBER = re.compile(r"(^|\.)([0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
 
-class NotSent(Exception):  # noqa: N818 (never crosses the boundary of participants)
+class NotSent(Exception):
     """Say that the request did not leave this machine."""
 
 
-class AnswerLost(Exception):  # noqa: N818 (never crosses the boundary of participants)
+class AnswerLost(Exception):
     """Say that the request may have arrived, and that no answer can be relied on."""
 
 
@@ -166,6 +166,9 @@ def exchange(
         try:
             connection.request(method, target.request_target, body, dict(headers))
             return _answer(connection.getresponse(), body_bytes_max)
+        except TimeoutError as error:
+            message = f"no answer within {timeout_seconds:g} s"
+            raise AnswerLost(message) from error
         except Exception as error:
             # Why everything: the request may be out, and whatever a hostile answer breaks in
             # the parser must not be taken for "not done".
@@ -198,8 +201,7 @@ class _Deadline:
     def remaining(self) -> float:
         left = self.at - time.monotonic()
         if left <= 0:
-            message = f"no answer within {self.seconds:g} s"
-            raise TimeoutError(message)
+            raise TimeoutError
         return left
 
 
@@ -215,6 +217,8 @@ def _connected(target: Target, deadline: _Deadline) -> socket.socket:
             # Why a share: one address that swallows packets must not use up all the time.
             share = deadline.remaining() / (len(found) - position)
             return _opened(target, socket.socket(family, kind, protocol), address, share)
+        except TimeoutError:
+            problem = f"no connection within {deadline.seconds:g} s"
         except OSError as error:
             problem = _described(error)
     raise NotSent(problem)
@@ -265,7 +269,7 @@ def _answer(response: http.client.HTTPResponse, body_bytes_max: int) -> Answer:
 
 def _described(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
-        return str(error) if str(error) and str(error) != "timed out" else "no answer in time"
+        return "the time is over"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

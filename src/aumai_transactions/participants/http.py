@@ -91,8 +91,8 @@ def _checked_headers(headers: dict[str, Setting]) -> dict[str, Setting]:
             message = f"header {name} stands twice, in different spellings"
             raise ValueError(message)
         seen.add(low)
-        fixed = setting if isinstance(setting, str) else setting.prefix.lstrip(" ")
-        _check_header_value(name, fixed.rstrip(" ") if not isinstance(setting, str) else fixed)
+        # Why the prefix alone: the value itself is looked at when it is read.
+        _check_header_value(name, setting if isinstance(setting, str) else setting.prefix.rstrip(" "))
     return headers
 
 
@@ -197,7 +197,7 @@ class HttpCall:
             raise OutcomeUnknown(without(message, secrets)) from error
 
     def _own_headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "aumai-transactions"}
+        usual = {"Accept": "application/json, text/plain;q=0.5", "User-Agent": "aumai-transactions"}
         own: dict[str, str] = {}
         for name, setting in self.definition.headers.items():
             try:
@@ -207,7 +207,7 @@ class HttpCall:
                 message = f"{self.definition.method} {self.target.shown} was not sent: {error}"
                 raise StepRejected(message) from None
         replaced = {name.lower() for name in own}
-        return own | {name: text for name, text in headers.items() if name.lower() not in replaced}
+        return own | {name: text for name, text in usual.items() if name.lower() not in replaced}
 
     def _secrets(self) -> list[str]:
         found = []
@@ -258,7 +258,7 @@ def retry_after_seconds(value: str | None, now: float) -> float:
     return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
 
 
-class _Refusal(Exception):  # noqa: N818 (never leaves this module)
+class _Refusal(Exception):
     """Say what an answer means if it is not "done"."""
 
     def __init__(

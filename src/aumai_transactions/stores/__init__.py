@@ -70,14 +70,12 @@ def shown_url(url_or_path: str | os.PathLike[str]) -> str:
 def _sqlite_path(name: str) -> Path:
     scheme = _SCHEME.match(name)
     if scheme is None:
-        if not name or "\0" in name or name in (":memory:", "memory"):
+        if not name or "\0" in name or name == ":memory:":
             raise StoreError(f"{name!r} does not name a store. {_FORMS}.")
         return Path(name).expanduser()
     kind = scheme[1].lower()
     if kind in ("postgres", "postgresql") or kind.startswith("postgresql+"):
-        raise StoreError(
-            f"{shown_url(name)}: this release has no PostgreSQL store yet. {_FORMS}."
-        )
+        raise StoreError(f"{shown_url(name)}: this release has no PostgreSQL store yet. {_FORMS}.")
     if kind != "sqlite":
         raise StoreError(f"{shown_url(name)}: there is no store of the kind {kind!r}. {_FORMS}.")
     rest = name[scheme.end() :]

@@ -155,9 +155,7 @@ class MemoryStore:
         else:
             self._runnable.pop(transaction_id, None)
             state = summary.state
-            if (
-                state is _COMMITTED or state is _ROLLED_BACK or state is _FAILED or append.release
-            ):
+            if state is _COMMITTED or state is _ROLLED_BACK or state is _FAILED or append.release:
                 kept.driver_id = None
         return _APPENDED
 
@@ -252,10 +250,16 @@ class MemoryStore:
             ]
         return [transaction_id for _, transaction_id in sorted(found)[: max(limit, 0)]]
 
-    def info(self) -> StoreInfo:
+    def info(self, *, thorough: bool = False) -> StoreInfo:  # noqa: ARG002 (nothing takes long)
         """Return what this store is."""
         with self._lock:
-            return StoreInfo("memory:", self._store_id, False, 0, self._changes)
+            return StoreInfo(
+                url="memory:",
+                store_id=self._store_id,
+                durable=False,
+                schema_version=0,
+                changes=self._changes,
+            )
 
     def close(self) -> None:
         """Let go of everything; every driver that joined is dead then."""

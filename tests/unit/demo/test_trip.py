@@ -53,3 +53,8 @@ def test_a_child_in_another_folder_finds_the_package(tmp_path, monkeypatch, pyth
     find = "import importlib.util, sys; sys.exit(not importlib.util.find_spec(sys.argv[1]))"
     command = [sys.executable, "-S", "-c", find, "aumai_transactions"]
     subprocess.run(command, check=True, cwd=tmp_path, env=child_environment(), timeout=60)
+
+
+def test_a_child_does_not_know_the_store_that_somebody_works_with(monkeypatch):
+    monkeypatch.setenv("AUMAI_TRANSACTIONS_STORE", "/somewhere/transactions.db")
+    assert "AUMAI_TRANSACTIONS_STORE" not in child_environment()

@@ -34,6 +34,8 @@ class Head:
     hash: bytes = NO_HASH
     token: int = 0
     driver_id: str | None = None
+    # The columns that stand in an index: driver id, state, attention, runnable.
+    indexed: tuple[str | int | None, ...] = (None, None, None, None)
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,7 +75,7 @@ class Appending:
         self,
         connection: sqlite3.Connection,
         is_alive: Callable[[str], bool],
-        record: Callable[[str], None],
+        record: Callable[[str], object],
     ) -> None:
         self._connection = connection
         self._is_alive = is_alive
@@ -103,7 +105,10 @@ class Appending:
 
     def _head(self, transaction_id: str) -> Head:
         row = self._connection.execute(statements.HEAD, (transaction_id,)).fetchone()
-        return Head() if row is None else Head(*row)
+        if row is None:
+            return Head()
+        ordinal, sequence, head_hash, token, *indexed = row
+        return Head(ordinal, sequence, head_hash, token, indexed[0], tuple(indexed))
 
     def _refusal(self, head: Head, append: Append) -> AppendAnswer | None:
         token = append.token
@@ -150,10 +155,11 @@ class Appending:
         # Why not every final state: a compensation that is tried again has its driver too.
         if append.release or (summary.state.is_final and not summary.runnable):
             driver_id = None
-        columns = (sequence, before, token, driver_id, *_columns(summary))
+        indexed = (driver_id, summary.state.value, summary.attention, int(summary.runnable))
+        counts = (sequence, before, token, *_counts(summary))
         is_new = head.ordinal is None
         if is_new:
-            added = self._connection.execute(statements.ADD_TRANSACTION, (name, *columns))
+            added = self._connection.execute(statements.ADD_TRANSACTION, (name, *counts, *indexed))
             head.ordinal = added.lastrowid
         if not self._write_entries(head, hashed):
             if is_new:
@@ -162,12 +168,21 @@ class Appending:
                 head.ordinal = None
             return False
         if not is_new:
-            self._connection.execute(statements.UPDATE_TRANSACTION, (*columns, head.ordinal))
+            self._update(head, counts, indexed)
         if append.driver_id is not None and driver_id is not None:
             self._record(driver_id)
-        head.sequence, head.hash, head.driver_id = sequence, before, driver_id
+        head.sequence, head.hash = sequence, before
+        head.driver_id, head.indexed = driver_id, indexed
         head.token = token or 0
         return True
+
+    def _update(self, head: Head, counts: tuple[Any, ...], indexed: tuple[Any, ...]) -> None:
+        if indexed == head.indexed:
+            values = (*counts, head.ordinal)
+            self._connection.execute(statements.UPDATE_COUNTS, values)
+        else:
+            values = (*counts, *indexed, head.ordinal)
+            self._connection.execute(statements.UPDATE_TRANSACTION, values)
 
     def _write_entries(self, head: Head, hashed: Sequence[tuple[int, bytes, bytes]]) -> bool:
         for sequence, body, chained in hashed:
@@ -181,12 +196,9 @@ class Appending:
         return True
 
 
-def _columns(summary: Summary) -> tuple[Any, ...]:
-    """Return a summary's columns in the order of the statements that write them."""
+def _counts(summary: Summary) -> tuple[Any, ...]:
+    """Return a summary's columns without index, in the order of the statements."""
     return (
-        summary.state.value,
-        summary.attention,
-        int(summary.runnable),
         summary.created_at,
         summary.updated_at,
         summary.timeout_seconds,

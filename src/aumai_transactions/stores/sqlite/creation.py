@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -45,7 +46,7 @@ def create(path: Path, *, make_parent: bool) -> None:
             ) from error
     except OSError as error:
         raise StoreUnavailable(f"the store {path} cannot be made: {error.strerror}.") from error
-    except connections.sqlite3.Error as error:
+    except sqlite3.Error as error:
         raise connections.store_error(error, path) from error
     finally:
         _remove(temporary)

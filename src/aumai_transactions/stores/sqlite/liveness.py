@@ -146,7 +146,9 @@ class DriverLocks:
 
     def _is_held(self, row: DriverRow) -> bool | None:
         """Tell whether the lock of a driver is held; None where that proves nothing."""
-        if fcntl is None or row.lock_name is None or not _LOCK_NAME.fullmatch(row.lock_name):
+        if fcntl is None:
+            return None
+        if row.lock_name is None or not _LOCK_NAME.fullmatch(row.lock_name):
             return None
         if row.boot_id is None or row.boot_id != boot_id():
             return None

@@ -37,22 +37,27 @@ def migrate(connection: sqlite3.Connection, place: object, scripts: Mapping[int,
     Raises:
         SchemaVersionError: It is newer than the newest script.
     """
-    known = max(scripts)
     connection.execute(statements.BEGIN)
     try:
-        found = version_of(connection)
-        if found > known:
-            raise SchemaVersionError(str(place), found, known)
-        for version in range(found + 1, known + 1):
-            for statement in _split(scripts[version]):
-                connection.execute(statement).fetchall()
-            if version_of(connection) != version:
-                raise InternalError(f"migration {version} does not set user_version {version}.")
+        found = _run(connection, place, scripts)
         connection.execute(statements.COMMIT)
     except BaseException:
         if connection.in_transaction:
             connection.execute(statements.ROLLBACK)
         raise
+    return found
+
+
+def _run(connection: sqlite3.Connection, place: object, scripts: Mapping[int, str]) -> int:
+    found = version_of(connection)
+    known = max(scripts)
+    if found > known:
+        raise SchemaVersionError(str(place), found, known)
+    for version in range(found + 1, known + 1):
+        for statement in _split(scripts[version]):
+            connection.execute(statement).fetchall()
+        if version_of(connection) != version:
+            raise InternalError(f"migration {version} does not set user_version {version}.")
     return found
 
 

@@ -18,7 +18,8 @@ STORE_ROW = "SELECT store_id, changes FROM store"
 COUNT_CHANGE = "UPDATE store SET changes = changes + 1"
 
 HEAD = """
-SELECT ordinal, sequence, head_hash, token, driver_id FROM transactions WHERE transaction_id = ?
+SELECT ordinal, sequence, head_hash, token, driver_id, state, attention, runnable
+FROM transactions WHERE transaction_id = ?
 """
 BODIES = """
 SELECT body FROM entries WHERE transaction_ordinal = ? AND sequence > ? AND sequence <= ?
@@ -26,15 +27,22 @@ ORDER BY sequence
 """
 ADD_TRANSACTION = """
 INSERT INTO transactions (
-    transaction_id, sequence, head_hash, token, driver_id, state, attention, runnable, created_at,
-    updated_at, timeout_seconds, steps, completed, agents, name
+    transaction_id, sequence, head_hash, token, created_at, updated_at, timeout_seconds, steps,
+    completed, agents, name, driver_id, state, attention, runnable
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# Why two: SQLite rewrites an index whose columns are set, even to what they were.
+UPDATE_COUNTS = """
+UPDATE transactions SET
+    sequence = ?, head_hash = ?, token = ?, created_at = ?, updated_at = ?, timeout_seconds = ?,
+    steps = ?, completed = ?, agents = ?, name = ?
+WHERE ordinal = ?
 """
 UPDATE_TRANSACTION = """
 UPDATE transactions SET
-    sequence = ?, head_hash = ?, token = ?, driver_id = ?, state = ?, attention = ?, runnable = ?,
-    created_at = ?, updated_at = ?, timeout_seconds = ?, steps = ?, completed = ?, agents = ?,
-    name = ?
+    sequence = ?, head_hash = ?, token = ?, created_at = ?, updated_at = ?, timeout_seconds = ?,
+    steps = ?, completed = ?, agents = ?, name = ?, driver_id = ?, state = ?, attention = ?,
+    runnable = ?
 WHERE ordinal = ?
 """
 ADD_ENTRY = """
@@ -62,26 +70,26 @@ SELECT ordinal, transaction_id FROM transactions WHERE driver_id IS NULL AND run
 ORDER BY ordinal LIMIT ?
 """
 
-_DRIVER = "SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers"
-DRIVER = _DRIVER + " WHERE driver_id = ?"
-ALL_DRIVERS = _DRIVER
-IDLE_DRIVERS = (
-    _DRIVER
-    + " AS d WHERE NOT EXISTS (SELECT 1 FROM transactions AS t WHERE t.driver_id = d.driver_id)"
-)
+ALL_DRIVERS = """
+SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers
+"""
+DRIVER = ALL_DRIVERS + "WHERE driver_id = ?"
+IDLE_DRIVERS = """
+SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers AS d
+WHERE NOT EXISTS (SELECT 1 FROM transactions AS t WHERE t.driver_id = d.driver_id)
+"""
 RECORD_DRIVER = """
 INSERT INTO drivers (
     driver_id, boot_id, lock_name, lock_inode, lock_device, pid, host, lease_until
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until
+ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until WHERE lease_until < ?
 """
 FORGET_DRIVER = "DELETE FROM drivers WHERE driver_id = ?"
 
-SUMMARY_COLUMNS = """
-    transaction_id, state, created_at, updated_at, timeout_seconds, steps, completed, agents,
-    attention, runnable, name
-"""
-_LISTED = "SELECT ordinal, driver_id, " + SUMMARY_COLUMNS + " FROM transactions "
+_LISTED = """
+SELECT ordinal, driver_id, transaction_id, state, created_at, updated_at, timeout_seconds, steps,
+    completed, agents, attention, runnable, name
+FROM transactions """
 _COUNTED = "SELECT count(*) FROM transactions "
 _PREFIX = "transaction_id >= :low AND (:high IS NULL OR transaction_id < :high) "
 _STATES = (
@@ -101,7 +109,9 @@ _NUMBERS = "1234567"
 
 
 def _arms(start: str, glue: str) -> str:
-    return glue.join(start + "WHERE state = :state" + number + " AND " + _ARM for number in _NUMBERS)
+    return glue.join(
+        start + "WHERE state = :state" + number + " AND " + _ARM for number in _NUMBERS
+    )
 
 
 _UNION = _arms(_LISTED, "UNION ALL ")
@@ -113,12 +123,14 @@ FIND_EVERY = (_LISTED + _EVERY + _UPWARDS, _LISTED + _EVERY + _DOWNWARDS)
 
 COUNT_ATTENTION = _COUNTED + _ATTENTION
 COUNT_NARROW = _COUNTED + _NARROW
-COUNT_STATES = "SELECT sum(n) FROM (" + _arms(
-    "SELECT count(*) AS n FROM transactions ", "UNION ALL "
-) + ")"
+_COUNTED_ARMS = _arms("SELECT count(*) AS n FROM transactions ", "UNION ALL ")
+COUNT_STATES = "SELECT sum(n) FROM (" + _COUNTED_ARMS + ")"  # noqa: S608 (constants only)
 COUNT_EVERY = _COUNTED + _EVERY
 COUNT_ALL = "SELECT count(*) FROM transactions"
 
-PREFIX_PROBE = (
-    "SELECT count(*) FROM (SELECT 1 FROM transactions WHERE " + _PREFIX + "LIMIT :enough)"
+PREFIX_PROBE = """
+SELECT count(*) FROM (
+    SELECT 1 FROM transactions
+    WHERE transaction_id >= :low AND (:high IS NULL OR transaction_id < :high) LIMIT :enough
 )
+"""

@@ -71,7 +71,7 @@ class WriterLock:
 
     def release(self) -> None:
         """Let the next one in."""
-        if fcntl is not None and self._descriptor is not None:
+        if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:

@@ -1,0 +1,245 @@
+"""How a plan file becomes a plan.
+
+Owns: what a shape cannot say: names that must exist, references, circles.
+Rules:
+  1. The plan is the plan: nothing of the file, its folder or the environment is needed later,
+     but the variables that it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aumai_transactions.core.definition import (
+    CompensationFailurePolicy,
+    CrashPolicy,
+    Reference,
+    StepDefinition,
+    TimeoutScope,
+)
+from aumai_transactions.core.graph import dependencies
+from aumai_transactions.core.values import checked_name, checked_object
+from aumai_transactions.errors import (
+    DependencyCycle,
+    DuplicateStep,
+    InvalidData,
+    PlanFileError,
+    UnknownStep,
+)
+from aumai_transactions.participants.definition import ActionDefinition
+from aumai_transactions.plans.document import Place, kind_of, quoted, read_document, shown_place
+from aumai_transactions.plans.problems import did_you_mean, listed, plan_file_error
+from aumai_transactions.plans.tables import PlanTable, StepTable
+
+REFERENCE_KEY = "$output"
+_POINTER = re.compile(r"(/([^~/]|~[01])*)*")
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """Hold the pieces of a transaction, as a plan file has them.
+
+    Args:
+        name: What people call it; the file's name where it says nothing.
+        timeout_seconds: How long after it was begun a commit may still begin.
+        timeout_scope: Whether that is checked once or before every step.
+        on_crash: Which way recovery goes; None means forward, unless the deadline has passed.
+        on_compensation_failure: Whether a failed undo stops what it depends on.
+        steps: The steps; an id is the step's name.
+        actions: The definitions of the actions, by name: JSON, with absolute paths, complete.
+    """
+
+    name: str
+    timeout_seconds: float
+    timeout_scope: TimeoutScope
+    on_crash: CrashPolicy | None
+    on_compensation_failure: CompensationFailurePolicy
+    steps: tuple[StepDefinition, ...]
+    actions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
+    """Read and check a plan file; nothing that it names is run or imported.
+
+    Args:
+        path: A .toml or .json file of at most 256 KB.
+        known_actions: Names of actions that are known from elsewhere, such as an app's.
+
+    Raises:
+        PlanFileError: Something is wrong; names file, table and key. Items are counted from 1.
+    """
+    file, place = str(path), Path(path)
+    document = read_document(place, file)
+    try:
+        table = PlanTable.model_validate(document)
+    except ValidationError as error:
+        raise plan_file_error(error, document, file) from None
+    folder = place.absolute().parent
+    actions = {name: action.located(folder) for name, action in table.actions.items()}
+    steps = _Steps(file, table.steps, actions, frozenset(known_actions))
+    seconds = table.timeout_seconds
+    return Plan(
+        name=table.name or place.stem,
+        timeout_seconds=int(seconds) if float(seconds).is_integer() else seconds,
+        timeout_scope=table.timeout_scope,
+        on_crash=table.on_crash,
+        on_compensation_failure=table.on_compensation_failure,
+        steps=steps.checked(),
+        actions={
+            name: action.model_dump(mode="json", exclude_none=True)
+            for name, action in actions.items()
+        },
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class _Steps:
+    """Hold what a check of the steps looks at."""
+
+    file: str
+    tables: list[StepTable]
+    actions: Mapping[str, ActionDefinition]
+    known_actions: frozenset[str]
+
+    def checked(self) -> tuple[StepDefinition, ...]:
+        """Return the steps."""
+        for name, action in self.actions.items():
+            self._check_name(name, ("actions", name))
+            self._check_action(action.compensating_action, ("actions", name, "compensating_action"))
+        names = [table.name or f"s{index + 1}" for index, table in enumerate(self.tables)]
+        steps = tuple(
+            self._step(index, name, table)
+            for index, (name, table) in enumerate(zip(names, self.tables, strict=True))
+        )
+        self._check_order(steps)
+        return steps
+
+    def _step(self, index: int, name: str, table: StepTable) -> StepDefinition:
+        place = ("steps", index)
+        for key, text in (("name", name), ("agent", table.agent)):
+            self._check_name(text, (*place, key))
+        self._check_action(table.action, (*place, "action"))
+        self._check_action(table.compensating_action, (*place, "compensating_action"))
+        action = self.actions.get(table.action)
+        data, references = self._data(table.data, (*place, "data"))
+        undo = table.compensating_action or (action.compensating_action if action else None)
+        return StepDefinition(
+            step_id=name,
+            agent_id=table.agent,
+            action=table.action,
+            data=data,
+            compensating_action=undo,
+            after=None if table.after is None else tuple(table.after),
+            references=references,
+            idempotent=action.idempotent if action else False,
+            on_unknown=action.on_unknown if action else None,
+            effect=action.effect if action else None,
+        )
+
+    def _check_name(self, text: str, place: Place) -> None:
+        try:
+            checked_name(text, shown_place(place))
+        except InvalidData as error:
+            raise PlanFileError(self.file, shown_place(place), error.problem) from None
+
+    def _check_action(self, name: str | None, place: Place) -> None:
+        if name is None or name in self.actions or name in self.known_actions:
+            return
+        known = sorted({*self.actions, *self.known_actions})
+        hint = did_you_mean(name, known)
+        if not hint:
+            hint = f" Known are {listed(known)}." if known else " This file defines no actions."
+        problem = (
+            f"names the action {quoted(name)}, which is not defined.{hint} Define it under "
+            f"[actions], or give an app that has it."
+        )
+        raise PlanFileError(self.file, shown_place(place), problem)
+
+    def _data(
+        self, data: dict[str, Any], place: Place
+    ) -> tuple[dict[str, Any], tuple[Reference, ...]]:
+        try:
+            copy = checked_object(data)
+        except InvalidData as error:
+            inside = re.sub(r"\[(\d+)\]", lambda found: f"[{int(found[1]) + 1}]", error.path)
+            where = shown_place(place) + inside.removeprefix("$")
+            raise PlanFileError(self.file, where, error.problem) from None
+        if REFERENCE_KEY in copy:
+            problem = (
+                "cannot be a reference as a whole; put it under a key, as in "
+                '{ flight = { "$output" = "flight" } }.'
+            )
+            raise PlanFileError(self.file, shown_place(place), problem)
+        references: list[Reference] = []
+        self._collect(copy, place, (), references)
+        return copy, tuple(references)
+
+    def _collect(self, value: Any, place: Place, into: Place, found: list[Reference]) -> None:
+        """Put null where a reference stands, and the reference into the list."""
+        items: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in list(items):
+            here: Place = (*into, key)
+            if isinstance(item, dict) and REFERENCE_KEY in item:
+                found.append(self._reference(item, (*place, *here), here))
+                value[key] = None
+            elif isinstance(item, (dict, list)):
+                self._collect(item, place, here, found)
+
+    def _reference(self, item: dict[str, Any], place: Place, into: Place) -> Reference:
+        for key, text in item.items():
+            where = shown_place((*place, key))
+            if key not in (REFERENCE_KEY, "at"):
+                problem = 'is not a key of a reference, which has "$output" and at only.'
+                raise PlanFileError(self.file, where, problem + did_you_mean(key, ["at"]))
+            if not isinstance(text, str):
+                raise PlanFileError(self.file, where, f"must be text, not {kind_of(text)}.")
+        pointer = item.get("at", "")
+        if not _POINTER.fullmatch(pointer):
+            problem = (
+                f"{quoted(pointer)} is not a JSON pointer. It begins with /, as in "
+                '"/reservation/id"; ~ is written ~0, and / within a name ~1.'
+            )
+            raise PlanFileError(self.file, shown_place((*place, "at")), problem)
+        return Reference(into, item[REFERENCE_KEY], pointer)
+
+    def _check_order(self, steps: tuple[StepDefinition, ...]) -> None:
+        names = [step.step_id for step in steps]
+        try:
+            dependencies(steps)
+        except DuplicateStep as error:
+            second = [i for i, name in enumerate(names) if name == error.step_id][1]
+            first = names.index(error.step_id)
+            problem = (
+                f"is {quoted(error.step_id)}, and so is the name of steps[{first + 1}]. "
+                "Give each step a name of its own; without one it is called s1, s2, and so on."
+            )
+            raise PlanFileError(self.file, f"steps[{second + 1}].name", problem) from None
+        except UnknownStep as error:
+            where = self._place_naming(error.step_id, steps)
+            hint = did_you_mean(error.step_id, names) or f" The steps are {listed(names)}."
+            problem = f"names the step {quoted(error.step_id)}, which does not exist.{hint}"
+            raise PlanFileError(self.file, where, problem) from None
+        except DependencyCycle as error:
+            circle = " → ".join(quoted(name) for name in [*error.cycle, error.cycle[0]])
+            where = f"steps[{names.index(error.cycle[0]) + 1}]"
+            problem = (
+                f"waits for itself: {circle}. Change after or a reference; a step without after "
+                "waits for all steps above it."
+            )
+            raise PlanFileError(self.file, where, problem) from None
+
+    def _place_naming(self, missing: str, steps: tuple[StepDefinition, ...]) -> str:
+        for index, step in enumerate(steps):
+            for position, name in enumerate(step.after or ()):
+                if name == missing:
+                    return shown_place(("steps", index, "after", position))
+            for reference in step.references:
+                if reference.step_id == missing:
+                    return shown_place(("steps", index, "data", *reference.into, REFERENCE_KEY))
+        return "steps"

@@ -1,0 +1,88 @@
+"""Which tables and keys a plan file has.
+
+Owns: the shape of a plan file; the published JSON Schema is made from it. What no shape can
+say (names that must exist, circles) is checked by the loader.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aumai_transactions.core.definition import CompensationFailurePolicy, CrashPolicy
+from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS
+from aumai_transactions.participants.command import CommandDefinition
+from aumai_transactions.participants.definition import ActionDefinition, Name
+from aumai_transactions.participants.http import HttpDefinition
+from aumai_transactions.participants.python import PythonDefinition
+
+KINDS: dict[str, type[ActionDefinition]] = {
+    "http": HttpDefinition,
+    "command": CommandDefinition,
+    "python": PythonDefinition,
+}
+
+AnyAction = Annotated[
+    HttpDefinition | CommandDefinition | PythonDefinition, Field(discriminator="kind")
+]
+
+
+class StepTable(BaseModel):
+    """Hold one step: what an agent does, and what undoes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name | None = Field(
+        default=None,
+        description="Its name within the transaction; by default s1, s2, … by position.",
+    )
+    agent: Name = Field(description="The agent on whose behalf it acts.")
+    action: Name = Field(description="What it does: an action of this file or of --app.")
+    compensating_action: Name | None = Field(
+        default=None, description="What undoes it; by default what its action says."
+    )
+    data: dict[str, Any] = Field(
+        default_factory=dict,
+        description='What the action and its undo are given; { "$output" = "step" } refers.',
+    )
+    after: list[Name] | None = Field(
+        default=None,
+        description="Steps that must have succeeded before; by default all above it.",
+    )
+
+
+class PlanTable(BaseModel):
+    """Hold a whole plan file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    schema_address: str | None = Field(
+        default=None, alias="$schema", description="Where editors find this schema; not read."
+    )
+    name: Name | None = Field(
+        default=None, description="What people call it; by default the file's name."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=DEFAULT_TIMEOUT_SECONDS,
+        description="How long after it was begun a commit may still begin.",
+    )
+    timeout_scope: Literal["start", "transaction"] = Field(
+        default="start",
+        description='"start" checks the timeout once; "transaction" before every step as well.',
+    )
+    on_crash: CrashPolicy | None = Field(
+        default=None,
+        description='What recovery does: "resume" or "roll_back"; by default it resumes, unless '
+        "the timeout is over.",
+    )
+    on_compensation_failure: CompensationFailurePolicy = Field(
+        default="continue",
+        description='"continue" undoes the rest; "halt" stops what the failed undo depends on.',
+    )
+    actions: dict[Name, AnyAction] = Field(
+        default_factory=dict, description="The actions that steps name, by name."
+    )
+    steps: Annotated[list[StepTable], Field(min_length=1)] = Field(
+        description="The steps, in order."
+    )

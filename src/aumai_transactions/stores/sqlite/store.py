@@ -1,0 +1,355 @@
+"""The store in one SQLite file.
+
+Owns: `SqliteStore`, which is the `Store` contract over one connection, one thread lock, one
+writer lock and our drivers' lock files.
+Rules:
+  1. One thread at a time is inside of a handle; one writer of all processes inside of a store.
+  2. No code of the user's, and no wait without a bound, happens inside of a transaction.
+  3. A handle belongs to the process that opened it; a child of fork opens its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.core.journal import Journal, StoredEntry
+from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
+from aumai_transactions.store import (
+    LEASE_SECONDS,
+    Append,
+    AppendAnswer,
+    Listed,
+    Query,
+    StoreInfo,
+)
+from aumai_transactions.stores.sqlite import creation, forking, health, listing, statements
+from aumai_transactions.stores.sqlite.appending import Appending, prepare
+from aumai_transactions.stores.sqlite.database import Database
+from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
+from aumai_transactions.stores.sqlite.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Result = TypeVar("Result")
+WRITER_WAIT_SECONDS = 5.0
+_ALWAYS = 2**63 - 1
+
+
+class SqliteStore:
+    """Keep journals in one SQLite file, for every process of this machine.
+
+    Args:
+        path: The file; resolved at once, so that a later change of directory does not matter.
+        create: True where a store that does not exist is to be made.
+        make_parent: True where its folder is to be made too, for this user only.
+        clock: What tells the time for leases.
+        lease_seconds: How long a driver lives after its last sign, where only that can tell.
+        writer_wait_seconds: How long a write waits for other writers, roughly.
+
+    Raises:
+        StoreNotFound: There is no such store, or its folder does not exist.
+        StoreFormatError: What stands there is not a store of ours, or is damaged.
+        SchemaVersionError: A newer release wrote it.
+        StoreUnavailable: It cannot be read or written for now.
+    """
+
+    is_blocking = True
+    is_durable = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        make_parent: bool = False,
+        clock: Clock | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        writer_wait_seconds: float = WRITER_WAIT_SECONDS,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._lease = int(lease_seconds * 1_000_000)
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._host = os.uname().nodename if os.name == "posix" else ""
+        self._is_closed = False
+        self._is_tidy = False
+        # Why realpath: two names of one file must have one -wal and one set of lock files.
+        self._path = Path(os.path.realpath(path))
+        self._locks = DriverLocks(self._path)
+        try:
+            self._database = Database(self._path, writer_wait_seconds)
+        except StoreNotFound:
+            if not create:
+                raise
+            creation.create(self._path, make_parent=make_parent)
+            self._database = Database(self._path, writer_wait_seconds)
+        forking.watch(self)
+
+    @property
+    def path(self) -> Path:
+        """The file, absolute and without symbolic links."""
+        return self._path
+
+    def join(self) -> str:
+        """Return a new driver id, alive from now until `leave`, `close` or the process ends."""
+        with self._lock:
+            self._check_usable()
+            return self._locks.join().driver_id
+
+    def leave(self, driver_id: str) -> None:
+        """Say that this driver drives nothing any more; what it held can be claimed at once."""
+        with self._lock:
+            self._check_usable()
+            driver = self._locks.own.get(driver_id)
+            if driver is None:
+                return
+            try:
+                if driver.is_recorded:
+                    self._forget([driver_id])
+                    driver.is_recorded = False
+            finally:
+                # Order matters: the file may go only after the row; a free lock proves death to
+                # whoever reads the row, a missing file proves nothing.
+                self._locks.release(driver_id, forget=not driver.is_recorded)
+            self._tidy()
+
+    def renew(self, driver_id: str) -> None:
+        """Extend the driver's lease to `lease_seconds` from now.
+
+        Raises:
+            StoreError: The driver has not joined through this handle, or has left.
+        """
+        with self._lock:
+            self._check_usable()
+            self._check_joined(driver_id)
+            if self._locks.own[driver_id].is_recorded:
+                self._write(lambda connection: self._record(connection, driver_id, _ALWAYS))
+
+    def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
+        """Make each append durable, or say why not; see `Store.append`."""
+        if not appends:
+            return []
+        batch = [prepare(append) for append in appends]
+        claiming = [append.driver_id for append in appends if append.driver_id is not None]
+        now = self._clock.now() if claiming else 0
+        with self._lock:
+            self._check_usable()
+            for driver_id in claiming:
+                self._check_joined(driver_id)
+                # Why before it is: a COMMIT that raised may have recorded the driver too.
+                self._locks.own[driver_id].is_recorded = True
+
+            def work(connection: sqlite3.Connection) -> tuple[list[AppendAnswer], bool]:
+                appending = Appending(
+                    connection,
+                    lambda driver_id: self._is_alive(connection, driver_id),
+                    lambda driver_id: self._record(connection, driver_id, now + self._lease // 2),
+                )
+                answers = [appending.answer(prepared) for prepared in batch]
+                return answers, AppendAnswer.appended in answers
+
+            return self._write(work)
+
+    def read(self, transaction_id: str) -> Journal | None:
+        """Return the whole journal; None where the store does not hold the transaction."""
+        rows = self._read(
+            lambda connection: connection.execute(statements.READ, (transaction_id,)).fetchall()
+        )
+        if not rows:
+            return None
+        head_sequence, head_hash, token, driver_id = rows[0][:4]
+        # Why the condition: a journal without entries is one row without an entry.
+        entries = tuple(StoredEntry(*row[4:]) for row in rows if row[4] is not None)
+        return Journal(transaction_id, entries, head_sequence, head_hash, token, driver_id)
+
+    def find(self, query: Query) -> list[Listed]:
+        """Return one page of transactions in order of arrival."""
+        return self._read(lambda connection: listing.find(connection, query))
+
+    def count(self, query: Query) -> int:
+        """Return how many transactions the query fits; its limit and offset do not matter."""
+        return self._read(lambda connection: listing.count(connection, query))
+
+    def due(self, driver_id: str, limit: int) -> list[str]:
+        """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
+        with self._lock:
+            self._check_usable()
+            if not self._is_tidy:
+                self._tidy()
+            return self._database.read(lambda connection: self._due(connection, driver_id, limit))
+
+    def _due(self, connection: sqlite3.Connection, driver_id: str, limit: int) -> list[str]:
+        limit = max(limit, 0)
+        found = connection.execute(statements.DUE_OF_NOBODY, (limit,)).fetchall()
+        holder = ""
+        while True:
+            holder = connection.execute(statements.NEXT_HOLDER, (holder,)).fetchone()[0]
+            if holder is None:
+                break
+            if holder == driver_id or not self._is_alive(connection, holder):
+                values = (holder, limit)
+                found += connection.execute(statements.DUE_OF_DRIVER, values).fetchall()
+        return [transaction_id for _, transaction_id in sorted(found)[:limit]]
+
+    def info(self, *, thorough: bool = False) -> StoreInfo:
+        """Return what this store is, and facts for `doctor`.
+
+        Args:
+            thorough: True where SQLite is to check the whole file too.
+        """
+        with self._lock:
+            self._check_usable()
+            now = self._clock.now()
+            rows = self._database.read(_driver_rows)
+            alive = sum(self._locks.is_alive(row, now) for row in rows)
+            store_id, changes = self._database.read(
+                lambda connection: connection.execute(statements.STORE_ROW).fetchone()
+            )
+            checks = self._database.read(lambda _: health.checks(self._database))
+        checks["drivers"] = f"{alive} alive, {len(rows) - alive} dead"
+        if thorough:
+            checks["integrity"] = health.integrity(self._database)
+        text = str(self._path)
+        # Why not always a URL: there, ? and # would begin something else.
+        url = text if {"?", "#"} & set(text) else f"sqlite:///{self._path.as_posix()}"
+        return StoreInfo(
+            url,
+            store_id,
+            durable=True,
+            schema_version=SCHEMA_VERSION,
+            changes=changes,
+            checks=checks,
+        )
+
+    def close(self) -> None:
+        """Let go of everything; every driver that joined through this handle is dead then."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            recorded = [d.driver_id for d in self._locks.own.values() if d.is_recorded]
+            is_forgotten = True
+            try:
+                if recorded:
+                    self._forget(recorded)
+            except StoreError:
+                # Why no error: the free locks say it too, and whoever closes has no use for it.
+                is_forgotten = False
+            for driver_id in list(self._locks.own):
+                self._locks.release(driver_id, forget=is_forgotten or driver_id not in recorded)
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        with self._lock:
+            self._check_usable()
+            return self._database.read(work)
+
+    def _write(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
+        return self._database.write(work)
+
+    def _record(
+        self, connection: sqlite3.Connection, driver_id: str, enough: int
+    ) -> tuple[None, bool]:
+        """Write a driver's row, unless its lease lasts longer than `enough` already."""
+        driver = self._locks.own[driver_id]
+        lease_until = self._clock.now() + self._lease
+        values = (
+            driver_id,
+            boot_id(),
+            driver.lock_name,
+            driver.inode,
+            driver.device,
+            self._pid,
+            self._host,
+            lease_until,
+            enough,
+        )
+        connection.execute(statements.RECORD_DRIVER, values)
+        return None, True
+
+    def _forget(self, driver_ids: Sequence[str]) -> None:
+        def work(connection: sqlite3.Connection) -> tuple[None, bool]:
+            for driver_id in driver_ids:
+                connection.execute(statements.FORGET_DRIVER, (driver_id,))
+            return None, True
+
+        self._write(work)
+
+    def _is_alive(self, connection: sqlite3.Connection, driver_id: str) -> bool:
+        if driver_id in self._locks.own:
+            return True
+        row = connection.execute(statements.DRIVER, (driver_id,)).fetchone()
+        return row is not None and self._locks.is_alive(DriverRow(*row), self._clock.now())
+
+    def _tidy(self) -> None:
+        """Forget dead drivers that hold nothing, and remove their lock files."""
+        try:
+            self._forget_dead_drivers()
+            self._is_tidy = True
+        except StoreUnavailable:
+            # Why no error: whoever came here wanted something else, and it can wait.
+            self._is_tidy = False
+
+    def _forget_dead_drivers(self) -> None:
+        now = self._clock.now()
+        own = self._locks.own
+        idle = self._database.read(
+            lambda connection: connection.execute(statements.IDLE_DRIVERS).fetchall()
+        )
+        rows = [DriverRow(*row) for row in idle]
+        dead = [row.driver_id for row in rows if not self._locks.is_alive(row, now)]
+        if dead:
+            self._forget(dead)
+        kept = {row.lock_name for row in self._database.read(_driver_rows) if row.lock_name}
+        self._locks.sweep(kept | {d.lock_name for d in own.values() if d.lock_name})
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"the store {self._path} was opened by process {self._pid}, of which this one is "
+                "a child. Open a new store in the child."
+            )
+        if self._is_closed:
+            raise StoreError(f"the store {self._path} is closed. Open it again.")
+
+    def _check_joined(self, driver_id: str) -> None:
+        if driver_id not in self._locks.own:
+            raise StoreError(
+                f"driver {driver_id!r} has not joined the store {self._path} through this handle, "
+                "or has left it. Call join()."
+            )
+
+    def before_fork(self) -> None:
+        """Wait until no call is inside."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let calls in again."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> object:
+        """Close lock files; return the connection, which must never be closed here."""
+        connection = None
+        if not self._is_closed:
+            self._locks.abandon()
+            connection = self._database.abandon()
+        self._lock.release()
+        return connection
+
+
+def _driver_rows(connection: sqlite3.Connection) -> list[DriverRow]:
+    return [DriverRow(*row) for row in connection.execute(statements.ALL_DRIVERS).fetchall()]
