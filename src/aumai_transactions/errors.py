@@ -2,16 +2,16 @@
 
     TransactionError                    everything raised on purpose
       InvalidTransactionState           the call does not fit the state; names both
-      DefinitionError                   the plan is wrong: raised when it is declared, never while it runs
+      DefinitionError                   the plan is wrong; raised before anything of it runs
         UnknownAction                   no handler has this name, and a dry run is not allowed here
         DuplicateStep                   two steps share one step id
         UnknownStep                     a step names another step that does not exist
         DependencyCycle                 steps wait for each other in a circle
         PlanFileError                   a plan file cannot be used; names file, table and key
       InvalidData                       a value cannot be written to the journal; names the key
-      TransactionRolledBack             wanted a commit, got a rollback: .result, and the step's own exception as cause
+      TransactionRolledBack             wanted a commit, got a rollback: see .result
         TransactionExpired              the deadline had passed before anything ran (state `failed`)
-      TransactionNotFinal               the outcome was asked for while something is still waiting: .result
+      TransactionNotFinal               wanted an outcome, something is still waiting: .result
       StoreError                        the journal could not do what was asked
         StoreUnavailable                transient: trying again is safe
         JournalConflict                 someone else drives this transaction: stop, do nothing more

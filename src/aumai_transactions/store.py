@@ -12,15 +12,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 (part of a public signature)
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from aumai_transactions.core.entries import Entry  # noqa: TC001
-from aumai_transactions.core.journal import Journal  # noqa: TC001
-from aumai_transactions.core.outcome import Summary  # noqa: TC001
-from aumai_transactions.models import TransactionState  # noqa: TC001
+from aumai_transactions.core.entries import Entry
+from aumai_transactions.core.journal import Journal
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.models import TransactionState
 
 LEASE_SECONDS = 30
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from aumai_transactions.demo.evidence import events, holdings
+from aumai_transactions.demo.ledger import Refused
 from aumai_transactions.demo.participants import Bookings, Payments
 from aumai_transactions.demo.services import BODY_BYTES_MAX, LOOPBACK, Service
 from aumai_transactions.demo.trip import DemoFailed, TripServices, child_environment
@@ -221,6 +222,25 @@ def test_a_key_is_not_taken_for_another_operation(flights):
     flights.order()
     assert flights.cancel(key="t1/s1/action").status == 422
     assert len(flights.held) == 1
+
+
+def test_a_key_whose_call_was_cancelled_early_is_not_taken_for_a_cancel_either(flights):
+    flights.cancel("early", key="t1/s1/compensation")
+    assert flights.cancel("t1/s1/action", key="early").status == 422
+
+
+def test_nothing_of_a_refused_effect_stays(tmp_path):
+    class ChangesItsMind(Bookings):
+        def carry_out(self, database, call):
+            super().carry_out(database, call)
+            raise Refused(422, "sorry")
+
+    shop = ChangesItsMind("x", path="/x", item_field="flight_id", prefix="X", stock={"F1": 1})
+    with serving(shop, tmp_path / "x.db") as desk:
+        assert desk.order().body == {"error": "sorry"}
+        assert desk.held == []
+        assert desk.state()["available"] == {"F1": 1}
+        assert desk.order().is_replayed
 
 
 def test_an_answer_outlives_the_process(tmp_path):
@@ -486,6 +506,20 @@ def test_a_strange_request_gets_a_short_answer(flights, head, status, capfd):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.split(b" ")[1] == str(status).encode()
     assert set(json.loads(body)) == {"error"}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_body_that_breaks_off_is_no_order_and_no_noise(flights, capfd):
+    body = json.dumps(ORDER).encode()
+    with closing(flights.connect()) as connection:
+        connection.connect()
+        head = (
+            f"POST /reservations HTTP/1.1\r\nIdempotency-Key: k\r\nContent-Length: {len(body) + 1}"
+        )
+        connection.sock.sendall(f"{head}\r\n\r\n".encode() + body)
+        connection.sock.shutdown(socket.SHUT_WR)
+        assert connection.sock.recv(4096) == b""
+    assert flights.held == []
     assert capfd.readouterr().err == ""
 
 

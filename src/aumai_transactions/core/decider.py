@@ -1,7 +1,7 @@
 """The rules: what must be recorded, and what should be done next.
 
     decide(saga, observation, now)  -> entries     what must be recorded about what was seen
-    evolve(saga, entry)             -> None        what a record means (in `saga.py`)
+    evolve(saga, entry)             -> None        what a record means (in `evolution.py`)
     plan(saga, now)                 -> commands    what should be done next
 
 Owns: every decision about a transaction, and there is no other place for one.
@@ -43,6 +43,7 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionRolledBack,
 )
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
     CommitCalled,
     DriverArrived,
@@ -56,7 +57,7 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
 )
 from aumai_transactions.core.references import UnresolvedReference, resolved
-from aumai_transactions.core.saga import Saga, SagaStep, evolve
+from aumai_transactions.core.saga import Saga, SagaStep
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,

@@ -74,7 +74,7 @@ def topological_order(
         for follower in followers[position]:
             unmet[follower] -= 1
             if unmet[follower] == 0:
-                order.append(follower)  # noqa: B909 (the list is its own queue)
+                order.append(follower)
     if len(order) != len(edges):
         raise DependencyCycle(_cycle(edges, unmet, names), transaction_id)
     return order

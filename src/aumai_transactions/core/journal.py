@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.codec import FORMAT_VERSION, decode
-from aumai_transactions.core.saga import IllegalEntry, Saga, evolve
+from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.errors import DefinitionError, JournalCorrupt
 
 if TYPE_CHECKING:
@@ -87,17 +88,27 @@ def load(journal: Journal) -> Saga:
         JournalTooNew: A newer release wrote an entry.
     """
     saga = Saga(journal.transaction_id)
-    for _entry_id, entry in entries(journal):
-        sequence = saga.sequence + 1
-        try:
-            evolve(saga, entry)
-        except IllegalEntry as error:
-            raise JournalCorrupt(journal.transaction_id, sequence, str(error)) from error
-        except DefinitionError as error:
-            raise JournalCorrupt(journal.transaction_id, sequence, str(error)) from error
+    for _entry in replay(journal, saga):
+        pass
     saga.driver_id = journal.driver_id
     saga.touched.clear()
     return saga
+
+
+def replay(journal: Journal, saga: Saga) -> Iterator[Entry]:
+    """Let a new saga say each entry of a journal, and yield the entry after it was said.
+
+    Raises:
+        JournalCorrupt: The chain, the head or an entry does not fit; names the entry.
+        JournalTooNew: A newer release wrote an entry.
+    """
+    for _entry_id, entry in entries(journal):
+        try:
+            evolve(saga, entry)
+        except (IllegalEntry, DefinitionError) as error:
+            sequence = saga.sequence + 1
+            raise JournalCorrupt(journal.transaction_id, sequence, str(error)) from error
+        yield entry
 
 
 def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.definition import StepDefinition
 
 
-class UnresolvedReference(Exception):  # noqa: N818 (never crosses the core's boundary)
+class UnresolvedReference(Exception):
     """Say that an output does not hold what a reference names."""
 
 

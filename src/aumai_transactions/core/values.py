@@ -35,7 +35,7 @@ def canonical_json(value: object) -> bytes:
     return _encode(value).encode("utf-8")
 
 
-def checked_copy(value: object, path: str = "$") -> Any:  # noqa: ANN401 (JSON has no narrower type)
+def checked_copy(value: object, path: str = "$") -> Any:
     """Return a copy of a JSON value that shares nothing mutable with it.
 
     Tuples become lists, as JSON has it; subclasses of the JSON types become these types.
@@ -131,7 +131,7 @@ def _flat_copy(value: dict[Any, Any]) -> dict[str, Any] | None:
     return value.copy()
 
 
-def clone(value: Any) -> Any:  # noqa: ANN401 (JSON has no narrower type)
+def clone(value: Any) -> Any:
     """Return a copy of a value that has been checked before, sharing nothing mutable."""
     kind = type(value)
     if kind is dict:
@@ -144,7 +144,7 @@ def clone(value: Any) -> Any:  # noqa: ANN401 (JSON has no narrower type)
     return value
 
 
-def _copy(value: object, path: str, depth: int, count: list[int]) -> object:  # noqa: PLR0911
+def _copy(value: object, path: str, depth: int, count: list[int]) -> object:
     kind = type(value)
     if kind is str:
         count[0] += len(value)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
 
 from aumai_transactions.actions import call, raised, returned
 from aumai_transactions.core.observations import (
@@ -84,7 +84,7 @@ class AsyncTransactionManager(ManagerBase):
     async def begin(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> Transaction:
         """Begin a transaction; see `TransactionManager.begin`."""
         checked = begin_options(options)
@@ -162,7 +162,7 @@ class AsyncTransactionManager(ManagerBase):
         await asyncio.to_thread(self._close_store)
         self._handler_threads.shutdown(wait=False)
 
-    async def __aenter__(self) -> AsyncTransactionManager:
+    async def __aenter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
         return self
 
@@ -175,7 +175,7 @@ class AsyncTransactionManager(ManagerBase):
         """Close this manager."""
         await self.close()
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
         self._append_queue: AsyncAppendQueue | None = None
@@ -318,7 +318,7 @@ class AsyncSagaOrchestrator:
     async def execute(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> TransactionResult:
         """Carry out the registered steps as one new transaction, and return the outcome."""
         tx = await self._manager.begin(timeout_seconds, **options)
@@ -326,7 +326,7 @@ class AsyncSagaOrchestrator:
         return await self._manager.commit(tx)
 
 
-async def _awaited(awaitable: Any) -> object:  # noqa: ANN401
+async def _awaited(awaitable: Any) -> object:
     return await awaitable
 
 

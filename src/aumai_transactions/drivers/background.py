@@ -28,17 +28,20 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 (whatever the handler returns)
+    def run(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for an awaitable in the loop thread, and return or raise what it does.
 
         If this thread is interrupted meanwhile, the awaitable is cancelled and waited for, so
         that nothing of it runs on unseen.
         """
-        future = asyncio.run_coroutine_threadsafe(_await(awaitable), self._started())
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_await(awaitable, ended), self._started())
         try:
             return future.result()
         except BaseException:
-            future.cancel()
+            if not future.done():
+                future.cancel()
+                ended.wait()
             raise
 
     def close(self) -> None:
@@ -62,8 +65,11 @@ class LoopThread:
             return self._loop
 
 
-async def _await(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401
-    return await awaitable
+async def _await(awaitable: Awaitable[Any], ended: threading.Event) -> Any:
+    try:
+        return await awaitable
+    finally:
+        ended.set()
 
 
 class LeaseKeeper:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.actions import Action, ActionRegistry
 from aumai_transactions.core.codec import describe
-from aumai_transactions.core.decider import decide
-from aumai_transactions.core.journal import Journal, entries, load
-from aumai_transactions.core.observations import CommitCalled
+from aumai_transactions.core.journal import Journal, load, replay
 from aumai_transactions.core.outcome import instant, result_of, transaction_of
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import (
@@ -104,23 +102,13 @@ class Desk:
             return
         first = run.saga.sequence - len(written) + 1
         for number, entry in enumerate(written, first):
-            kind, fields = describe(entry)
-            at = instant(fields.pop("at"))
-            event = Event(
-                transaction_id=run.transaction_id,
-                sequence=number,
-                kind=kind,
-                at=at,
-                state=run.saga.state,
-                step_id=fields.pop("step_id", None),
-                fields=fields,
-            )
+            event = event_of(run.saga, number, entry)
             try:
                 self.on_event(event)
             except Exception as error:
-                log.exception("on_event raised for %s", kind)
+                log.exception("on_event raised for %s", event.kind)
                 run.hook_warnings.append(
-                    f"the hook on_event raised {type(error).__name__} at {kind}: {error}"
+                    f"the hook on_event raised {type(error).__name__} at {event.kind}: {error}"
                 )
 
 
@@ -148,26 +136,29 @@ def read_saga(desk: Desk, transaction_id: str) -> Procedure[Saga]:
 
 def read_events(desk: Desk, transaction_id: str) -> Procedure[list[Event]]:
     """Return a transaction's journal for people, every entry checked."""
-    from aumai_transactions.core.saga import evolve  # noqa: PLC0415
-
     journal = yield from read_journal(desk, transaction_id)
     saga = Saga(transaction_id)
-    events = []
-    for _entry_id, entry in entries(journal):
-        evolve(saga, entry)
-        kind, fields = describe(entry)
-        events.append(
-            Event(
-                transaction_id=transaction_id,
-                sequence=saga.sequence,
-                kind=kind,
-                at=instant(fields.pop("at")),
-                state=saga.state,
-                step_id=fields.pop("step_id", None),
-                fields=fields,
-            )
-        )
-    return events
+    return [event_of(saga, saga.sequence, entry) for entry in replay(journal, saga)]
+
+
+def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
+    """Return an entry as people and hooks see it.
+
+    Args:
+        saga: The transaction as it stands with the entry.
+        sequence: The entry's place.
+        entry: The entry.
+    """
+    kind, fields = describe(entry)
+    return Event(
+        transaction_id=saga.transaction_id,
+        sequence=sequence,
+        kind=kind,
+        at=instant(fields.pop("at")),
+        state=saga.state,
+        step_id=fields.pop("step_id", None),
+        fields=fields,
+    )
 
 
 def read_result(desk: Desk, transaction_id: str) -> Procedure[TransactionResult]:
@@ -236,7 +227,8 @@ def pending_run(desk: Desk, transaction: Transaction, call: str) -> Procedure[Ru
     else:
         saga = yield from read_saga(desk, name)
         if saga.state is not PENDING:
-            decide(saga, CommitCalled(), 0)
+            hint = "Look at it with get_result(), or: aumai-transactions show"
+            raise InvalidTransactionState(name, saga.state.value, call, hint)
         if held is not None and held.sequence != saga.sequence:
             raise JournalConflict(
                 name, "it was changed since it was read here; call get_transaction() again"

@@ -7,7 +7,7 @@ moment when it is frozen into the journal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable  # noqa: TC003 (part of a public signature)
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.definition import Definition, Reference, StepDefinition

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
     CommitCalled,
     DriverArrived,
@@ -26,7 +27,7 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
 )
 from aumai_transactions.core.outcome import is_runnable, needed_actions, show, summary_of
-from aumai_transactions.core.saga import evolve
+from aumai_transactions.core.saga import IllegalEntry
 from aumai_transactions.core.states import (
     ACTIVE,
     PENDING,
@@ -36,6 +37,7 @@ from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoAppend, DoCall, DoSleep, Procedure
 from aumai_transactions.drivers.run import CALLING, Run
 from aumai_transactions.errors import (
+    InternalError,
     InvalidTransactionState,
     JournalConflict,
     StoreUnavailable,
@@ -56,7 +58,7 @@ LAST_PAUSE_SECONDS = 0.5
 WAIT_PAUSE_SECONDS_MAX = 0.25
 
 
-class HeldByAnother(Exception):  # noqa: N818 (never leaves the drivers)
+class HeldByAnother(Exception):
     """Say that a living driver holds the transaction."""
 
 
@@ -86,13 +88,6 @@ def save(desk: Desk, transaction: Transaction) -> Procedure[None]:
 def rollback(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[TransactionResult]:
     """Undo a pending or active transaction, and return the outcome."""
     name = transaction.transaction_id
-    if name in CALLING.get():
-        raise InvalidTransactionState(
-            name,
-            transaction.state.value,
-            "roll back",
-            "This call comes from one of its own handlers; raise an exception there instead.",
-        )
     held = desk.book.get(name)
     if held is None or held.sequence > 0 or desk.book.run_of(name) is not None:
         return (yield from ask(desk, name, RollbackCalled(by)))
@@ -118,6 +113,14 @@ def ask(
         wish: What is asked for.
         wait: True to wait for a living driver until it has done with the transaction.
     """
+    if transaction_id in CALLING.get():
+        raise InvalidTransactionState(
+            transaction_id,
+            "carrying out this very step",
+            "be asked for anything from a handler of",
+            "To make it go back, raise an exception in the handler.",
+        )
+    yield from _until_saved(desk, transaction_id)
     while True:
         saga = yield from read_saga(desk, transaction_id)
         run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
@@ -128,6 +131,15 @@ def ask(
         if answer is not AppendAnswer.moved:
             break
     return (yield from _see_through(desk, transaction_id, wait=wait))
+
+
+def _until_saved(desk: Desk, transaction_id: str) -> Procedure[None]:
+    """Wait until the first entries of a transaction that is being started here are durable."""
+    while True:
+        here = desk.book.run_of(transaction_id)
+        if here is None or here.sequence > 0:
+            return
+        yield DoSleep(0.001)
 
 
 def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult | list[str] | None]:
@@ -219,7 +231,10 @@ def _drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transacti
     """Decide, record, act, and again, until nothing is left to be done here."""
     claims = True
     while True:
-        entries, calls = advance(run.saga, seen, desk.clock.now())
+        try:
+            entries, calls = advance(run.saga, seen, desk.clock.now())
+        except IllegalEntry as error:
+            raise _our_bug(run, error) from error
         if entries:
             answer = yield from _append(desk, run, entries, claims=claims, release=not calls)
             if answer is AppendAnswer.moved:
@@ -242,6 +257,12 @@ def _drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transacti
         _annotate(run.interrupt, run.result)
         raise run.interrupt
     return run.result
+
+
+def _our_bug(run: Run, error: IllegalEntry) -> InternalError:
+    steps = [f"{step.step_id}: {step.state.value}" for step in run.saga.steps[-20:]]
+    message = f"transaction {run.transaction_id} ({run.saga.state.value}) decided on an entry: "
+    return InternalError(f"{message}{error}.", steps)
 
 
 def _says_cancelled(seen: Observation) -> bool:

@@ -12,7 +12,7 @@ import threading
 import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.errors import InvalidTransactionState
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CALLING: ContextVar[tuple[str, ...]] = ContextVar("aumai_transactions_calling", default=())
 """The transactions one of whose handlers is running in this context."""
+
+_SEQUENCE = "_sequence"
 
 
 @dataclass(slots=True, eq=False)
@@ -65,8 +67,7 @@ class Run:
         self.models = list(transaction.steps)
 
 
-@dataclass(slots=True, eq=False)
-class Held:
+class Held(NamedTuple):
     """Hold a caller's object and the sequence that it shows; 0 where it was never saved."""
 
     transaction: Transaction
@@ -84,40 +85,36 @@ class Book:
     def __init__(self, *, keeps_all: bool) -> None:
         self._keeps_all = keeps_all
         self._lock = threading.Lock()
-        self._kept: dict[str, Held] = {}
+        self._kept: dict[str, Transaction] = {}
         self._seen: weakref.WeakValueDictionary[str, Transaction] = weakref.WeakValueDictionary()
-        self._sequences: dict[str, int] = {}
         self._runs: dict[str, Run] = {}
 
     def hold(self, transaction: Transaction, sequence: int) -> None:
         """Take in a caller's object that shows the journal up to this sequence."""
+        # Why on the object itself: the number lives exactly as long as what it is about, and a
+        # copy of the object shows the same.
+        transaction.__dict__[_SEQUENCE] = sequence
         name = transaction.transaction_id
         if sequence == 0 or self._keeps_all:
-            self._kept[name] = Held(transaction, sequence)
-            return
-        self._kept.pop(name, None)
-        if self._seen.get(name) is not transaction:
+            self._kept[name] = transaction
+        else:
+            self._kept.pop(name, None)
             self._seen[name] = transaction
-            weakref.finalize(transaction, self._sequences.pop, name, None)
-        self._sequences[name] = sequence
 
     def get(self, transaction_id: str) -> Held | None:
         """Return the caller's object of this id, if anybody holds one."""
-        held = self._kept.get(transaction_id)
-        if held is not None:
-            return held
-        transaction = self._seen.get(transaction_id)
+        transaction = self._kept.get(transaction_id) or self._seen.get(transaction_id)
         if transaction is None:
             return None
-        return Held(transaction, self._sequences.get(transaction_id, 0))
+        return Held(transaction, transaction.__dict__[_SEQUENCE])
 
     def unsaved(self) -> list[Transaction]:
         """Return the transactions that no store knows yet, oldest first."""
-        return [held.transaction for held in list(self._kept.values()) if held.sequence == 0]
+        return [kept for kept in list(self._kept.values()) if kept.__dict__[_SEQUENCE] == 0]
 
     def all_kept(self) -> list[Transaction]:
         """Return every object that is kept here, oldest first."""
-        return [held.transaction for held in list(self._kept.values())]
+        return list(self._kept.values())
 
     def enter(self, run: Run, call: str) -> None:
         """Say that this run is driven here from now on.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never, overload
 
 from aumai_transactions.actions import call, raised, returned
 from aumai_transactions.core.observations import (
@@ -80,7 +80,7 @@ class TransactionManager(ManagerBase):
     def begin(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> Transaction:
         """Begin a transaction; nothing is durable before `commit()`, `rollback()` or `save()`.
 
@@ -206,7 +206,7 @@ class TransactionManager(ManagerBase):
         self._close_store()
         self._loop_thread.close()
 
-    def __enter__(self) -> TransactionManager:
+    def __enter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
         return self
 
@@ -357,7 +357,7 @@ class SagaOrchestrator:
     def execute(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> TransactionResult:
         """Carry out the registered steps as one new transaction, and return the outcome."""
         tx = self._manager.begin(timeout_seconds, **options)

@@ -124,10 +124,7 @@ class MemoryStore:
         return answers
 
     def _append(self, append: Append) -> AppendAnswer:
-        transaction_id = append.transaction_id
-        expected = append.expected_sequence
-        driver_id = append.driver_id
-        token = append.token
+        transaction_id, expected, append_id, entries, summary, token, driver_id, release = append
         kept = self._by_id.get(transaction_id)
         if kept is None:
             if driver_id is not None:
@@ -138,24 +135,23 @@ class MemoryStore:
                 return _FENCED
             if expected != 0:
                 return _MOVED
-            kept = self._new(transaction_id, append.summary)
+            kept = self._new(transaction_id, summary)
         elif (refusal := self._refusal(kept, append)) is not None:
             return refusal
-        summary = append.summary
         if driver_id is not None:
             kept.token = token  # type: ignore[assignment]  # a claim carries its token
             kept.driver_id = driver_id
-        kept.marks.append((expected, append.append_id))
-        kept.entries.extend(append.entries)
+        kept.marks.append((expected, append_id))
+        kept.entries.extend(entries)
         kept.summary = summary
         if summary.runnable:
             self._runnable[transaction_id] = kept
-            if append.release:
+            if release:
                 kept.driver_id = None
         else:
             self._runnable.pop(transaction_id, None)
             state = summary.state
-            if state is _COMMITTED or state is _ROLLED_BACK or state is _FAILED or append.release:
+            if state is _COMMITTED or state is _ROLLED_BACK or state is _FAILED or release:
                 kept.driver_id = None
         return _APPENDED
 

@@ -1,0 +1,49 @@
+"""Every store keeps the one contract."""
+
+import pytest
+
+from aumai_transactions.store import Store
+from aumai_transactions.stores.memory import MemoryStore
+from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.testing.store_contract import CHECKS, SHARED_CHECKS, ContractBroken
+
+
+def by_name(check):
+    return check.__name__
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=by_name)
+def test_the_memory_store_keeps_the_contract(check):
+    check(MemoryStore)
+
+
+@pytest.mark.parametrize("check", (*CHECKS, *SHARED_CHECKS), ids=by_name)
+def test_the_sqlite_store_keeps_the_contract(check, tmp_path):
+    check(lambda: SqliteStore(tmp_path / "contract.db"))
+
+
+class Forgetful(MemoryStore):
+    """A store that acknowledges and then drops every append but the first."""
+
+    def append(self, appends):
+        return super().append(appends) if self.info().changes == 0 else ["appended"] * len(appends)
+
+
+def test_a_store_that_breaks_the_contract_is_found_out():
+    found = 0
+    for check in CHECKS:
+        try:
+            check(Forgetful)
+        except ContractBroken:
+            found += 1
+    assert found > len(CHECKS) / 2
+
+
+def test_both_stores_have_the_shape_of_the_contract(tmp_path):
+    stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / "shape.db")]
+    assert [(store.is_blocking, store.is_durable) for store in stores] == [
+        (False, False),
+        (True, True),
+    ]
+    for store in stores:
+        store.close()
