@@ -5,8 +5,9 @@ action, every intent is journaled before it is acted upon, and whatever happens 
 ends committed or rolled back, with the journal as proof.
 """
 
+from typing import TYPE_CHECKING
+
 from aumai_transactions.actions import Action, ActionHandler, StepContext
-from aumai_transactions.drivers.aio import AsyncSagaOrchestrator, AsyncTransactionManager
 from aumai_transactions.drivers.sync import SagaOrchestrator, TransactionManager
 from aumai_transactions.errors import (
     DefinitionError,
@@ -49,6 +50,9 @@ from aumai_transactions.models import (
     Waiting,
 )
 from aumai_transactions.stores import open_store
+
+if TYPE_CHECKING:
+    from aumai_transactions.drivers.aio import AsyncSagaOrchestrator, AsyncTransactionManager
 
 __version__ = "0.1.0"
 
@@ -98,3 +102,13 @@ __all__ = [
     "Waiting",
     "open_store",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs asyncio when it is first asked for: asyncio costs 40 ms."""
+    if name in {"AsyncSagaOrchestrator", "AsyncTransactionManager"}:
+        from aumai_transactions.drivers import aio  # noqa: PLC0415
+
+        return getattr(aio, name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

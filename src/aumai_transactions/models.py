@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, Field, computed_field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field
 
 from aumai_transactions.errors import (
     TransactionExpired,
@@ -26,6 +26,13 @@ from aumai_transactions.errors import (
 )
 
 DEFAULT_TIMEOUT_SECONDS = 60
+
+
+class Model(BaseModel):
+    """Be a pydantic model whose schema is built at its first use, not when it is imported."""
+
+    model_config = ConfigDict(defer_build=True)
+
 
 RollbackReason = Literal[
     "requested",
@@ -81,7 +88,7 @@ def _new_step_id() -> str:
     return f"s-{uuid4().hex[:12]}"
 
 
-class OutputReference(BaseModel):
+class OutputReference(Model):
     """Point from a place in a step's data to a place in an earlier step's output.
 
     Args:
@@ -95,7 +102,7 @@ class OutputReference(BaseModel):
     at: str = ""
 
 
-class TransactionStep(BaseModel):
+class TransactionStep(Model):
     """Hold one step: what an agent does, and what undoes it.
 
     Args:
@@ -119,7 +126,7 @@ class TransactionStep(BaseModel):
     references: list[OutputReference] = Field(default_factory=list)
 
 
-class Transaction(BaseModel):
+class Transaction(Model):
     """Hold one transaction: its steps in order, its deadline and its current state.
 
     Until `commit()` this object is the plan and may be edited; `commit()` validates it and
@@ -152,7 +159,7 @@ class Transaction(BaseModel):
     actions: dict[str, Any] = Field(default_factory=dict)
 
 
-class OutstandingCompensation(BaseModel):
+class OutstandingCompensation(Model):
     """Hold one effect that may still stand and that a person has to look at.
 
     Args:
@@ -174,7 +181,7 @@ class OutstandingCompensation(BaseModel):
     error: str | None = None
 
 
-class Waiting(BaseModel):
+class Waiting(Model):
     """Say what a transaction that is not final waits for.
 
     Args:
@@ -189,7 +196,7 @@ class Waiting(BaseModel):
     step_ids: list[str] = Field(default_factory=list)
 
 
-class TransactionResult(BaseModel):
+class TransactionResult(Model):
     """Tell the outcome of a transaction, whole; nothing swallowed is missing from it.
 
     `print(result)` tells it in plain lines.
@@ -300,7 +307,7 @@ class TransactionResult(BaseModel):
             yield "  kept in memory only: this record ends with the process"
 
 
-class Event(BaseModel):
+class Event(Model):
     """Tell a hook about one journal entry, right after it became durable.
 
     Args:
@@ -322,7 +329,7 @@ class Event(BaseModel):
     fields: dict[str, Any] = Field(default_factory=dict)
 
 
-class Recovered(BaseModel):
+class Recovered(Model):
     """Say what became of one transaction that recovery looked at.
 
     Args:
@@ -339,7 +346,7 @@ class Recovered(BaseModel):
     result: TransactionResult | None = None
 
 
-class Verification(BaseModel):
+class Verification(Model):
     """Say what `verify` found.
 
     Args:

@@ -25,7 +25,7 @@ from aumai_transactions.core.observations import (
     RetryAsked,
 )
 from aumai_transactions.drivers import procedures, recovery
-from aumai_transactions.drivers.append_queue import AsyncAppendQueue
+from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
 from aumai_transactions.drivers.manager import ManagerBase, Template, begin_options
 from aumai_transactions.drivers.operations import (

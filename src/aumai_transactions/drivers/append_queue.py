@@ -1,4 +1,4 @@
-"""How concurrent transactions share one durable write (group commit).
+"""How concurrent transactions share one durable write (group commit), with threads.
 
 Owns: the queue in front of a store's `append`. Each append in a batch has its own answer.
 Source: group commit with a leader, as in most databases since the 1980s (DeWitt et al.,
@@ -8,17 +8,13 @@ own: whoever comes first writes for everybody who came meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aumai_transactions.errors import InternalError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aumai_transactions.store import Append, AppendAnswer, Store
 
 BATCH_MAX = 512
@@ -50,7 +46,7 @@ class AppendQueue:
             while mine.answer is None and mine.error is None:
                 self._write_batch()
         if mine.error is not None:
-            raise _own_copy(mine.error)
+            raise own_copy(mine.error)
         if mine.answer is None:
             message = "an append was neither answered nor refused."
             raise InternalError(message)
@@ -73,60 +69,7 @@ class AppendQueue:
                 item.answer = answer
 
 
-class AsyncAppendQueue:
-    """Let tasks share durable writes.
-
-    Args:
-        store: The store.
-        in_thread: Carries out a blocking call outside the event loop.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        in_thread: Callable[[Callable[[], list[AppendAnswer]]], Awaitable[list[AppendAnswer]]],
-    ) -> None:
-        self._store = store
-        self._in_thread = in_thread
-        self._waiting: list[tuple[Append, asyncio.Future[AppendAnswer]]] = []
-        self._writer: asyncio.Task[None] | None = None
-
-    async def append(self, append: Append) -> AppendAnswer:
-        """Make one append durable, together with those that wait at the same time."""
-        future: asyncio.Future[AppendAnswer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((append, future))
-        if self._writer is None:
-            # Why a task of its own: a leader must not be cancelled with its own transaction.
-            self._writer = asyncio.create_task(self._write())
-        return await future
-
-    async def _write(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-                await self._write_batch(batch)
-        finally:
-            self._writer = None
-
-    async def _write_batch(
-        self, batch: Sequence[tuple[Append, asyncio.Future[AppendAnswer]]]
-    ) -> None:
-        appends = [append for append, _future in batch]
-        try:
-            answers = await self._in_thread(lambda: self._store.append(appends))
-        except BaseException as error:
-            for _append, future in batch:
-                if not future.done():
-                    future.set_exception(_own_copy(error))
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for (_append, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
-
-
-def _own_copy(error: BaseException) -> BaseException:
+def own_copy(error: BaseException) -> BaseException:
     """Return an exception of its own for each waiter, so that tracebacks do not mix."""
     if isinstance(error, StoreUnavailable):
         copy: BaseException = StoreUnavailable(str(error), outcome_unknown=error.outcome_unknown)

@@ -6,7 +6,6 @@ renews a driver's lease. Both are daemons and start only when they are needed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from aumai_transactions.errors import StoreError
 from aumai_transactions.store import LEASE_SECONDS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
 log = logging.getLogger("aumai_transactions")
@@ -34,6 +34,8 @@ class LoopThread:
         If this thread is interrupted meanwhile, the awaitable is cancelled and waited for, so
         that nothing of it runs on unseen.
         """
+        import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+
         ended = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_await(awaitable, ended), self._started())
         try:
@@ -55,6 +57,8 @@ class LoopThread:
             loop.close()
 
     def _started(self) -> asyncio.AbstractEventLoop:
+        import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+
         with self._guard:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

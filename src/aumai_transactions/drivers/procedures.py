@@ -346,7 +346,7 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
         raise JournalConflict(run.transaction_id, "it was changed while it was being started")
     if run.token and saga.token != run.token:
         raise JournalConflict(run.transaction_id, "another driver has claimed it since")
-    if not run.token and saga.token != run.saga.token - 1:
+    if not run.token and (saga.token != run.saga.token - 1 or not is_runnable(saga)):
         raise HeldByAnother
     run.saga = saga
     run.sequence = saga.sequence

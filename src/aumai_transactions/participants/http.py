@@ -92,7 +92,9 @@ def _checked_headers(headers: dict[str, Setting]) -> dict[str, Setting]:
             raise ValueError(message)
         seen.add(low)
         # Why the prefix alone: the value itself is looked at when it is read.
-        _check_header_value(name, setting if isinstance(setting, str) else setting.prefix.rstrip(" "))
+        _check_header_value(
+            name, setting if isinstance(setting, str) else setting.prefix.rstrip(" ")
+        )
     return headers
 
 

@@ -30,6 +30,10 @@ _EXPECTED = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+_PATTERNS = {
+    "call": 'must be "module:function"; both are names, with dots in the module only.',
+    "env": "must be the name of an environment variable: letters, digits and _.",
+}
 
 
 def plan_file_error(
@@ -120,6 +124,10 @@ def _problem(detail: Mapping[str, Any], place: tuple[str | int, ...], value: obj
     if kind == "literal_error":
         allowed = str(context.get("expected", "")).replace("'", '"')
         return f"must be {allowed}."
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(str(place[-1]), "must not be blank.")
+    if kind in ("string_too_short", "too_short"):
+        return "must not be empty."
     if kind == "value_error":
         return f"{context.get('error', detail['msg'])}."
     text = str(detail["msg"]).replace("Input should", "must").replace("String should", "must")

@@ -73,10 +73,6 @@ class Victim:
             before.append(line)
         return before
 
-    def wait_for_lines(self, count: int, seconds: float = SECONDS_MAX) -> bool:
-        """Wait for so many reports; false where the victim has ended before."""
-        return all(self.next_line(seconds) is not None for _ in range(count))
-
     def release(self) -> None:
         """Let the victim go on to its natural end."""
         leash, self._leash = self._leash, None

@@ -178,7 +178,7 @@ def test_a_fault_in_watching_it_is_not_taken_for_not_done(acting, monkeypatch):
         message = "can't start new thread"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(command_module.threading.Thread, "start", no_more_threads)
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
     with pytest.raises(OutcomeUnknown, match="was started, and then lost"):
         run(acting, "sleep", "100")
 

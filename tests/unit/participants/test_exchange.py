@@ -126,7 +126,7 @@ def test_the_next_address_is_tried_when_one_refuses(serve_bytes, monkeypatch):
     service = serve_bytes(b"HTTP/1.1 204 None\r\n\r\n")
     kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
     monkeypatch.setattr(
-        exchange_module.socket,
+        socket,
         "getaddrinfo",
         lambda *a, **k: [(*kind, ("127.0.0.1", 1)), (*kind, ("127.0.0.1", service.port))],
     )
@@ -155,7 +155,8 @@ def test_a_certificate_that_nobody_vouches_for_gets_nothing(serve, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = [
         *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-        *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+        *("-nodes", "-days", "1", "-subj", "/CN=localhost"),
+        *("-addext", "subjectAltName=IP:127.0.0.1"),
         *("-keyout", str(key), "-out", str(certificate)),
     ]  # fmt: skip
     try:

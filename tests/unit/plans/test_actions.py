@@ -1,4 +1,5 @@
 import sys
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_a_definition_that_this_release_does_not_know_is_refused(definition, tol
 
 def test_what_is_missing_here_is_said_at_once_before_anything_runs(monkeypatch, tmp_path):
     monkeypatch.delenv("TRIP_TOKEN", raising=False)
-    definitions = {
+    definitions: dict[str, dict[str, Any]] = {
         "ask": {"kind": "http", "url": "http://h/", "headers": {"X": {"env": "TRIP_TOKEN"}}},
         "run": {"kind": "command", "argv": ["no-such-program"], "cwd": str(tmp_path)},
         "fine": {"kind": "command", "argv": ["sh"]},

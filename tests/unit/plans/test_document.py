@@ -34,7 +34,11 @@ def test_toml_and_json_become_the_same_document(plan_file):
         ("p.toml", "\n[" + '"a" . ' * 40_000 + "a]", "line 2: has more than 64 names with dots"),
         ("p.toml", "a = " + "9" * 5_000, "is not TOML: Exceeds the limit"),
         ("p.toml", "a = 1979-13-41", "is not TOML"),
-        ("p.toml", "[x]\na = 1979-05-27", "x.a: is a date or a time, which JSON does not have. Put"),
+        (
+            "p.toml",
+            "[x]\na = 1979-05-27",
+            "x.a: is a date or a time, which JSON does not have. Put",
+        ),
         ("p.toml", "a = [07:32:00]", "a[1]: is a date or a time"),
         ("p.toml", b"\xff\xfea\x00", "line 1: is not UTF-8 (byte 0xff). Save it as UTF-8."),
         ("p.toml", b"a = 1\nb = '\xe9'", "line 2: is not UTF-8"),

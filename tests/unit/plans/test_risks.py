@@ -27,7 +27,10 @@ HTTPS = 'kind = "http"\nurl = "https://h.example/"\n'
     [
         (plan(HTTPS), "step 'a': nothing undoes 'do', so its effect stays"),
         (
-            plan(HTTPS + 'effect = "none"\nmethod = "GET"', 'agent = "x"\naction = "do"\ndata = {n = 1}'),
+            plan(
+                HTTPS + 'effect = "none"\nmethod = "GET"',
+                'agent = "x"\naction = "do"\ndata = {n = 1}',
+            ),
             "step 'a': GET of action 'do' has no body, so the step's data is not sent",
         ),
         (

@@ -53,6 +53,13 @@ def create(path: Path, *, make_parent: bool) -> None:
     sweep(path)
 
 
+def sweep_links(path: Path) -> None:
+    """Remove the second name of a store whose creator was killed before it could."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_nlink > 1:
+            sweep(path)
+
+
 def sweep(path: Path) -> None:
     """Remove what killed creators of this store have left beside it; its place is taken."""
     with contextlib.suppress(OSError):

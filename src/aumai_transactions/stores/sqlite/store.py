@@ -89,6 +89,8 @@ class SqliteStore:
                 raise
             creation.create(self._path, make_parent=make_parent)
             self._database = Database(self._path, writer_wait_seconds)
+        else:
+            creation.sweep_links(self._path)
         forking.watch(self)
 
     @property

@@ -1,0 +1,200 @@
+"""What every command can be told: which store, which app, how to answer.
+
+Owns: the options that several commands share. Each may stand before or after the subcommand;
+the later one counts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from aumai_transactions.cli.exits import Code, Refused
+from aumai_transactions.cli.screen import Screen, standard_streams
+
+STORE_VARIABLE = "AUMAI_TRANSACTIONS_STORE"
+PROGRAM = "aumai-transactions"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Settings:
+    """Hold what a command was told.
+
+    Args:
+        out: Standard output: results.
+        err: Standard error: everything else.
+        store: The store's name, if one was named.
+        names_store: True where it was named on the command line.
+        app: `module:attribute`, if one was named.
+        as_json: True for JSON.
+        is_quiet: True for no progress.
+    """
+
+    out: Screen = field(default_factory=lambda: standard_streams()[0])
+    err: Screen = field(default_factory=lambda: standard_streams()[1])
+    store: str | None = None
+    names_store: bool = False
+    app: str | None = None
+    as_json: bool = False
+    is_quiet: bool = False
+
+    def command(self, *words: str, app: bool = False) -> str:
+        """Return a command line that continues with the same store, to be copied.
+
+        Args:
+            *words: The subcommand and its arguments.
+            app: True where it needs the handlers too.
+        """
+        line = [PROGRAM, *(shlex.quote(word) for word in words)]
+        if self.names_store and self.store is not None:
+            line += ["--store", shlex.quote(self.store)]
+        if app:
+            line += ["--app", shlex.quote(self.app) if self.app else "module:attribute"]
+        return " ".join(line)
+
+
+def default_store() -> Path:
+    """Return where the store is when nobody names one."""
+    try:
+        return Path.home() / ".aumai" / "transactions" / "transactions.db"
+    except RuntimeError:
+        raise Refused(
+            f"there is no home folder here for a store. Name one with --store or {STORE_VARIABLE}.",
+            Code.usage,
+        ) from None
+
+
+def _remember_store(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    settings = context.ensure_object(Settings)
+    settings.store = value
+    source = context.get_parameter_source(parameter.name or "")
+    settings.names_store = source is ParameterSource.COMMANDLINE
+
+
+def _remember_app(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Settings).app = value
+
+
+def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).as_json = True
+
+
+def _remember_quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).is_quiet = True
+
+
+def store_option(*, envvar: str | None = None) -> Callable[[F], F]:
+    """Add `--store`."""
+    return click.option(
+        "--store",
+        metavar="URL|PATH",
+        envvar=envvar,
+        expose_value=False,
+        callback=_remember_store,
+        help=f"The store; default ${STORE_VARIABLE}, else ~/.aumai/transactions/transactions.db.",
+    )
+
+
+def json_option() -> Callable[[F], F]:
+    """Add `--json`."""
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_json,
+        help="Print JSON.",
+    )
+
+
+def app_option() -> Callable[[F], F]:
+    """Add `--app`."""
+    return click.option(
+        "--app",
+        metavar="MODULE:ATTRIBUTE",
+        expose_value=False,
+        callback=_remember_app,
+        help="Handlers in Python: a TransactionManager, or a mapping of names to functions.",
+    )
+
+
+def quiet_option() -> Callable[[F], F]:
+    """Add `--quiet`."""
+    return click.option(
+        "--quiet",
+        "-q",
+        "is_quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_quiet,
+        help="Show no progress.",
+    )
+
+
+def exit_status_option() -> Callable[[F], F]:
+    """Add `--exit-status`."""
+    return click.option(
+        "--exit-status",
+        is_flag=True,
+        help="Let the exit code say how it stands: 0, 3, 4 or 5, as for commit.",
+    )
+
+
+def transaction_argument(*more: str) -> Callable[[F], F]:
+    """Add `TX`, which may be given as `--tx-id` as well, and positions behind it.
+
+    The command gets `words` and `tx_id`; `named` makes sense of them.
+    """
+
+    def add(function: F) -> F:
+        metavar = " ".join(["TX", *more])
+        by_option = click.option(
+            "--tx-id", metavar="ID", help="The transaction, instead of TX: an id or its beginning."
+        )
+        by_position = click.argument("words", metavar=metavar, nargs=-1, required=False)
+        return by_option(by_position(function))
+
+    return add
+
+
+def named(words: Sequence[str], tx_id: str | None, *more: str) -> tuple[str, ...]:
+    """Return the transaction's name and the words behind it; refuse any other number of them."""
+    given = [*([tx_id] if tx_id is not None else []), *words]
+    wanted = ["TX", *more]
+    if len(given) < len(wanted):
+        missing = wanted[len(given)]
+        what = {
+            "TX": "name a transaction by its id, or by the beginning of its id",
+            "STEP": "name a step of the transaction",
+        }
+        raise click.UsageError(f"{missing} is missing: {what[missing]}.")
+    if len(given) > len(wanted):
+        extra = " ".join(repr(word) for word in given[len(wanted) :])
+        raise click.UsageError(f"unexpected: {extra}. This command takes {' '.join(wanted)}.")
+    for word, name in zip(given, wanted, strict=True):
+        if not word.strip():
+            raise click.UsageError(f"{name} is empty.")
+    return tuple(given)
+
+
+def is_default_store(path: os.PathLike[str]) -> bool:
+    """Tell whether a store is the one that is used when nobody names one."""
+    try:
+        default = default_store()
+    except Refused:
+        return False
+    return os.path.realpath(path) == os.path.realpath(default)

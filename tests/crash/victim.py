@@ -1,0 +1,245 @@
+"""What is killed: a process that carries out transactions, or recovers them.
+
+Every moment that a kill can hit is a *point* with a name. A victim counts the points that it
+passes and says "now" at the one it was told; or it stands still at a named one, until it dies.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from aumai_transactions import AsyncTransactionManager, StepRejected, TransactionManager
+from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.testing.kill_effects import EffectFile
+from aumai_transactions.testing.kill_nursery import Reporter, serve
+
+OUTCOME_BYTES = 64
+# Three steps each. `safe` is idempotent, `once` is not, `refuse` raises and does nothing.
+PLANS: list[tuple[tuple[str, str, str], dict[str, Any]]] = [
+    (("safe", "safe", "safe"), {}),
+    (("once", "once", "once"), {}),
+    (("safe", "safe", "refuse"), {}),
+    (("once", "once", "refuse"), {}),
+    (("safe", "once", "safe"), {}),
+    (("safe", "safe", "safe"), {"on_crash": "roll_back"}),
+]
+
+
+class Points:
+    """Count the points that this process passes, and stop at one of them.
+
+    Args:
+        reporter: Who to tell.
+        now_at: Say "now" at this one, counted from when everything is in flight.
+        stop_at: Stand still at the first of this name.
+        in_flight: How many transactions must be under way before counting begins.
+    """
+
+    def __init__(self, reporter, now_at=None, stop_at=None, in_flight=0, **_):
+        self.reporter = reporter
+        self.now_at = now_at
+        self.stop_at = stop_at
+        self.missing = in_flight
+        self.passed = 0
+        self.guard = threading.Lock()
+
+    def one_more_in_flight(self):
+        with self.guard:
+            self.missing -= 1
+            is_complete = self.missing == 0
+        if is_complete:
+            self.reporter.say("in flight")
+
+    def passing(self, name, transaction_id):
+        if name == self.stop_at:
+            self.stop_at = None
+            self.reporter.say(f"there {transaction_id}")
+            self.reporter.wait()
+        if self.now_at is not None and self.missing <= 0:
+            with self.guard:
+                self.passed += 1
+                is_now = self.passed == self.now_at
+            if is_now:
+                self.reporter.say("now")
+
+    def on_event(self, event):
+        self.passing(f"durable:{event.kind}:{event.step_id}", event.transaction_id)
+
+
+class WatchedStore:
+    """A store in front of which there is a point, before each entry is made durable."""
+
+    def __init__(self, store, points):
+        self._store = store
+        self._points = points
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def join(self):
+        driver_id = self._store.join()
+        self._points.reporter.say(f"driver {driver_id}")
+        return driver_id
+
+    def append(self, appends):
+        for append in appends:
+            for entry in append.entries:
+                step_id = getattr(entry, "step_id", None)
+                point = f"append:{type(entry).__name__}:{step_id}"
+                self._points.passing(point, append.transaction_id)
+        return self._store.append(appends)
+
+
+class Work:
+    """The handlers: they tell the effect file what they do, and take their time."""
+
+    def __init__(self, orders, points):
+        self.effects = EffectFile(Path(orders["folder"], "effects"))
+        self.points = points
+        self.seconds = orders["pause_seconds"]
+        self.random = random.Random(orders["seed"])
+
+    def pause(self):
+        # Not a wait for anything: it makes the windows wide enough to be hit at random.
+        return self.seconds * self.random.random()
+
+    def before(self, context):
+        self.points.passing(f"before:{context.operation}:{context.step_id}", context.transaction_id)
+
+    def happened(self, context):
+        self.effects.write("effect", context)
+        self.points.passing(f"after:{context.operation}:{context.step_id}", context.transaction_id)
+
+    def act(self, action, data, context):
+        self.before(context)
+        time.sleep(self.pause())
+        self.happened(context)
+        time.sleep(self.pause())
+        self.effects.write("return", context)
+
+    async def act_async(self, action, data, context):
+        self.before(context)
+        await asyncio.sleep(self.pause())
+        self.happened(context)
+        await asyncio.sleep(self.pause())
+        self.effects.write("return", context)
+
+    def refuse(self, action, data, context):
+        self.before(context)
+        time.sleep(self.pause())
+        self.effects.write("return", context)
+        raise StepRejected("no")
+
+    def register(self, manager, *, is_async):
+        act = self.act_async if is_async else self.act
+        manager.action("safe", idempotent=True)(act)
+        manager.action("once")(self.act)
+        manager.action("refuse")(self.refuse)
+        manager.action("undo")(act)
+
+
+class Outcomes:
+    """What callers were told, each written after `commit()` had returned."""
+
+    def __init__(self, folder):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self.descriptor = os.open(Path(folder, "outcomes"), flags, 0o600)
+
+    def write(self, result):
+        line = f"{result.transaction_id} {result.state.value}".ljust(OUTCOME_BYTES - 1) + "\n"
+        os.write(self.descriptor, line.encode())
+
+
+def fill(manager, tx, label, number):
+    actions, _ = PLANS[number % len(PLANS)]
+    for action in actions:
+        manager.add_step(tx, label, action, {"number": number}, "undo")
+
+
+def drive(reporter, orders, points, store):
+    manager = TransactionManager(store=store, on_event=points.on_event)
+    Work(orders, points).register(manager, is_async=False)
+    outcomes, label = Outcomes(orders["folder"]), orders["label"]
+
+    def carry_out(number):
+        points_to_tell = points.one_more_in_flight
+        while True:
+            tx = manager.begin(3600, **PLANS[number % len(PLANS)][1])
+            fill(manager, tx, label, number)
+            points_to_tell()
+            outcomes.write(manager.commit(tx))
+            points_to_tell = int
+            number += orders["in_flight"]
+            if reporter.is_released():
+                return
+
+    threads = [
+        threading.Thread(target=carry_out, args=(number,)) for number in range(orders["in_flight"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    manager.close()
+
+
+async def drive_async(reporter, orders, points, store):
+    manager = AsyncTransactionManager(store=store, on_event=points.on_event)
+    Work(orders, points).register(manager, is_async=True)
+    outcomes, label = Outcomes(orders["folder"]), orders["label"]
+
+    async def carry_out(number):
+        points_to_tell = points.one_more_in_flight
+        while True:
+            tx = await manager.begin(3600, **PLANS[number % len(PLANS)][1])
+            fill(manager, tx, label, number)
+            points_to_tell()
+            outcomes.write(await manager.commit(tx))
+            points_to_tell = int
+            number += orders["in_flight"]
+            if reporter.is_released():
+                return
+
+    await asyncio.gather(*(carry_out(number) for number in range(orders["in_flight"])))
+    await manager.close()
+
+
+def recover(reporter, orders, points, store):
+    with TransactionManager(store=store, on_event=points.on_event) as manager:
+        Work(orders, points).register(manager, is_async=False)
+        tell(reporter, manager.recover())
+
+
+async def recover_async(reporter, orders, points, store):
+    async with AsyncTransactionManager(store=store, on_event=points.on_event) as manager:
+        Work(orders, points).register(manager, is_async=True)
+        tell(reporter, await manager.recover())
+
+
+def tell(reporter, report):
+    for item in report:
+        reporter.say(f"{item.outcome} {item.transaction_id}")
+
+
+def run(reporter: Reporter, orders) -> None:
+    points = Points(reporter, **orders)
+    store = WatchedStore(SqliteStore(Path(orders["folder"], "store.db")), points)
+    role = {
+        ("drive", False): drive,
+        ("drive", True): drive_async,
+        ("recover", False): recover,
+        ("recover", True): recover_async,
+    }[orders["role"], orders["is_async"]]
+    done = role(reporter, orders, points, store)
+    if done is not None:
+        asyncio.run(done)
+    store.close()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[-1]), run)
