@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from aumai_transactions import TransactionManager, TransactionState
-from aumai_transactions.core.journal import Journal
+from aumai_transactions.core.journal import Journal, load
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.store import Query
 from aumai_transactions.stores.sqlite import SqliteStore
 from aumai_transactions.testing.kill_checks import (
@@ -27,6 +28,7 @@ from aumai_transactions.testing.kill_effects import Effect, read_effects
 from aumai_transactions.testing.kill_nursery import Nursery, Victim
 from aumai_transactions.testing.kill_windows import (
     INSIDE_RECOVERY,
+    WINDOWS,
     OpenCall,
     marks_of,
     open_call,
@@ -49,14 +51,35 @@ class Found:
 
 @dataclass
 class Tally:
-    """How many kills hit which window, and how many transactions were in it."""
+    """How many kills hit which window, and how many transactions were in it.
 
-    kills: Counter[str] = field(default_factory=Counter)
+    A kill at a random moment and one at a chosen point are counted apart.
+    """
+
+    random: Counter[str] = field(default_factory=Counter)
+    chosen: Counter[str] = field(default_factory=Counter)
     transactions: Counter[str] = field(default_factory=Counter)
 
-    def add(self, windows: Counter[str]) -> None:
-        self.kills.update(set(windows))
+    def add(self, windows: Counter[str], *, is_chosen: bool) -> None:
+        (self.chosen if is_chosen else self.random).update({"kills", *windows})
         self.transactions.update(windows)
+
+    def merge(self, other: "Tally") -> None:
+        self.random.update(other.random)
+        self.chosen.update(other.chosen)
+        self.transactions.update(other.transactions)
+
+    def missed(self) -> list[str]:
+        """The windows that no kill has hit."""
+        hit = self.random + self.chosen
+        return [window for window in (*WINDOWS, INSIDE_RECOVERY) if not hit[window]]
+
+    def __str__(self) -> str:
+        lines = [f"{'window':<24}{'random kills':>14}{'chosen kills':>14}{'transactions':>14}"]
+        for window in (*WINDOWS, INSIDE_RECOVERY, "kills"):
+            counts = (self.random[window], self.chosen[window], self.transactions[window])
+            lines.append(f"{window:<24}" + "".join(f"{count:>14,}" for count in counts))
+        return "\n".join(lines)
 
 
 class Scene:
@@ -68,6 +91,7 @@ class Scene:
         self.random = random.Random(seed)
         self.tally = Tally()
         self.drivers: dict[int, str] = {}
+        self.survivors: set[str] = set()
         self.folder.mkdir()
 
     @property
@@ -96,6 +120,12 @@ class Scene:
         }
         return self.nursery.start(**defaults | orders)
 
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def window_of(self, call: OpenCall) -> str:
+        return window_of(call, marks_of(self.effects))
+
     def driver_of(self, victim: Victim) -> str:
         """Return the victim's driver id, which is the first thing that it says."""
         if victim.pid not in self.drivers:
@@ -118,7 +148,9 @@ class Scene:
                 after = page[-1].position
         return found
 
-    def look(self, killed: list[Victim], *, nobody_lives: bool = True) -> Found:
+    def look(
+        self, killed: list[Victim], *, is_chosen: bool = False, nobody_lives: bool = True
+    ) -> Found:
         """Look at what was killed, before anybody else does, and count the windows.
 
         Where nobody is left, a copy is looked at, for opening a database is its recovery, and
@@ -142,8 +174,21 @@ class Scene:
             windows[INSIDE_RECOVERY] += call.is_recovery
         assert wrong == []
         found = Found(journals, calls, +windows)
-        self.tally.add(found.windows)
+        self.tally.add(found.windows, is_chosen=is_chosen)
         return found
+
+    def unexpected(self, saga: Saga) -> list[str]:
+        """Say whether a transaction ended in a way that its plan and its kills do not explain."""
+        actions = [step.definition.action for step in saga.steps]
+        wanted = {"committed", "rolled_back"}
+        if "refuse" in actions:
+            wanted = {"rolled_back"}
+        elif "once" not in actions and saga.plan.on_crash is None:
+            wanted = {"committed"}
+        wrong = [] if saga.state in wanted else [f"{actions} ended {saga.state.value}"]
+        if saga.agents[0] in self.survivors and saga.token != 1:
+            wrong.append(f"its driver lived, and it has token {saga.token}")
+        return [f"{saga.transaction_id}: {text}" for text in wrong]
 
     def copied(self, states) -> dict[str, Journal]:
         """Read journals from a copy of the store and its write-ahead log."""
@@ -174,8 +219,7 @@ class Scene:
 
     def recovered(self, found: Found) -> None:
         """Check that what a kill left was continued, and that nothing is left unfinished."""
-        journals = self.journals(UNFINISHED)
-        assert {name: load_state(journal) for name, journal in journals.items()} == {}
+        assert {name: len(journal.entries) for name, journal in self.unfinished().items()} == {}
         with SqliteStore(self.store, create=False) as store:
             broken = [
                 name
@@ -183,6 +227,9 @@ class Scene:
                 if not continues(before, store.read(name))
             ]
         assert broken == []
+
+    def unfinished(self) -> dict[str, Journal]:
+        return self.journals(UNFINISHED)
 
     def judge(self) -> dict[str, Journal]:
         """Check everything that must hold at the end, of every transaction; return them."""
@@ -192,6 +239,7 @@ class Scene:
         wrong = lost(self.outcomes, journals, effects)
         for name, journal in journals.items():
             wrong += problems_of(journal, seen.get(name, []))
+            wrong += self.unexpected(load(journal))
         assert wrong == []
         with TransactionManager(store=str(self.store)) as manager:
             verification = manager.verify()
@@ -201,10 +249,6 @@ class Scene:
         return journals
 
 
-def load_state(journal: Journal) -> str:
-    return f"token {journal.token}, {len(journal.entries)} entries"
-
-
 @pytest.fixture(scope="session")
 def nursery():
     with Nursery([str(VICTIM)]) as started:
@@ -212,5 +256,15 @@ def nursery():
 
 
 @pytest.fixture
-def scene(tmp_path, nursery):
-    return Scene(tmp_path / "scene", nursery, seed=1)
+def scenes(tmp_path, nursery):
+    """Make scenes, each with a store of its own."""
+
+    def make(seed: int) -> Scene:
+        return Scene(tmp_path / f"scene-{seed}", nursery, seed)
+
+    return make
+
+
+@pytest.fixture
+def scene(scenes):
+    return scenes(seed=1)

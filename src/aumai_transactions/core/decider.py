@@ -344,11 +344,12 @@ def _driver_arrived(saga: Saga, seen: DriverArrived, now: int) -> list[Entry]:
 def _require_pending(saga: Saga, call: str) -> None:
     if saga.state is not PENDING or saga.commit_requested:
         raise InvalidTransactionState(
-            saga.transaction_id, saga.state.value, call, _next_after(saga.state)
+            saga.transaction_id, saga.state.value, call, next_after(saga.state)
         )
 
 
-def _next_after(state: TransactionState) -> str:
+def next_after(state: TransactionState) -> str:
+    """Return what a caller can do whose wish came too late."""
     if state.is_final:
         return "It is finished; begin a new transaction."
     return "It is under way; look at it with `show`, or call rollback."
@@ -357,7 +358,7 @@ def _next_after(state: TransactionState) -> str:
 def _rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
     if saga.state.is_final:
         raise InvalidTransactionState(
-            saga.transaction_id, saga.state.value, "roll back", _next_after(saga.state)
+            saga.transaction_id, saga.state.value, "roll back", next_after(saga.state)
         )
     if saga.state is COMPENSATING or saga.rollback_requested:
         return []

@@ -32,11 +32,19 @@ def resolved(step: StepDefinition, outputs: Mapping[str, Any]) -> dict[str, Any]
     data: dict[str, Any] = clone(step.data)
     for reference in step.references:
         value = clone(_at(outputs.get(reference.step_id), reference.step_id, reference.at))
-        place: Any = data
-        for key in reference.into[:-1]:
-            place = place[key]
-        place[reference.into[-1]] = value
+        _put(data, reference.into, value)
     return data
+
+
+def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:  # noqa: ANN401
+    place = data
+    try:
+        for key in into[:-1]:
+            place = place[key]
+        place[into[-1]] = value
+    except (KeyError, IndexError, TypeError):
+        message = f"the step's data has no place {list(into)} for an output"
+        raise UnresolvedReference(message) from None
 
 
 def _at(output: object, step_id: str, pointer: str) -> object:
@@ -47,10 +55,16 @@ def _at(output: object, step_id: str, pointer: str) -> object:
         key = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and key in value:
             value = value[key]
-        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
+        elif isinstance(value, list) and (index := _index(key)) < len(value):
+            value = value[index]
         else:
             kind = type(value).__name__ if value is not None else "null"
             message = f"the output of step {step_id!r} has nothing at {pointer!r} ({kind} there)"
             raise UnresolvedReference(message)
     return value
+
+
+def _index(key: str) -> int:
+    # Why the length: thousands of digits are no index, and int() refuses to read them.
+    is_index = key.isascii() and key.isdigit() and len(key) < 20
+    return int(key) if is_index else 2**63

@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.entries import (
@@ -65,7 +64,6 @@ class SagaStep:
         return self.definition.data if self.data is None else self.data
 
 
-@dataclass(slots=True, eq=False)
 class Saga:
     """Hold what the journal says about one transaction.
 
@@ -73,39 +71,42 @@ class Saga:
     the steps that changed since somebody last looked, for whoever keeps a projection.
     """
 
-    transaction_id: str
+    # Why class attributes: most never change, and a saga is made for every transaction.
     definition: Definition | None = None
     state: TransactionState = PENDING
     sequence: int = 0
     token: int = 0
     driver_id: str | None = None
-    steps: list[SagaStep] = field(default_factory=list)
-    by_id: dict[str, SagaStep] = field(default_factory=dict)
-    edges: list[tuple[int, ...]] = field(default_factory=list)
     agents: tuple[str, ...] = ()
     commit_requested: bool = False
     rollback_requested: RollbackReason | None = None
     taken_over_at: int | None = None
     ran: bool = True
-    ready: list[int] = field(default_factory=list)
     running: int = 0
     succeeded: int = 0
-    doubtful: dict[int, None] = field(default_factory=dict)
-    failed: list[int] = field(default_factory=list)
-    effects: list[int] = field(default_factory=list)
-    completed: list[int] = field(default_factory=list)
-    undo: list[int] = field(default_factory=list)
-    undone: list[int] = field(default_factory=list)
-    halted: set[int] = field(default_factory=set)
-    blocked: set[int] = field(default_factory=set)
     reason: RollbackReason | None = None
     failed_step: str | None = None
     error: ErrorRecord | None = None
-    warnings: list[str] = field(default_factory=list)
     started_at: int | None = None
     finished_at: int | None = None
     updated_at: int = 0
-    touched: list[int] = field(default_factory=list)
+
+    def __init__(self, transaction_id: str) -> None:
+        self.transaction_id = transaction_id
+        self.steps: list[SagaStep] = []
+        self.by_id: dict[str, SagaStep] = {}
+        self.edges: list[tuple[int, ...]] = []
+        self.ready: list[int] = []
+        self.doubtful: dict[int, None] = {}
+        self.failed: list[int] = []
+        self.effects: list[int] = []
+        self.completed: list[int] = []
+        self.undo: list[int] = []
+        self.undone: list[int] = []
+        self.halted: set[int] = set()
+        self.blocked: set[int] = set()
+        self.warnings: list[str] = []
+        self.touched: list[int] = []
 
     def step(self, step_id: str) -> SagaStep:
         """Return the step of this id; refuse one that the plan does not hold."""

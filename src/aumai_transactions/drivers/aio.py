@@ -15,7 +15,7 @@ import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
 from aumai_transactions.actions import call, raised, returned
 from aumai_transactions.core.observations import (
@@ -27,7 +27,12 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.drivers import procedures, recovery
 from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
-from aumai_transactions.drivers.manager import ManagerBase, Template, begin_options
+from aumai_transactions.drivers.manager import (
+    BeginOptions,
+    ManagerBase,
+    Template,
+    checked_options,
+)
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
@@ -81,13 +86,16 @@ class AsyncTransactionManager(ManagerBase):
         clock: What time it is; for tests.
     """
 
+    _append_queue: AsyncAppendQueue | None = None
+    _handler_threads: ThreadPoolExecutor | None = None
+
     async def begin(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,
+        **options: Unpack[BeginOptions],
     ) -> Transaction:
         """Begin a transaction; see `TransactionManager.begin`."""
-        checked = begin_options(options)
+        checked = checked_options(options)
         return self._begun(await self._desk(create=True), timeout_seconds, checked)
 
     async def commit(self, tx: Transaction) -> TransactionResult:
@@ -160,7 +168,8 @@ class AsyncTransactionManager(ManagerBase):
     async def close(self) -> None:
         """Let go of the store; what this manager was driving can be recovered at once."""
         await asyncio.to_thread(self._close_store)
-        self._handler_threads.shutdown(wait=False)
+        if self._handler_threads is not None:
+            self._handler_threads.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
@@ -174,11 +183,6 @@ class AsyncTransactionManager(ManagerBase):
     ) -> None:
         """Close this manager."""
         await self.close()
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
-        self._append_queue: AsyncAppendQueue | None = None
 
     async def _desk(self, *, create: bool = False) -> Desk:
         if self._opened is not None:
@@ -256,6 +260,8 @@ class AsyncTransactionManager(ManagerBase):
 
     async def _called_in_thread(self, operation: DoCall) -> object:
         run = operation.run
+        if self._handler_threads is None:
+            self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
         context = contextvars.copy_context()
         context.run(CALLING.set, (*CALLING.get(), run.transaction_id))
         return await asyncio.get_running_loop().run_in_executor(
@@ -318,7 +324,7 @@ class AsyncSagaOrchestrator:
     async def execute(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,
+        **options: Unpack[BeginOptions],
     ) -> TransactionResult:
         """Carry out the registered steps as one new transaction, and return the outcome."""
         tx = await self._manager.begin(timeout_seconds, **options)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.actions import Action, ActionRegistry
 from aumai_transactions.core.codec import describe
+from aumai_transactions.core.decider import next_after
 from aumai_transactions.core.journal import Journal, load, replay
 from aumai_transactions.core.outcome import instant, result_of, transaction_of
 from aumai_transactions.core.saga import Saga
@@ -227,8 +228,7 @@ def pending_run(desk: Desk, transaction: Transaction, call: str) -> Procedure[Ru
     else:
         saga = yield from read_saga(desk, name)
         if saga.state is not PENDING:
-            hint = "Look at it with get_result(), or: aumai-transactions show"
-            raise InvalidTransactionState(name, saga.state.value, call, hint)
+            raise InvalidTransactionState(name, saga.state.value, call, next_after(saga.state))
         if held is not None and held.sequence != saga.sequence:
             raise JournalConflict(
                 name, "it was changed since it was read here; call get_transaction() again"

@@ -36,8 +36,13 @@ def checked_timeout(value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         message = f"timeout_seconds must be a number of seconds, not {value!r:.80}."
         raise DefinitionError(message)
-    if not math.isfinite(value) or value <= 0:
-        message = f"timeout_seconds must be positive and finite, not {value!r}."
+    try:
+        fits = math.isfinite(value) and value > 0
+    except OverflowError:
+        message = "timeout_seconds is a number beyond every clock. Give it in seconds."
+        raise DefinitionError(message) from None
+    if not fits:
+        message = f"timeout_seconds must be positive and finite, not {value!r:.80}."
         raise DefinitionError(message)
     return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from aumai_transactions.actions import Action, ActionHandler, ActionRegistry, Handler, plain_actions
 from aumai_transactions.clock import Clock, SystemClock
@@ -75,6 +75,11 @@ class ManagerBase:
     def actions(self) -> ActionRegistry:
         """The actions that this manager can carry out."""
         return self._registry
+
+    @property
+    def before_record(self) -> BeforeRecord | None:
+        """The hook that cleans a step's data before it is journaled."""
+        return self._before_record
 
     @property
     def has_durable_store(self) -> bool:
@@ -179,7 +184,7 @@ class ManagerBase:
         tx.steps.append(step)
         return step
 
-    def _begun(self, desk: Desk, timeout_seconds: float, options: dict[str, Any]) -> Transaction:
+    def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
         transaction = Transaction(
             state=PENDING,
             timeout_seconds=checked_timeout(timeout_seconds),
@@ -315,17 +320,42 @@ class Template:
         )
 
 
-def begin_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of `begin` that were given; refuse values that cannot be."""
-    allowed: dict[str, tuple[object, ...]] = {
-        "timeout_scope": ("start", "transaction"),
-        "on_crash": ("resume", "roll_back", None),
-        "on_compensation_failure": ("continue", "halt"),
-    }
-    for name, choices in allowed.items():
-        if name in options and options[name] not in choices:
+class BeginOptions(TypedDict, total=False):
+    """What `begin` and `execute` take besides the timeout; see `Transaction`."""
+
+    timeout_scope: Literal["start", "transaction"]
+    on_crash: Literal["resume", "roll_back"] | None
+    on_compensation_failure: Literal["continue", "halt"]
+    name: str | None
+
+
+_BEGIN_CHOICES: dict[str, tuple[object, ...]] = {
+    "timeout_scope": ("start", "transaction"),
+    "on_crash": ("resume", "roll_back", None),
+    "on_compensation_failure": ("continue", "halt"),
+}
+
+
+def checked_options(options: BeginOptions) -> BeginOptions:
+    """Return the options of `begin`; refuse a name or a value that is none of them.
+
+    Raises:
+        DefinitionError: An option is unknown, or has a value that cannot be.
+        InvalidData: The name is not text.
+    """
+    for option, value in options.items():
+        if option == "name":
+            if value is not None:
+                checked_name(value, "name")
+            continue
+        choices = _BEGIN_CHOICES.get(option)
+        if choices is None:
+            known = ", ".join([*_BEGIN_CHOICES, "name"])
+            message = f"begin() has no option {option!r}. It has timeout_seconds, {known}."
+            raise DefinitionError(message)
+        if value not in choices:
             named = ", ".join(repr(choice) for choice in choices)
-            message = f"{name} must be one of {named}, not {options[name]!r:.80}."
+            message = f"{option} must be one of {named}, not {value!r:.80}."
             raise DefinitionError(message)
     return options
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never, overload
 
 from aumai_transactions.actions import call, raised, returned
 from aumai_transactions.core.observations import (
@@ -24,7 +24,12 @@ from aumai_transactions.drivers.desk import (
     read_result,
     read_transaction,
 )
-from aumai_transactions.drivers.manager import ManagerBase, Template, begin_options
+from aumai_transactions.drivers.manager import (
+    BeginOptions,
+    ManagerBase,
+    Template,
+    checked_options,
+)
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
@@ -80,7 +85,7 @@ class TransactionManager(ManagerBase):
     def begin(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,
+        **options: Unpack[BeginOptions],
     ) -> Transaction:
         """Begin a transaction; nothing is durable before `commit()`, `rollback()` or `save()`.
 
@@ -93,7 +98,7 @@ class TransactionManager(ManagerBase):
             DefinitionError: The timeout is not a positive finite number, or an option is wrong.
             StoreError: The store cannot be opened.
         """
-        checked = begin_options(options)
+        checked = checked_options(options)
         return self._begun(self._open(create=True), timeout_seconds, checked)
 
     def commit(self, tx: Transaction) -> TransactionResult:
@@ -357,7 +362,7 @@ class SagaOrchestrator:
     def execute(
         self,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Any,
+        **options: Unpack[BeginOptions],
     ) -> TransactionResult:
         """Carry out the registered steps as one new transaction, and return the outcome."""
         tx = self._manager.begin(timeout_seconds, **options)

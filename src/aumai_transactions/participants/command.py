@@ -21,6 +21,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, NoReturn
@@ -254,6 +255,7 @@ def _watched(
     """
     deadline = time.monotonic() + timeout_seconds
     unwatched = [pipe for pipe in (process.stdout, process.stderr, process.stdin) if pipe]
+    watching: list[threading.Thread] = []
     try:
         output = _Reader(unwatched[0], first_max=OUTPUT_BYTES_MAX)
         errors = _Reader(unwatched[1], last_max=ERROR_BYTES_MAX)
@@ -262,22 +264,21 @@ def _watched(
         )
         for thread in (output, errors, writer):
             thread.start()
+            watching.append(thread)
             unwatched.pop(0)  # From here on the thread closes it.
         exit_code = process.wait(max(deadline - time.monotonic(), 0))
-        leftover = time.monotonic() + LEFTOVER_SECONDS_MAX
-        for reader in (output, errors):
-            reader.join(max(leftover - time.monotonic(), 0))
+        _await_end((output, errors))
         return _Run(exit_code, bytes(output.kept), bytes(errors.kept))
     except subprocess.TimeoutExpired:
-        _kill(process)
+        _kill(process, watching)
         _lost(program, f"it had not ended after {timeout_seconds:g} s, and was killed")
     except Exception as error:
         # Why: the program ran; a fault in watching it is no "not done".
-        _kill(process)
+        _kill(process, watching)
         message = f"{program} was started, and then lost: {error!r:.200}"
         raise OutcomeUnknown(message) from error
     except BaseException:
-        _kill(process)
+        _kill(process, watching)
         raise
     finally:
         for pipe in unwatched:
@@ -299,7 +300,14 @@ def _feed(pipe: IO[bytes], body: bytes) -> None:
         return  # Why no error: a program need not read its input; its exit code says the rest.
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _await_end(threads: Sequence[threading.Thread]) -> None:
+    until = time.monotonic() + LEFTOVER_SECONDS_MAX
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0))
+
+
+def _kill(process: subprocess.Popen[bytes], watching: Sequence[threading.Thread]) -> None:
+    """Kill the whole group, and wait until its pipes are closed: nothing of it runs then."""
     # Why poll first: the number of a process that was waited for may belong to another by now.
     if process.poll() is not None:
         return
@@ -311,6 +319,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait(KILLED_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         return  # Why no error: it is stuck in the kernel; the outcome is unknown either way.
+    _await_end(watching)
 
 
 def _signal_name(number: int) -> str:

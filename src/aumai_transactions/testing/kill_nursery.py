@@ -64,6 +64,13 @@ class Victim:
             self._lines.extend(line.decode() for line in whole)
         return self._lines.popleft()
 
+    def says(self, wanted: str, seconds: float = SECONDS_MAX) -> bool:
+        """Wait for this report; false where the victim has ended without it."""
+        while (line := self.next_line(seconds)) is not None:
+            if line == wanted:
+                return True
+        return False
+
     def wait_for(self, wanted: str, seconds: float = SECONDS_MAX) -> list[str]:
         """Wait for this report; return those before it."""
         before = []

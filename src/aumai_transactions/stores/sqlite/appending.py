@@ -161,11 +161,7 @@ class Appending:
         if is_new:
             added = self._connection.execute(statements.ADD_TRANSACTION, (name, *counts, *indexed))
             head.ordinal = added.lastrowid
-        if not self._write_entries(head, hashed):
-            if is_new:
-                take_back = statements.TAKE_TRANSACTION_BACK
-                self._connection.execute(take_back, (head.ordinal,))
-                head.ordinal = None
+        if not self._write_entries(head, hashed, is_new=is_new):
             return False
         if not is_new:
             self._update(head, counts, indexed)
@@ -184,12 +180,16 @@ class Appending:
             values = (*counts, *indexed, head.ordinal)
             self._connection.execute(statements.UPDATE_TRANSACTION, values)
 
-    def _write_entries(self, head: Head, hashed: Sequence[tuple[int, bytes, bytes]]) -> bool:
+    def _write_entries(
+        self, head: Head, hashed: Sequence[tuple[int, bytes, bytes]], *, is_new: bool
+    ) -> bool:
         for sequence, body, chained in hashed:
             try:
                 row = (head.ordinal, sequence, body, chained)
                 self._connection.execute(statements.ADD_ENTRY, row)
             except sqlite3.IntegrityError:
+                if is_new:
+                    raise
                 ours = (head.ordinal, head.sequence, sequence - 1)
                 self._connection.execute(statements.TAKE_ENTRIES_BACK, ours)
                 return False

@@ -25,6 +25,7 @@ from aumai_transactions.errors import (
     StoreNotFound,
     StoreUnavailable,
 )
+from aumai_transactions.stores.sqlite import statements
 
 APPLICATION_ID = 0x41756D54  # "AumT"
 WAL_BYTES_MAX = 4 * 1024 * 1024
@@ -121,6 +122,7 @@ def look(path: Path, known_version: int) -> None:
             "store."
         )
     _look_inside(path, known_version)
+    _look_at_log(path)
 
 
 def _status(path: Path) -> os.stat_result:
@@ -160,6 +162,39 @@ def _look_inside(path: Path, known_version: int) -> None:
         raise SchemaVersionError(str(path), version, known_version)
 
 
+def _look_at_log(path: Path) -> None:
+    """Refuse a log of another store, which SQLite would copy into this one.
+
+    That is what stands there when a file was put in the place of a store that was in use.
+    """
+    log = path.with_name(path.name + "-wal")
+    # Why twice: while another process checkpoints, one look may see half of a page.
+    for _ in range(2):
+        try:
+            if not log.exists() or log.stat().st_size == 0:
+                return
+            in_file = _store_id(path, "mode=ro&immutable=1")
+            # Why read-only: the last writable connection to close would copy the log.
+            in_log = _store_id(path, "mode=ro")
+        except (OSError, sqlite3.Error):
+            # Whatever it is, opening the store for good meets it too.
+            return
+        if in_file == in_log:
+            return
+    raise StoreFormatError(
+        f"{log} belongs to another store than {path}: a file was replaced while a store was in "
+        "use. Put both files back, or move the -wal and -shm files away. Nothing was changed."
+    )
+
+
+def _store_id(path: Path, options: str) -> object:
+    connection = connect(path, options, 0)
+    try:
+        return connection.execute(statements.STORE_ROW).fetchone()[:1]
+    finally:
+        connection.close()
+
+
 def primary_code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code; None where the sqlite3 module itself complains."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -188,6 +223,11 @@ def store_error(
         holder: Who has SQLite's write lock, as far as it is known.
     """
     code = primary_code(error)
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return StoreFormatError(
+            f"{path} holds rows that contradict each other ({error}). Nothing was written. Stop "
+            "all processes that use it and restore a backup."
+        )
     if code in _BUSY_CODES:
         who = holder or "another program (a sqlite3 shell, a backup?)"
         return StoreUnavailable(

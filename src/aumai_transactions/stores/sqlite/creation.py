@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from aumai_transactions.errors import StoreNotFound, StoreUnavailable
+from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
 from aumai_transactions.stores.sqlite import connection as connections
 from aumai_transactions.stores.sqlite import schema, statements
 
@@ -39,18 +39,24 @@ def create(path: Path, *, make_parent: bool) -> None:
     try:
         _build(temporary)
         _publish(temporary, path)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (OSError, sqlite3.Error) as error:
+        # Why no error where it exists: another creator was faster, and has removed our file.
         if not path.exists():
-            raise StoreNotFound(
-                f"the folder {path.parent} for the store {path} does not exist. Create it first."
-            ) from error
-    except OSError as error:
-        raise StoreUnavailable(f"the store {path} cannot be made: {error.strerror}.") from error
-    except sqlite3.Error as error:
-        raise connections.store_error(error, path) from error
+            raise _creation_error(error, path) from error
     finally:
         _remove(temporary)
+    _sync_names(path.parent)
     sweep(path)
+
+
+def _creation_error(error: OSError | sqlite3.Error, path: Path) -> StoreError:
+    if isinstance(error, sqlite3.Error):
+        return connections.store_error(error, path)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return StoreNotFound(
+            f"the folder {path.parent} for the store {path} does not exist. Create it first."
+        )
+    return StoreUnavailable(f"the store {path} cannot be made: {error.strerror}.")
 
 
 def sweep_links(path: Path) -> None:
@@ -106,8 +112,6 @@ def _publish(temporary: Path, path: Path) -> None:
         if isinstance(error, FileNotFoundError):
             raise
         _rename(temporary, path)
-    if os.name == "posix":
-        _sync(path.parent, os.O_RDONLY)
 
 
 def _rename(temporary: Path, path: Path) -> None:
@@ -129,6 +133,15 @@ def _only_creator(path: Path) -> Iterator[None]:
     finally:
         lock.release()
         lock.close()
+
+
+def _sync_names(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    try:
+        _sync(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StoreUnavailable(f"{folder} cannot be synced: {error.strerror}.") from error
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -51,7 +51,6 @@ INSERT INTO entries (transaction_ordinal, sequence, body, hash) VALUES (?, ?, ?,
 TAKE_ENTRIES_BACK = """
 DELETE FROM entries WHERE transaction_ordinal = ? AND sequence > ? AND sequence <= ?
 """
-TAKE_TRANSACTION_BACK = "DELETE FROM transactions WHERE ordinal = ?"
 
 # One statement, so that head and entries come from one snapshot.
 READ = """

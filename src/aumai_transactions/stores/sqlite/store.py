@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -32,9 +33,10 @@ from aumai_transactions.stores.sqlite.appending import Appending, prepare
 from aumai_transactions.stores.sqlite.database import Database
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
 from aumai_transactions.stores.sqlite.schema import SCHEMA_VERSION
+from aumai_transactions.stores.sqlite.writer import WriterLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Result = TypeVar("Result")
 WRITER_WAIT_SECONDS = 5.0
@@ -228,6 +230,21 @@ class SqliteStore:
             changes=changes,
             checks=checks,
         )
+
+    @contextmanager
+    def writers_paused(self) -> Iterator[tuple[str, int]]:
+        """Hold back every writer while the block reads; give the store's id and change counter.
+
+        For a copy that must not be older than one that another process makes. Writing through
+        this handle inside of the block would wait for itself.
+        """
+        lock = WriterLock(self._path, WRITER_WAIT_SECONDS)
+        lock.acquire()
+        try:
+            yield self._read(lambda connection: connection.execute(statements.STORE_ROW).fetchone())
+        finally:
+            lock.release()
+            lock.close()
 
     def close(self) -> None:
         """Let go of everything; every driver that joined through this handle is dead then."""

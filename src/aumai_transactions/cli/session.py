@@ -1,0 +1,177 @@
+"""One command's hold on a store.
+
+Owns: which store is meant, opening and closing it, and what has to be done after a change.
+Rules:
+  1. Only `create` and `run` make a store; everything else says which path does not exist.
+  2. After a change the default store's snapshot is written anew; that it could not be is said,
+     and changes no outcome.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aumai_transactions.cli import importing, snapshot
+from aumai_transactions.cli.apps import App, load_app
+from aumai_transactions.cli.exits import Code, Refused
+from aumai_transactions.cli.screen import shown, shown_lines
+from aumai_transactions.cli.settings import Settings, default_store, is_default_store
+from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.errors import StoreError, TransactionNotFound
+from aumai_transactions.models import Event
+from aumai_transactions.plans import actions_for
+from aumai_transactions.store import Query, Store
+from aumai_transactions.stores import open_store
+from aumai_transactions.stores.sqlite import SqliteStore
+
+CANDIDATES_MAX = 20
+
+
+@dataclass(slots=True)
+class Session:
+    """Hold an open store and what was asked for.
+
+    Args:
+        settings: What the command was told.
+        store: The store, open.
+        app: What `--app` named.
+        is_default: True where it is the store that is used when nobody names one.
+    """
+
+    settings: Settings
+    store: Store
+    app: App
+    is_default: bool
+    _managers: list[TransactionManager] = field(default_factory=list)
+
+    def manager(self, on_event: Callable[[Event], object] | None = None) -> TransactionManager:
+        """Return a manager that refuses unknown actions, with the app's handlers."""
+        manager = TransactionManager(
+            store=self.store,
+            actions=self.app.actions,
+            strict=True,
+            before_record=self.app.before_record,
+            on_event=on_event,
+            action_source=actions_for,
+        )
+        self._managers.append(manager)
+        return manager
+
+    def find_id(self, name: str) -> str:
+        """Return the one transaction id that is this text, or begins with it.
+
+        Raises:
+            TransactionNotFound: There is none.
+            Refused: There are several; names them.
+        """
+        found = []
+        if name.isprintable():
+            query = Query(prefix=name, limit=CANDIDATES_MAX + 1)
+            found = [listed.summary for listed in self.store.find(query)]
+        if any(summary.transaction_id == name for summary in found):
+            return name
+        if len(found) == 1:
+            return found[0].transaction_id
+        if not found:
+            hint = f"See which there are: {self.settings.command('list')}"
+            raise TransactionNotFound(shown(name), shown(self.place), hint)
+        lines = [
+            f"  {summary.transaction_id}  {summary.state.value}  {summary.name or ''}".rstrip()
+            for summary in found[:CANDIDATES_MAX]
+        ]
+        if len(found) > CANDIDATES_MAX:
+            lines.append("  …")
+        listed = "\n".join(lines)
+        raise Refused(
+            f"several transactions begin with {shown(name)}; give more of the id:\n{listed}",
+            Code.usage,
+        )
+
+    @property
+    def place(self) -> str:
+        """The store's name, as it may be shown."""
+        if isinstance(self.store, SqliteStore):
+            return str(self.store.path)
+        return "memory:"
+
+    def changed(self) -> None:
+        """Write the snapshot of the default store anew."""
+        if not self.is_default or not isinstance(self.store, SqliteStore):
+            return
+        try:
+            notes = snapshot.write(self.store)
+        except (OSError, StoreError) as error:
+            notes = [f"the snapshot {snapshot.path_of(self.store.path)} was not written: {error}"]
+        for note in notes:
+            self.settings.err.say(f"note: {shown_lines(note)}")
+
+    def close(self) -> None:
+        """Let go of the store."""
+        for manager in self._managers:
+            manager.close()
+        self.store.close()
+
+
+@contextmanager
+def session(settings: Settings, *, create: bool = False, memory: bool = False) -> Iterator[Session]:
+    """Open the store that is meant, and close it at the end of the block.
+
+    Args:
+        settings: What the command was told.
+        create: True where a store that does not exist is to be made.
+        memory: True where a store makes sense that ends with this command.
+
+    Raises:
+        StoreError: It cannot be opened.
+        Refused: The default store is lost, or a store in memory makes no sense.
+    """
+    app = load_app(settings.app) if settings.app else App()
+    if app.has_durable_store and settings.store is None and not settings.is_quiet:
+        settings.err.say(
+            "note: the app's manager has a store of its own; this command uses the default "
+            "store. Name the other one with --store."
+        )
+    found = _opened(settings, create=create, memory=memory)
+    is_default = isinstance(found, SqliteStore) and is_default_store(found.path)
+    held = Session(settings, found, app, is_default)
+    try:
+        if create and is_default and isinstance(found, SqliteStore):
+            for note in importing.import_once(found):
+                settings.err.say(f"note: {shown_lines(note)}")
+        yield held
+    finally:
+        held.close()
+
+
+def _opened(settings: Settings, *, create: bool, memory: bool) -> Store:
+    name = settings.store
+    if name in ("memory:", "memory://") and not memory:
+        raise Refused("a store in memory ends with this command; name a file.", Code.usage)
+    is_default = name is None
+    path = default_store() if name is None else None
+    target = str(path) if path is not None else (name or "")
+    if path is not None and not os.path.lexists(path):
+        _refuse_lost(path, create=create)
+    return open_store(target, create=create, make_parent=is_default)
+
+
+def _refuse_lost(path: Path, *, create: bool) -> None:
+    """Refuse where only the snapshot is left of a store."""
+    found = snapshot.look(snapshot.path_of(path))
+    if found.kind in ("ours", "edited"):
+        raise Refused(
+            f"the store {path} is gone, but its snapshot {found.path} is still there "
+            f"({found.count} transactions of store {shown(found.store_id)}). Restore the store "
+            "from a backup. To begin anew instead, move the snapshot away. Nothing was changed.",
+            Code.error if create else Code.not_found,
+        )
+    if found.kind == "foreign" and found.count and not create:
+        raise Refused(
+            f"there is no store {path} yet. {found.path} holds {found.count} transactions of an "
+            "earlier release; the next `aumai-transactions create` or `run` takes them over.",
+            Code.not_found,
+        )

@@ -1,0 +1,159 @@
+"""A transaction told in lines: the table of its steps, and what is left to do.
+
+Owns: how `run`, `commit`, `show` and the progress block lay out a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aumai_transactions.cli.screen import Screen, shown, shown_json, shown_lines
+from aumai_transactions.cli.settings import Settings
+from aumai_transactions.cli.tables import Cell, Row, table
+from aumai_transactions.cli.timeline import StepLine, Timeline
+from aumai_transactions.cli.wording import (
+    STATE_TONES,
+    call_cell,
+    next_commands,
+    reason_text,
+    when,
+)
+from aumai_transactions.models import Event, Transaction, TransactionResult
+
+HEAD = ("STEP", "AGENT", "ACTION", "OUTCOME", "UNDO", "OUTCOME")
+
+
+def step_rows(steps: Iterable[StepLine]) -> list[Row]:
+    """Return a row for each step, its compensating action beside it."""
+    return [
+        (
+            Cell(shown(step.step_id), "bold"),
+            Cell(shown(step.agent_id)),
+            Cell(shown(step.action)),
+            call_cell(step.call),
+            Cell(shown(step.compensating_action or "")),
+            call_cell(step.undo, is_declared=step.compensating_action is not None),
+        )
+        for step in steps
+    ]
+
+
+def step_table(screen: Screen, timeline: Timeline, indent: str = "  ") -> list[str]:
+    """Return the table of a transaction's steps."""
+    if not timeline.steps:
+        return [f"{indent}no steps"]
+    return table(screen, HEAD, step_rows(timeline.steps.values()), indent)
+
+
+def outcome_lines(settings: Settings, result: TransactionResult, timeline: Timeline) -> list[str]:
+    """Return what a command that drove a transaction has to say at its end."""
+    out = settings.out
+    story = str(result).split("\n")
+    tone = STATE_TONES[result.state]
+    return [
+        out.styled(shown(story[0]), tone),
+        *(shown(line) for line in story[1:]),
+        "",
+        *step_table(out, timeline),
+        *attention_lines(settings, result),
+    ]
+
+
+def attention_lines(
+    settings: Settings, result: TransactionResult, screen: Screen | None = None
+) -> list[str]:
+    """Return what needs a person, and the exact commands that go on from there."""
+    screen = screen or settings.out
+    lines = []
+    for what, commands in next_commands(settings, result):
+        lines.append(f"    {what}")
+        lines += [f"      {screen.styled(command, 'busy')}" for command in commands]
+    if result.waiting is not None and not lines:
+        lines = [f"    {shown(result.waiting.detail)}"]
+    title = "needs a person" if lines and result.waiting is None else "waits"
+    if result.waiting is not None and result.waiting.reason != "running":
+        title = "needs a person"
+    return ["", screen.styled(f"  {title}", "bad"), *lines] if lines else []
+
+
+def show_lines(
+    settings: Settings, transaction: Transaction, result: TransactionResult, timeline: Timeline
+) -> list[str]:
+    """Return everything about a transaction."""
+    out = settings.out
+    lines = [out.styled(f"Transaction {shown(transaction.transaction_id)}", "bold")]
+    lines += _header(out, transaction, result, timeline)
+    lines += ["", *step_table(out, timeline)]
+    lines += _section(out, "data", [(s.step_id, shown_json(s.data)) for s in timeline.steps.values() if s.data])
+    lines += _section(
+        out,
+        "outputs",
+        [(step.step_id, shown_json(step.output)) for step in timeline.steps.values() if step.output is not None],
+    )
+    lines += _section(out, "errors", _errors(timeline))
+    lines += _section(
+        out,
+        "decisions",
+        [(step.step_id, note) for step in timeline.steps.values() for note in step.notes],
+    )
+    lines += _section(out, "warnings", [("", warning) for warning in result.warnings])
+    return [*lines, *attention_lines(settings, result)]
+
+
+def _header(
+    out: Screen, transaction: Transaction, result: TransactionResult, timeline: Timeline
+) -> list[str]:
+    reason = f" ({reason_text(result.reason)})" if result.reason else ""
+    ran = when(result.started_at)
+    if result.finished_at is not None:
+        ran = f"{ran} to {when(result.finished_at)}" if ran else f"finished {when(result.finished_at)}"
+    facts = [
+        ("name", shown(transaction.name or "")),
+        ("state", out.styled(f"{result.state.value}{reason}", STATE_TONES[result.state])),
+        ("created", f"{when(transaction.created_at)}, timeout {transaction.timeout_seconds:g} s"),
+        ("ran", ran),
+        ("failed", shown(f"{result.failed_step}: {result.error}") if result.failed_step else ""),
+        ("why", shown(result.error) if result.error and not result.failed_step else ""),
+        ("left", shown(", ".join(result.uncompensated)) and
+            f"{shown(', '.join(result.uncompensated))}: took effect, and nothing is declared that undoes it"),
+        ("journal", f"{timeline.sequence} entries"),
+    ]
+    return [f"  {out.styled(label.ljust(8), 'dim')}  {text}" for label, text in facts if text]
+
+
+def _errors(timeline: Timeline) -> list[tuple[str, str]]:
+    found = []
+    for step in timeline.steps.values():
+        if step.call.error:
+            found.append((step.step_id, step.call.error))
+        if step.undo.error and step.undo.error != step.call.error:
+            found.append((step.step_id, f"undo: {step.undo.error}"))
+    return found
+
+
+def _section(out: Screen, title: str, pairs: list[tuple[str, str]]) -> list[str]:
+    if not pairs:
+        return []
+    width = max(len(shown(label)) for label, _ in pairs)
+    lines = ["", out.styled(f"  {title}", "dim")]
+    for label, text in pairs:
+        first, *rest = shown_lines(text).split("\n")
+        head = f"{shown(label).ljust(width)}  " if width else ""
+        lines.append(f"    {head}{first}")
+        lines += [f"    {' ' * len(head)}{line}" for line in rest]
+    return lines
+
+
+def event_lines(screen: Screen, events: Iterable[Event]) -> list[str]:
+    """Return the journal entry by entry."""
+    rows = [
+        (
+            Cell(str(event.sequence), "dim"),
+            Cell(event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "dim"),
+            Cell(event.kind, "bold"),
+            Cell(shown(event.step_id or "")),
+            Cell(shown_json(event.fields) if event.fields else ""),
+        )
+        for event in events
+    ]
+    return table(screen, ("ENTRY", "AT", "KIND", "STEP", "SAYS"), rows)
