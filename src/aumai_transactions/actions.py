@@ -22,7 +22,6 @@ from aumai_transactions.core.observations import HandlerRaised, HandlerReturned
 from aumai_transactions.core.values import checked_copy, checked_name, clone
 from aumai_transactions.errors import (
     DefinitionError,
-    InvalidData,
     OutcomeUnknown,
     RetryLater,
     StepRejected,
@@ -211,10 +210,10 @@ def returned(step: SagaStep, operation: Operation, value: object) -> HandlerRetu
         return HandlerReturned(step.definition.step_id, operation)
     try:
         return HandlerReturned(step.definition.step_id, operation, checked_copy(value))
-    except InvalidData as error:
+    except Exception as error:  # noqa: BLE001 (a hostile value must not change an outcome)
         warning = (
             f"step {step.step_id} succeeded, but what {step.definition.action!r} returned could "
-            f"not be recorded: {error}"
+            f"not be recorded: {error_record(error).message}"
         )
         return HandlerReturned(step.definition.step_id, operation, None, warning)
 

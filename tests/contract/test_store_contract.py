@@ -17,7 +17,7 @@ def test_the_memory_store_keeps_the_contract(check):
     check(MemoryStore)
 
 
-@pytest.mark.parametrize("check", (*CHECKS, *SHARED_CHECKS), ids=by_name)
+@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
 def test_the_sqlite_store_keeps_the_contract(check, tmp_path):
     check(lambda: SqliteStore(tmp_path / "contract.db"))
 

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Points:
         self.guard = threading.Lock()
 
     def one_more_in_flight(self):
+        """Note that one more transaction has made its first call."""
         with self.guard:
             self.missing -= 1
             is_complete = self.missing == 0
@@ -102,13 +104,16 @@ class Work:
         self.effects = EffectFile(Path(orders["folder"], "effects"))
         self.points = points
         self.seconds = orders["pause_seconds"]
+        self.first_ones = orders["in_flight"]
         self.random = random.Random(orders["seed"])
 
     def pause(self):
         # Not a wait for anything: it makes the windows wide enough to be hit at random.
         return self.seconds * self.random.random()
 
-    def before(self, context):
+    def before(self, data, context):
+        if data["number"] < self.first_ones and context.step_id == "s1" and context.token == 1:
+            self.points.one_more_in_flight()
         self.points.passing(f"before:{context.operation}:{context.step_id}", context.transaction_id)
 
     def happened(self, context):
@@ -116,21 +121,21 @@ class Work:
         self.points.passing(f"after:{context.operation}:{context.step_id}", context.transaction_id)
 
     def act(self, action, data, context):
-        self.before(context)
+        self.before(data, context)
         time.sleep(self.pause())
         self.happened(context)
         time.sleep(self.pause())
         self.effects.write("return", context)
 
     async def act_async(self, action, data, context):
-        self.before(context)
+        self.before(data, context)
         await asyncio.sleep(self.pause())
         self.happened(context)
         await asyncio.sleep(self.pause())
         self.effects.write("return", context)
 
     def refuse(self, action, data, context):
-        self.before(context)
+        self.before(data, context)
         time.sleep(self.pause())
         self.effects.write("return", context)
         raise StepRejected("no")
@@ -167,13 +172,10 @@ def drive(reporter, orders, points, store):
     outcomes, label = Outcomes(orders["folder"]), orders["label"]
 
     def carry_out(number):
-        points_to_tell = points.one_more_in_flight
         while True:
             tx = manager.begin(3600, **PLANS[number % len(PLANS)][1])
             fill(manager, tx, label, number)
-            points_to_tell()
             outcomes.write(manager.commit(tx))
-            points_to_tell = int
             number += orders["in_flight"]
             if reporter.is_released():
                 return
@@ -194,13 +196,10 @@ async def drive_async(reporter, orders, points, store):
     outcomes, label = Outcomes(orders["folder"]), orders["label"]
 
     async def carry_out(number):
-        points_to_tell = points.one_more_in_flight
         while True:
             tx = await manager.begin(3600, **PLANS[number % len(PLANS)][1])
             fill(manager, tx, label, number)
-            points_to_tell()
             outcomes.write(await manager.commit(tx))
-            points_to_tell = int
             number += orders["in_flight"]
             if reporter.is_released():
                 return
@@ -210,20 +209,25 @@ async def drive_async(reporter, orders, points, store):
 
 
 def recover(reporter, orders, points, store):
+    """Recover from several threads of one manager, so that they share durable writes."""
     with TransactionManager(store=store, on_event=points.on_event) as manager:
         Work(orders, points).register(manager, is_async=False)
-        tell(reporter, manager.recover())
+        with ThreadPoolExecutor(orders["at_once"]) as threads:
+            for ended in [threads.submit(manager.recover) for _ in range(orders["at_once"])]:
+                tell(reporter, ended.result())
 
 
 async def recover_async(reporter, orders, points, store):
     async with AsyncTransactionManager(store=store, on_event=points.on_event) as manager:
         Work(orders, points).register(manager, is_async=True)
-        tell(reporter, await manager.recover())
+        for report in await asyncio.gather(*(manager.recover() for _ in range(orders["at_once"]))):
+            tell(reporter, report)
 
 
 def tell(reporter, report):
     for item in report:
-        reporter.say(f"{item.outcome} {item.transaction_id}")
+        if item.outcome != "busy":
+            reporter.say(f"{item.outcome} {item.transaction_id}")
 
 
 def run(reporter: Reporter, orders) -> None:

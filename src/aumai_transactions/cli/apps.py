@@ -63,7 +63,7 @@ def _imported(name: str, module_name: str) -> object:
         sys.path.insert(0, folder)
     try:
         return import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a user's module raises)
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == module_name
         if is_absent:
             why = f"there is no module {module_name!r}, neither in {folder} nor installed."
@@ -90,5 +90,7 @@ def _attribute_of(module: object, name: str, attribute: str) -> object:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise Refused(f"--app {name}: there is no {part!r} in it; name {_WANTED}.", _USAGE) from None
+            raise Refused(
+                f"--app {name}: there is no {part!r} in it; name {_WANTED}.", _USAGE
+            ) from None
     return found

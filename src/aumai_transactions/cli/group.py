@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from aumai_transactions import __version__
 from aumai_transactions.cli.exits import Code, tell_error, tell_usage_error
 from aumai_transactions.cli.screen import Screen, occupy_standard_descriptors, shown
 from aumai_transactions.cli.settings import (
@@ -99,10 +100,13 @@ class CommandLine(click.Group):
         except (KeyboardInterrupt, click.Abort):
             settings.err.say("interrupted")
             return Code.interrupted
+        except BrokenPipeError:  # click wrote help, and nobody reads it.
+            settings.out.abandon()
+            return Code.done
         except Exception as error:  # noqa: BLE001 (the last frame: told, never dropped)
             return tell_error(settings.err, error)
 
-    def main(  # type: ignore[override]
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -126,6 +130,11 @@ class CommandLine(click.Group):
         except (click.Abort, KeyboardInterrupt):
             err.say("interrupted")
             code = Code.interrupted
+        except SystemExit:  # click's own answer to a closed pipe.
+            settings.out.abandon()
+            code = Code.done
+        except Exception as error:  # noqa: BLE001 (the last frame: told, never dropped)
+            code = tell_error(err, error)
         sys.exit(_final_code(settings, code))
 
 
@@ -149,7 +158,7 @@ def _final_code(settings: Settings, code: Any) -> int:
 @app_option()
 @json_option()
 @quiet_option()
-@click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
+@click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Transactions for multi-agent operations: all of it happens, or all of it is undone."""

@@ -15,12 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from aumai_transactions.actions import ActionRegistry
-from aumai_transactions.clock import SystemClock
 from aumai_transactions.cli import snapshot
 from aumai_transactions.cli.screen import shown
+from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.entries import Entry, PlanRecorded, TransactionImported
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.outcome import summary_of
-from aumai_transactions.core.saga import Saga, evolve
+from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.errors import TransactionError
@@ -54,11 +55,12 @@ def import_once(store: SqliteStore) -> list[str]:
     for place, item in items:
         try:
             append = _append(place, item, source, f"import-{digest}")
-            if append.transaction_id in appends:
-                raise Malformed(f"{append.transaction_id} stands there twice")
-            appends[append.transaction_id] = append
         except Malformed as problem:
             problems.append(f"  {shown(place)}: {shown(problem)}")
+            continue
+        if append.transaction_id in appends:
+            problems.append(f"  {shown(place)}: {append.transaction_id} stands there twice")
+        appends.setdefault(append.transaction_id, append)
     if appends:
         store.append(list(appends.values()))
     kept = snapshot.keep(path)
@@ -103,6 +105,6 @@ def _append(place: str, item: object, source: str, name: str) -> Append:
     saga = Saga(transaction_id)
     try:
         evolve(saga, entry)
-    except TransactionError as error:
+    except (TransactionError, IllegalEntry) as error:
         raise Malformed(str(error)) from None
     return Append(transaction_id, 0, f"{name}.{transaction_id}", [entry], summary_of(saga))

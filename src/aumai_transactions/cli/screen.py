@@ -34,10 +34,10 @@ _READER_LEFT = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}
 
 
 def shown(text: object) -> str:
-    """Return text from outside in one line, with everything that does not print escaped.
+    r"""Return text from outside in one line, with everything that does not print escaped.
 
-    Control characters, escape sequences, direction marks and lone surrogates become `\\x1b`,
-    `\\u202e` and the like, so that they neither repaint a terminal nor turn a line around.
+    Control characters, escape sequences, direction marks and lone surrogates become `\x1b`,
+    `\u202e` and the like, so that they neither repaint a terminal nor turn a line around.
     """
     plain = str(text)
     if plain.isascii() and plain.isprintable():
@@ -65,6 +65,11 @@ def columns_of(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(_columns_of_character(character) for character in text)
+
+
+def plain_columns(styled: str) -> int:
+    """Return how many columns a text takes that `Screen.styled` may have coloured."""
+    return columns_of(click.unstyle(styled))
 
 
 def _columns_of_character(character: str) -> int:
@@ -171,11 +176,15 @@ class Screen:
             self._is_gone = True
 
     def _lose(self, error: OSError) -> None:
-        self._is_gone = True
         if error.errno not in _READER_LEFT:
             self.problem = error.strerror or str(error)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Write nothing more; what is still buffered goes nowhere."""
+        self._is_gone = True
         try:
-            # Why: what is still buffered would fail once more when the interpreter ends.
+            # Why: what is buffered would fail once more when the interpreter ends.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.stream.fileno() if self.stream else null)
             os.close(null)

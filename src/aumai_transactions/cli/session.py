@@ -10,20 +10,21 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from aumai_transactions.actions import Action
 from aumai_transactions.cli import importing, snapshot
 from aumai_transactions.cli.apps import App, load_app
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.drivers.sync import TransactionManager
-from aumai_transactions.errors import StoreError, TransactionNotFound
+from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
-from aumai_transactions.plans import actions_for
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import open_store
 from aumai_transactions.stores.sqlite import SqliteStore
@@ -47,6 +48,13 @@ class Session:
     app: App
     is_default: bool
     _managers: list[TransactionManager] = field(default_factory=list)
+    _told: set[str] = field(default_factory=set)
+
+    def reader(self) -> TransactionManager:
+        """Return a manager that only looks; it imports nothing that a journal names."""
+        manager = TransactionManager(store=self.store)
+        self._managers.append(manager)
+        return manager
 
     def manager(self, on_event: Callable[[Event], object] | None = None) -> TransactionManager:
         """Return a manager that refuses unknown actions, with the app's handlers."""
@@ -56,10 +64,28 @@ class Session:
             strict=True,
             before_record=self.app.before_record,
             on_event=on_event,
-            action_source=actions_for,
+            action_source=self._actions_for,
         )
         self._managers.append(manager)
         return manager
+
+    def _actions_for(self, definitions: Mapping[str, Any]) -> list[Action]:
+        """Return the actions that a journal defines; say which cannot be carried out here.
+
+        Why one by one: what cannot be imported here is a missing handler of its own
+        transaction, and must not keep recovery from the others.
+        """
+        from aumai_transactions.plans import actions_for
+
+        found = []
+        for name, definition in definitions.items():
+            try:
+                found += actions_for({name: definition})
+            except DefinitionError as error:
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    self.settings.err.say(f"note: {shown_lines(error)}")
+        return found
 
     def find_id(self, name: str) -> str:
         """Return the one transaction id that is this text, or begins with it.
@@ -78,7 +104,7 @@ class Session:
             return found[0].transaction_id
         if not found:
             hint = f"See which there are: {self.settings.command('list')}"
-            raise TransactionNotFound(shown(name), shown(self.place), hint)
+            raise TransactionNotFound(name, self.place, hint)
         lines = [
             f"  {summary.transaction_id}  {summary.state.value}  {summary.name or ''}".rstrip()
             for summary in found[:CANDIDATES_MAX]
@@ -90,6 +116,11 @@ class Session:
             f"several transactions begin with {shown(name)}; give more of the id:\n{listed}",
             Code.usage,
         )
+
+    def is_waiting(self, transaction_id: str) -> bool:
+        """Tell whether something of a transaction is to be done that nobody is doing here."""
+        listed = self.store.find(Query(prefix=transaction_id, limit=1))
+        return bool(listed) and listed[0].summary.runnable
 
     @property
     def place(self) -> str:

@@ -131,10 +131,11 @@ def write(store: SqliteStore) -> list[str]:
         found = look(path)
         is_same = found.kind == "ours" and found.store_id == store_id
         if is_same and found.changes > changes:
-            return [
+            text = (
                 f"{path} is newer than the store (change {found.changes} after {changes}); was "
                 "the store restored from a backup? The snapshot is left as it is."
-            ]
+            )
+            return [text]
         if is_same and found.changes == changes:
             return []
         if not is_same and found.kind != "none":

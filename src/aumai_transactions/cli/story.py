@@ -6,10 +6,19 @@ Owns: how `run`, `commit`, `show` and the progress block lay out a transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
-from aumai_transactions.cli.screen import Screen, shown, shown_json, shown_lines
+from aumai_transactions.cli.screen import (
+    Screen,
+    columns_of,
+    plain_columns,
+    shown,
+    shown_json,
+    shown_lines,
+)
 from aumai_transactions.cli.settings import Settings
-from aumai_transactions.cli.tables import Cell, Row, table
+from aumai_transactions.cli.tables import Cell, Row, aligned, table
 from aumai_transactions.cli.timeline import StepLine, Timeline
 from aumai_transactions.cli.wording import (
     STATE_TONES,
@@ -39,24 +48,51 @@ def step_rows(steps: Iterable[StepLine]) -> list[Row]:
 
 
 def step_table(screen: Screen, timeline: Timeline, indent: str = "  ") -> list[str]:
-    """Return the table of a transaction's steps."""
+    """Return the table of a transaction's steps; three lines each where it is too narrow."""
     if not timeline.steps:
         return [f"{indent}no steps"]
-    return table(screen, HEAD, step_rows(timeline.steps.values()), indent)
+    rows = step_rows(timeline.steps.values())
+    wide = table(replace(screen, is_terminal=False), HEAD, rows, indent)
+    if screen.width is None or max(plain_columns(line) for line in wide) <= screen.width:
+        return wide
+    width = max(columns_of(cell.text) for row in rows for cell in (row[2], row[4]))
+    lines = []
+    for step, agent, action, outcome, undo, undone in rows:
+        lines.append(indent + aligned(screen, [step, agent], [0, 0]))
+        for pair in ([action, outcome], [undo, undone]):
+            if pair[0].text:
+                lines.append(f"{indent}  {aligned(screen, pair, [width, 0])}")  # noqa: PERF401
+    return lines
 
 
 def outcome_lines(settings: Settings, result: TransactionResult, timeline: Timeline) -> list[str]:
     """Return what a command that drove a transaction has to say at its end."""
     out = settings.out
-    story = str(result).split("\n")
-    tone = STATE_TONES[result.state]
+    first, *rest = _story(result)
     return [
-        out.styled(shown(story[0]), tone),
-        *(shown(line) for line in story[1:]),
+        out.styled(first, STATE_TONES[result.state]),
+        *rest,
         "",
         *step_table(out, timeline),
         *attention_lines(settings, result),
     ]
+
+
+def _story(result: TransactionResult) -> list[str]:
+    """Return the result's own story, but for what is told with the commands to copy."""
+    told = result.model_dump(
+        mode="json", exclude={"outputs", "outstanding", "waiting", "is_final", "clean"}
+    )
+    # Why before and not after: a line end in an error must not look like a line of ours.
+    return str(TransactionResult.model_validate(_escaped(told))).split("\n")
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return shown(value) if isinstance(value, str) else value
 
 
 def attention_lines(
@@ -67,13 +103,13 @@ def attention_lines(
     lines = []
     for what, commands in next_commands(settings, result):
         lines.append(f"    {what}")
-        lines += [f"      {screen.styled(command, 'busy')}" for command in commands]
-    if result.waiting is not None and not lines:
-        lines = [f"    {shown(result.waiting.detail)}"]
-    title = "needs a person" if lines and result.waiting is None else "waits"
-    if result.waiting is not None and result.waiting.reason != "running":
-        title = "needs a person"
-    return ["", screen.styled(f"  {title}", "bad"), *lines] if lines else []
+        lines += [f"      {screen.styled(shown(command), 'busy')}" for command in commands]
+    if lines:
+        return ["", screen.styled("  needs a person", "bad"), *lines]
+    if result.waiting is None:
+        return []
+    recover = screen.styled(shown(settings.command("recover")), "busy")
+    return ["", f"  not finished: it is under way; if its process has died: {recover}"]
 
 
 def show_lines(
@@ -84,11 +120,17 @@ def show_lines(
     lines = [out.styled(f"Transaction {shown(transaction.transaction_id)}", "bold")]
     lines += _header(out, transaction, result, timeline)
     lines += ["", *step_table(out, timeline)]
-    lines += _section(out, "data", [(s.step_id, shown_json(s.data)) for s in timeline.steps.values() if s.data])
+    lines += _section(
+        out, "data", [(s.step_id, shown_json(s.data)) for s in timeline.steps.values() if s.data]
+    )
     lines += _section(
         out,
         "outputs",
-        [(step.step_id, shown_json(step.output)) for step in timeline.steps.values() if step.output is not None],
+        [
+            (step.step_id, shown_json(step.output))
+            for step in timeline.steps.values()
+            if step.output is not None
+        ],
     )
     lines += _section(out, "errors", _errors(timeline))
     lines += _section(
@@ -106,7 +148,11 @@ def _header(
     reason = f" ({reason_text(result.reason)})" if result.reason else ""
     ran = when(result.started_at)
     if result.finished_at is not None:
-        ran = f"{ran} to {when(result.finished_at)}" if ran else f"finished {when(result.finished_at)}"
+        ran = (
+            f"{ran} to {when(result.finished_at)}"
+            if ran
+            else f"finished {when(result.finished_at)}"
+        )
     facts = [
         ("name", shown(transaction.name or "")),
         ("state", out.styled(f"{result.state.value}{reason}", STATE_TONES[result.state])),
@@ -114,11 +160,17 @@ def _header(
         ("ran", ran),
         ("failed", shown(f"{result.failed_step}: {result.error}") if result.failed_step else ""),
         ("why", shown(result.error) if result.error and not result.failed_step else ""),
-        ("left", shown(", ".join(result.uncompensated)) and
-            f"{shown(', '.join(result.uncompensated))}: took effect, and nothing is declared that undoes it"),
+        ("stays", _staying(result)),
         ("journal", f"{timeline.sequence} entries"),
     ]
     return [f"  {out.styled(label.ljust(8), 'dim')}  {text}" for label, text in facts if text]
+
+
+def _staying(result: TransactionResult) -> str:
+    if not result.uncompensated:
+        return ""
+    steps = shown(", ".join(result.uncompensated))
+    return f"{steps}: took effect, and nothing is declared that undoes it"
 
 
 def _errors(timeline: Timeline) -> list[tuple[str, str]]:

@@ -23,44 +23,63 @@ class Cell(NamedTuple):
 Row = Sequence[Cell]
 
 
-def table(screen: Screen, head: Sequence[str], rows: Sequence[Row], indent: str = "") -> list[str]:
+def table(
+    screen: Screen,
+    head: Sequence[str],
+    rows: Sequence[Row],
+    indent: str = "",
+    optional: Sequence[str] = (),
+) -> list[str]:
     """Return aligned lines with a head; stacked ones where the terminal is too narrow.
 
     Columns in which every cell is empty are left out.
+
+    Args:
+        screen: Where they are shown.
+        head: The titles.
+        rows: A cell for each title.
+        indent: What stands before each line.
+        optional: Titles of columns that a narrow terminal goes without, the first one first.
     """
     kept = [place for place in range(len(head)) if any(row[place].text for row in rows)]
-    titles = [head[place] for place in kept]
-    cells = [[row[place] for place in kept] for row in rows]
-    widths = [
-        max(columns_of(title), *(columns_of(row[place].text) for row in cells))
-        for place, title in enumerate(titles)
-    ]
-    total = len(indent) + sum(widths) + len(GAP) * (len(widths) - 1)
-    if screen.width is not None and total > screen.width:
-        return _stacked(screen, titles, cells, indent)
-    first = indent + aligned(screen, [Cell(title, "dim") for title in titles], widths)
-    return [first, *(indent + aligned(screen, row, widths) for row in cells)]
+    widths = {
+        place: max(columns_of(head[place]), *(columns_of(row[place].text) for row in rows))
+        for place in kept
+    }
+    for title in (*optional, None):
+        total = len(indent) + sum(widths.values()) + len(GAP) * (len(widths) - 1)
+        if screen.width is None or total <= screen.width:
+            break
+        if title is None:
+            return _stacked(screen, head, rows, list(widths), indent)
+        if title in head:
+            widths.pop(head.index(title), None)
+    columns = list(widths.values())
+    first = aligned(screen, [Cell(head[place], "dim") for place in widths], columns)
+    lines = [aligned(screen, [row[place] for place in widths], columns) for row in rows]
+    return [indent + line for line in (first, *lines)]
 
 
 def aligned(screen: Screen, row: Row, widths: Sequence[int]) -> str:
     """Return one line; the last cell is not padded."""
     parts = []
     for place, cell in enumerate(row):
-        padding = " " * (widths[place] - columns_of(cell.text))
+        padding = " " * max(widths[place] - columns_of(cell.text), 0)
         parts.append(screen.styled(cell.text, cell.tone) + padding)
     return GAP.join(parts).rstrip()
 
 
 def _stacked(
-    screen: Screen, titles: Sequence[str], rows: Sequence[Row], indent: str
+    screen: Screen, head: Sequence[str], rows: Sequence[Row], places: Sequence[int], indent: str
 ) -> list[str]:
     """Return a row below its first cell, each further cell on a line of its own."""
-    widest = max((columns_of(title) for title in titles[1:]), default=0)
+    widest = max((columns_of(head[place]) for place in places[1:]), default=0)
     lines = []
     for row in rows:
-        lines.append(indent + screen.styled(row[0].text, "bold"))
-        for title, cell in zip(titles[1:], row[1:], strict=True):
-            if cell.text:
-                label = screen.styled(title.ljust(widest), "dim")
-                lines.append(f"{indent}  {label}  {screen.styled(cell.text, cell.tone)}")
+        lines.append(indent + screen.styled(row[places[0]].text, "bold"))
+        for place in places[1:]:
+            if row[place].text:
+                label = screen.styled(head[place].ljust(widest), "dim")
+                text = screen.styled(row[place].text, row[place].tone)
+                lines.append(f"{indent}  {label}  {text}")
     return lines

@@ -24,7 +24,10 @@ Outcome = Literal[
     "undone",
     "undo failed",
     "not undone",
-    "resolved",
+    "decided done",
+    "decided not done",
+    "undone by hand",
+    "left in place",
 ]
 
 
@@ -114,7 +117,8 @@ class Timeline:
             self.started_at = self.started_at or event.at
         if event.kind == "rollback_started":
             self.reason = str(event.fields.get("reason", ""))
-            self.cause = error_text(event.fields.get("error"))
+            error = error_text(event.fields.get("error"))
+            self.cause = ": ".join(part for part in (event.step_id, error) if part)
         step = self.steps.get(event.step_id or "")
         if step is not None:
             _tell(step, event)
@@ -162,22 +166,26 @@ def _tell(step: StepLine, event: Event) -> None:
             return
 
 
+_DECISIONS: dict[str, Outcome] = {
+    "happened": "decided done",
+    "did_not_happen": "decided not done",
+    "undone": "undone by hand",
+    "left_in_place": "left in place",
+}
+
+
 def _resolve(step: StepLine, event: Event) -> None:
     answer = str(event.fields.get("answer", ""))
-    if answer == "happened":
-        step.call.outcome = "done"
-    elif answer == "did_not_happen":
-        step.call.outcome = "failed"
-    else:
-        step.undo.outcome = "undone" if answer == "undone" else "resolved"
-    _note(step, f"decided: {answer.replace('_', ' ')}", event.fields)
+    call = step.call if answer in ("happened", "did_not_happen") else step.undo
+    call.outcome = _DECISIONS.get(answer, "not undone")
+    call.started_at = call.ended_at = None
+    call.attempt = 0
+    _note(step, answer.replace("_", " "), event.fields)
 
 
 def _note(step: StepLine, what: str, fields: Mapping[str, Any]) -> None:
     by, note = fields.get("by"), fields.get("note")
-    step.notes.append(
-        what + (f", by {by}" if by else "") + (f" ({note})" if note else "")
-    )
+    step.notes.append(what + (f", by {by}" if by else "") + (f" ({note})" if note else ""))
 
 
 def error_text(error: object) -> str:

@@ -34,7 +34,10 @@ _OUTCOME_TONES: dict[str, Tone] = {
     "undone": "warn",
     "undo failed": "bad",
     "not undone": "bad",
-    "resolved": "plain",
+    "decided done": "good",
+    "decided not done": "warn",
+    "undone by hand": "warn",
+    "left in place": "warn",
 }
 ATTENTION: dict[Attention, str] = {
     "outstanding": "not undone",
@@ -107,9 +110,12 @@ def next_commands(settings: Settings, result: TransactionResult) -> list[tuple[s
         ]
         found.append((what, commands))
     waiting = result.waiting
-    if waiting is not None and waiting.reason == "in_doubt":
-        found += [(f"{shown(step)}: nobody knows whether it happened",
-            [settings.command("resolve", name, step, answer, "--note", "how you know")
-            for answer in ("--happened", "--did-not-happen")])
-            for step in waiting.step_ids]
+    if waiting is None or waiting.reason != "in_doubt":
+        return found
+    for step in waiting.step_ids:
+        commands = [
+            settings.command("resolve", name, step, answer, "--note", "how you know")
+            for answer in ("--happened", "--did-not-happen")
+        ]
+        found.append((f"{shown(step)}: nobody knows whether it happened", commands))
     return found

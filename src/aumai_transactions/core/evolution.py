@@ -222,7 +222,8 @@ def _take_effect(saga: Saga, step: SagaStep) -> None:
 def _step_failed(saga: Saga, entry: StepFailed) -> None:
     step = saga.step(entry.step_id)
     if entry.attempt == 0:
-        _require(step.state is STEP_PENDING, "a step that has started was never called")
+        turn = saga.state is ACTIVE and step.state is STEP_PENDING and step.unmet == 0
+        _require(turn, "a step that was never called fails out of its turn")
         saga.ready.remove(step.index)
     else:
         _require(step.state is STEP_RUNNING, "a step that does not run fails")

@@ -102,11 +102,11 @@ def replay(journal: Journal, saga: Saga) -> Iterator[Entry]:
         JournalCorrupt: The chain, the head or an entry does not fit; names the entry.
         JournalTooNew: A newer release wrote an entry.
     """
-    for _entry_id, entry in entries(journal):
+    for sequence, (_entry_id, entry) in enumerate(entries(journal), 1):
         try:
             evolve(saga, entry)
+            _ = saga.plan  # a journal begins with a plan, and this says so where it does not
         except (IllegalEntry, DefinitionError) as error:
-            sequence = saga.sequence + 1
             raise JournalCorrupt(journal.transaction_id, sequence, str(error)) from error
         yield entry
 
@@ -133,7 +133,7 @@ def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:
     last = expected - 1
     if journal.head_sequence != last:
         problem = f"the summary says {journal.head_sequence} entries, found {last}"
-        raise JournalCorrupt(name, expected, problem)
+        raise JournalCorrupt(name, min(last, journal.head_sequence) + 1, problem)
     if last == 0:
         raise JournalCorrupt(name, 0, "it has no entries")
     if journal.head_hash != before:

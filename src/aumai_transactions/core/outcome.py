@@ -174,23 +174,25 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
     if failed_step is None and saga.doubtful and not saga.state.is_final:
         doubtful = steps[next(iter(saga.doubtful))]
         failed_step, error = doubtful.step_id, doubtful.error
-    return TransactionResult(
-        transaction_id=saga.transaction_id,
-        state=saga.state,
-        completed_steps=[steps[index].step_id for index in saga.completed],
-        failed_step=failed_step,
-        error=str(error) if error else None,
-        reason=saga.reason,
-        outputs=outputs,
-        compensated_steps=[steps[index].step_id for index in saga.undone],
-        uncompensated=_uncompensated(saga),
-        outstanding=_outstanding(saga),
-        simulated_steps=[step.step_id for step in steps if step.simulated],
-        warnings=list(saga.warnings),
-        durable=durable,
-        waiting=waiting_of(saga),
-        started_at=_instant(saga.started_at),
-        finished_at=_instant(saga.finished_at),
+    return TransactionResult.made(
+        {
+            "transaction_id": saga.transaction_id,
+            "state": saga.state,
+            "completed_steps": [steps[index].step_id for index in saga.completed],
+            "failed_step": failed_step,
+            "error": str(error) if error else None,
+            "reason": saga.reason,
+            "outputs": outputs,
+            "compensated_steps": [steps[index].step_id for index in saga.undone],
+            "uncompensated": _uncompensated(saga),
+            "outstanding": _outstanding(saga),
+            "simulated_steps": [step.step_id for step in steps if step.simulated],
+            "warnings": list(saga.warnings),
+            "durable": durable,
+            "waiting": waiting_of(saga),
+            "started_at": _instant(saga.started_at),
+            "finished_at": _instant(saga.finished_at),
+        }
     )
 
 

@@ -91,7 +91,7 @@ def checked_name(value: object, path: str) -> str:
     if type(value) is str and value in _FINE_NAMES:
         return value
     if not isinstance(value, str) or not value.strip():
-        raise InvalidData(path, f"must be a non-empty text, not {value!r:.80}.")
+        raise InvalidData(path, f"must be a non-empty text, not {_shown(value)}.")
     if len(value) > NAME_CHARACTERS_MAX:
         raise InvalidData(path, f"is longer than {NAME_CHARACTERS_MAX:,} characters.")
     name = _text(str.__str__(value), path)
@@ -184,12 +184,14 @@ def _copy_object(
     for key, item in value.items():
         if not isinstance(key, str):
             raise InvalidData(
-                path, f"key {key!r:.80} is {_kind(key)}; JSON keys are text. Use str(key)."
+                path, f"key {_shown(key)} is {_kind(key)}; JSON keys are text. Use str(key)."
             )
-        place = f"{path}.{key}"
         text = str.__str__(key)
+        place = f"{path}.{text}"
         count[0] += len(text) + 4
-        copy[_text(text, place)] = _copy(item, place, depth - 1, count)
+        # Order matters: the key first, so that a path is always text that a store can keep.
+        name = _text(text, place)
+        copy[name] = _copy(item, place, depth - 1, count)
     return copy
 
 
@@ -230,6 +232,13 @@ def _text(value: str, path: str) -> str:
 
 def _printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 (a hostile __repr__ must not hide what is wrong)
+        return "(which cannot be shown)"
 
 
 def _kind(value: object) -> str:

@@ -39,7 +39,7 @@ def checked_timeout(value: object) -> int | float:
     try:
         fits = math.isfinite(value) and value > 0
     except OverflowError:
-        message = "timeout_seconds is a number beyond every clock. Give it in seconds."
+        message = "timeout_seconds must be positive and finite; this number is beyond every clock."
         raise DefinitionError(message) from None
     if not fits:
         message = f"timeout_seconds must be positive and finite, not {value!r:.80}."

@@ -306,16 +306,14 @@ def _value(answer: Answer) -> Any:
         raise _Refusal("in_doubt", f"{_status(answer)}, but {answer.damage}")
     if not answer.body.strip():
         return None
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "text/plain":
-        return answer.body.decode("utf-8", "backslashreplace")
-    if kind and kind != "application/json" and not kind.endswith("+json"):
-        what = f"a body of type {printable(kind, 80)}; JSON, plain text or no body is an answer"
-        raise _Refusal("in_doubt", f"{_status(answer)} with {what}")
     try:
         return json.loads(answer.body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        text = f"{_status(answer)} with a body that is not JSON: {printable(str(error), 100)}"
+        kind = _content_type(answer)
+        if kind == "text/plain":
+            return answer.body.decode("utf-8", "backslashreplace")
+        what = f"a body of type {printable(kind, 80)}" if kind else "a body"
+        text = f"{_status(answer)} with {what} that is not JSON: {printable(str(error), 100)}"
         raise _Refusal("in_doubt", text) from error
 
 
@@ -324,13 +322,17 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(message)
 
 
+def _content_type(answer: Answer) -> str:
+    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _status(answer: Answer) -> str:
     return f"answered {answer.status} {printable(answer.reason, 80)}".rstrip()
 
 
 def _told(answer: Answer) -> str:
     text = answer.body.decode("utf-8", "backslashreplace")
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _content_type(answer)
     if kind == "application/json" or kind.endswith("+json"):
         text = _detail(text)
     told = first_line(text)

@@ -20,6 +20,7 @@ from aumai_transactions.testing.kill_windows import boundaries_are_single
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from aumai_transactions.core.entries import Entry
     from aumai_transactions.core.journal import Journal
     from aumai_transactions.core.saga import Saga
     from aumai_transactions.testing.kill_effects import Effect
@@ -34,21 +35,21 @@ def by_transaction(effects: Iterable[Effect]) -> dict[str, list[Effect]]:
     return found
 
 
-def without_intent(journal: Journal, effects: Sequence[Effect]) -> list[str]:
-    """Name each effect for which the journal holds no intent (invariant I1).
+def without_intent(found: Iterable[tuple[str, Entry]], effects: Sequence[Effect]) -> list[str]:
+    """Name each effect for which a journal holds no intent (invariant I1).
 
     Args:
-        journal: Of one transaction, as it was found after the kill, before any recovery.
+        found: Entry ids and entries of one journal; before any recovery, it says the most.
         effects: Of this transaction.
     """
     intents = set()
-    for _, entry in entries(journal):
+    for _, entry in found:
         if isinstance(entry, StepStarted):
             intents.add((entry.step_id, "action", entry.attempt))
         elif isinstance(entry, CompensationStarted):
             intents.add((entry.step_id, "compensation", entry.attempt))
     return [
-        f"{journal.transaction_id}: {effect.operation} {effect.step_id}, attempt "
+        f"{effect.transaction_id}: {effect.operation} {effect.step_id}, attempt "
         f"{effect.attempt}, took effect without a durable intent"
         for effect in effects
         if (effect.step_id, effect.operation, effect.attempt) not in intents
@@ -63,16 +64,17 @@ def problems_of(journal: Journal, effects: Sequence[Effect]) -> list[str]:
         effects: Its effects, in order.
     """
     saga = load(journal)
+    written = list(entries(journal))
     found = [
         *_finished(saga),
-        *without_intent(journal, effects),
+        *without_intent(written, effects),
         *_keys(saga, effects),
         *_attempts(effects),
         *_runs(saga, effects),
         *_order(saga, effects),
         *_undone(saga, effects),
     ]
-    if not boundaries_are_single(journal):
+    if not boundaries_are_single(written):
         found.append("an append ends between a result and the next intent")
     name = journal.transaction_id
     return [text if text.startswith(name) else f"{name}: {text}" for text in found]
@@ -93,8 +95,8 @@ def lost(
         journal = journals.get(name)
         if journal is None:
             found.append(f"{name}: acknowledged as {state}, and gone")
-        elif load(journal).state != state:
-            found.append(f"{name}: acknowledged as {state}, is {load(journal).state.value}")
+        elif (now := load(journal).state) != state:
+            found.append(f"{name}: acknowledged as {state}, is {now.value}")
     strays = {effect.transaction_id for effect in effects} - set(journals)
     found += [f"{name}: has effects, and no journal" for name in sorted(strays)]
     return found

@@ -29,7 +29,6 @@ recovered; the latter counts as `inside_recovery` as well.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.core.entries import (
@@ -140,28 +139,19 @@ def window_of(call: OpenCall, marks: Mapping[tuple[str, str, str, int], set[Mark
     return "result_to_outcome" if call.is_last else "result_to_next_intent"
 
 
-def boundaries_are_single(journal: Journal) -> bool:
+def boundaries_are_single(found: Iterable[tuple[str, Entry]]) -> bool:
     """Tell whether no append of a planned transaction ends between a result and what follows.
 
     Entry ids carry the name of their append, so a journal shows which entries were one durable
     write: a result must stand in one with the next intent or with the outcome.
+
+    Args:
+        found: Entry ids and entries, in order.
     """
     appends: dict[str, list[Entry]] = {}
-    for entry_id, entry in entries(journal):
+    for entry_id, entry in found:
         appends.setdefault(entry_id.rpartition(".")[0], []).append(entry)
     return all(_is_single(append) for append in appends.values())
-
-
-def count_windows(
-    calls: Sequence[OpenCall], marks: Mapping[tuple[str, str, str, int], set[Mark]]
-) -> Counter[str]:
-    """Return how many of the interrupted transactions were in which window."""
-    counted: Counter[str] = Counter()
-    for call in calls:
-        counted[window_of(call, marks)] += 1
-        if call.is_recovery:
-            counted[INSIDE_RECOVERY] += 1
-    return counted
 
 
 def _is_single(append: list[Entry]) -> bool:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from aumai_transactions.core.commands import RunStep
 from aumai_transactions.core.decider import UNKNOWN_ATTEMPTS_MAX, decide, plan
 from aumai_transactions.core.definition import Reference, idempotency_key
 from aumai_transactions.core.entries import RollbackStarted, StepStarted
 from aumai_transactions.core.observations import (
     CommitCalled,
+    DriverArrived,
     HandlerReturned,
     PlanGiven,
     ResolutionAnswered,
@@ -171,9 +171,13 @@ def test_a_step_in_doubt_without_effect_is_neither_asked_about_nor_outstanding(p
     assert tx.result.clean
 
 
-@pytest.mark.parametrize("answer,end", [("happened", "committed"), ("did_not_happen", "rolled_back")])
+@pytest.mark.parametrize(
+    "answer,end", [("happened", "committed"), ("did_not_happen", "rolled_back")]
+)
 def test_the_answer_of_a_person_decides_a_step_in_doubt(play, make_step, answer, end):
-    tx = play(make_step("a", on_unknown="ask")).commit().raised("a", "in_doubt").resolve("a", answer)
+    tx = (
+        play(make_step("a", on_unknown="ask")).commit().raised("a", "in_doubt").resolve("a", answer)
+    )
     assert tx.state == end
     assert tx.result.compensated_steps == []
     assert any(answer.replace("_", " ") in warning for warning in tx.result.warnings)
@@ -236,7 +240,7 @@ def test_a_succeeded_step_without_an_undo_is_listed_unless_it_has_no_effect(
     tx.returned("a").raised("b")
     assert tx.result.uncompensated == uncompensated
     assert tx.result.outstanding == []
-    assert tx.result.clean is not uncompensated or not uncompensated
+    assert tx.result.clean is (uncompensated == [])
 
 
 def test_a_failing_compensation_is_outstanding_and_the_rest_is_undone(play, make_step):
@@ -277,9 +281,7 @@ def test_an_outstanding_compensation_can_be_retried_after_the_end(play, make_ste
 
 
 @pytest.mark.parametrize("answer,undone", [("undone", ["a"]), ("left_in_place", [])])
-def test_an_outstanding_compensation_can_be_resolved_after_the_end(
-    play, make_step, answer, undone
-):
+def test_an_outstanding_compensation_can_be_resolved_after_the_end(play, make_step, answer, undone):
     tx = play(make_step("a"), make_step("b")).commit().returned("a").raised("b").raised("a")
     tx.resolve("a", answer)
     assert tx.calls == []
@@ -291,12 +293,9 @@ def test_an_outstanding_compensation_can_be_resolved_after_the_end(
 def test_outstanding_compensations_are_retried_in_reverse_order_of_their_effects(play, make_step):
     tx = play(make_step("a"), make_step("b"), make_step("c")).commit()
     tx.returned("a").returned("b").raised("c").raised("b").raised("a")
-    tx.see(RetryAsked("a"))
-    tx.see(RetryAsked("b"))
-    assert tx.claim().calls == ["compensation:b"] or "compensation:b" in tx.calls
-    assert [call.step_id for call in tx.entries if "CompensationStarted" in type(call).__name__][
-        2
-    ] in ("a", "b")
+    tx.see(RetryAsked("a"), RetryAsked("b"), DriverArrived("d3"))
+    assert tx.calls == ["compensation:b"]
+    assert tx.returned("b").calls == ["compensation:a"]
 
 
 # ------------------------------------------------------------------------------------ D7: halting
@@ -462,9 +461,7 @@ def test_a_takeover_of_a_running_step_that_asks_waits(play, make_step):
         ("roll_back", True, "crash"),
     ],
 )
-def test_the_crash_policy_decides_which_way_recovery_goes(
-    play, make_step, on_crash, late, reason
-):
+def test_the_crash_policy_decides_which_way_recovery_goes(play, make_step, on_crash, late, reason):
     tx = play(make_step("a", idempotent=True), make_step("b"), on_crash=on_crash).commit()
     tx.crash(after_seconds=61 if late else 1)
     if reason is None:
@@ -475,9 +472,8 @@ def test_the_crash_policy_decides_which_way_recovery_goes(
         assert tx.returned("a").result.reason == reason
 
 
-def test_a_takeover_past_the_deadline_goes_back_between_two_steps_as_well(play, make_step):
+def test_a_takeover_past_the_deadline_goes_back_from_a_later_step_as_well(play, make_step):
     tx = play(make_step("a"), make_step("b")).commit().returned("a")
-    tx.see(HandlerReturned("b", "action")) if False else None
     tx.crash(after_seconds=61)
     assert tx.calls == ["compensation:b"]
 
@@ -510,7 +506,10 @@ def test_a_reference_is_filled_in_and_stands_in_the_intent(play, make_step):
 
 def test_the_undo_and_a_second_attempt_get_the_data_that_was_filled_in(play, make_step):
     b = make_step(
-        "b", data={"flight": None}, references=(Reference(("flight",), "a", "/id"),), idempotent=True
+        "b",
+        data={"flight": None},
+        references=(Reference(("flight",), "a", "/id"),),
+        idempotent=True,
     )
     tx = play(make_step("a"), b).commit().returned("a", {"id": 7}).raised("b", "in_doubt")
     assert tx.entries[-1].data == {"flight": 7}
@@ -521,17 +520,20 @@ def test_the_undo_and_a_second_attempt_get_the_data_that_was_filled_in(play, mak
 
 @pytest.mark.parametrize(
     "at,into",
-    [("/nothing", ("flight",)), ("/id", ("no", "such")), ("/id", ()), ("/id", (0,))],
+    [
+        ("/nothing", ("flight",)),
+        ("/id/deeper", ("flight",)),
+        ("/id", ("no", "such")),
+        ("/id", ("l", 3)),
+        ("/id", ("l", "x")),
+        ("/id", ()),
+    ],
 )
 def test_a_reference_that_cannot_be_filled_in_fails_its_step_before_it_runs(
     play, make_step, at, into
 ):
     b = make_step("b", data={"flight": None, "l": []}, references=(Reference(into, "a", at),))
     tx = play(make_step("a"), b).commit().returned("a", {"id": 7})
-    if into == (0,):
-        # A number is no key of an object; it is written as JSON would write it, or refused.
-        assert tx.calls
-        return
     assert tx.recorded[1:] == ["step_failed:b", "rollback_started:b", "compensation_started:a"]
     assert "UnresolvedReference" in tx.result.error
     assert tx.entries[-3].attempt == 0
@@ -620,7 +622,9 @@ def test_a_rollback_of_a_finished_transaction_is_refused(play):
         decide(tx.saga, RollbackCalled(), tx.now)
 
 
-@pytest.mark.parametrize("call", [RetryAsked("nobody"), ResolutionAnswered("nobody", "undone", "", "")])
+@pytest.mark.parametrize(
+    "call", [RetryAsked("nobody"), ResolutionAnswered("nobody", "undone", "", "")]
+)
 def test_a_step_that_does_not_exist_is_named(play, call):
     tx = play().commit()
     with pytest.raises(UnknownStep, match="'nobody'"):
@@ -648,9 +652,7 @@ def test_the_wrong_answer_about_a_doubtful_step_names_the_right_pair(play, make_
 
 
 @pytest.mark.parametrize("answer", ["happened", "did_not_happen"])
-def test_the_wrong_answer_about_an_outstanding_undo_names_the_right_pair(
-    play, make_step, answer
-):
+def test_the_wrong_answer_about_an_outstanding_undo_names_the_right_pair(play, make_step, answer):
     tx = play(make_step("a"), make_step("b")).commit().returned("a").raised("b").raised("a")
     with pytest.raises(InvalidTransactionState, match="undone or left-in-place"):
         decide(tx.saga, ResolutionAnswered("a", answer, "me", "note"), tx.now)
@@ -665,23 +667,15 @@ def test_a_step_without_a_question_cannot_be_resolved(play, make_step):
 # ----------------------------------------------------------------------------------------- purity
 
 
-def test_planning_twice_changes_nothing_and_says_the_same(play, make_step):
-    tx = play(make_step("a"), make_step("b")).commit()
-    tx.saga.running = 0
+def test_planning_twice_says_the_same(play, make_step):
+    tx = play(make_step("a"), on_compensation_failure="halt")
+    tx.see(PlanGiven(tx.definition))
+    tx.saga.commit_requested = True
     first, second = plan(tx.saga, tx.now), plan(tx.saga, tx.now)
-    assert [type(one) for one in first] == [type(one) for one in second]
+    assert [one.entry for one in first] == [one.entry for one in second] != []
 
 
-def test_a_call_is_handed_out_together_with_its_intent(play, make_step):
-    tx = play(make_step("a"))
-    tx.see(PlanGiven(tx.definition), CommitCalled())
-    saga = tx.saga
-    assert saga.state.value == "active"
-    assert tx.calls == ["action:a"]
-    assert RunStep.operation == "action"
-
-
-def test_a_takeover_between_steps_records_where_it_goes_back(play, make_step):
+def test_going_back_after_a_crash_records_why_and_where(play, make_step):
     tx = play(make_step("a"), on_crash="roll_back").commit().crash()
     back = next(entry for entry in tx.entries if isinstance(entry, RollbackStarted))
     assert (back.reason, back.step_id) == ("crash", "a")

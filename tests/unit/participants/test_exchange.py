@@ -313,6 +313,12 @@ def test_a_body_is_read_up_to_the_limit(size, is_damaged, serve_bytes):
     assert (answer.damage is not None) is is_damaged
 
 
+def test_of_an_error_only_the_beginning_is_read(serve_bytes):
+    content = b"HTTP/1.1 402 No\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1_000_000
+    answer = ask(serve_bytes(content).url, body_bytes_max=10_000_000)
+    assert len(answer.body) == exchange_module.ERROR_BODY_BYTES_MAX
+
+
 def test_an_endless_body_is_not_read_to_its_end(serve):
     stop = threading.Event()
 

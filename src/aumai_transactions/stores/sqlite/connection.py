@@ -144,6 +144,9 @@ def _look_inside(path: Path, known_version: int) -> None:
         # stands beside it stay as they are.
         connection = connect(path, "mode=ro&immutable=1", 0)
         try:
+            # Why: during a checkpoint, or after a kill in one, the header counts pages that are
+            # in the log only; SQLite calls that malformed, unless the schema may be repaired.
+            connection.execute("PRAGMA writable_schema = ON")
             application_id = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         finally:
@@ -179,7 +182,7 @@ def _look_at_log(path: Path) -> None:
         except (OSError, sqlite3.Error):
             # Whatever it is, opening the store for good meets it too.
             return
-        if in_file == in_log:
+        if in_log is None or in_file == in_log:
             return
     raise StoreFormatError(
         f"{log} belongs to another store than {path}: a file was replaced while a store was in "
@@ -190,7 +193,8 @@ def _look_at_log(path: Path) -> None:
 def _store_id(path: Path, options: str) -> object:
     connection = connect(path, options, 0)
     try:
-        return connection.execute(statements.STORE_ROW).fetchone()[:1]
+        row = connection.execute(statements.STORE_ROW).fetchone()
+        return row and row[0]
     finally:
         connection.close()
 
@@ -223,6 +227,11 @@ def store_error(
         holder: Who has SQLite's write lock, as far as it is known.
     """
     code = primary_code(error)
+    if code == sqlite3.SQLITE_ERROR:
+        return StoreFormatError(
+            f"{path} does not have the tables that its version promises ({error}). Restore a "
+            "backup."
+        )
     if code == sqlite3.SQLITE_CONSTRAINT:
         return StoreFormatError(
             f"{path} holds rows that contradict each other ({error}). Nothing was written. Stop "

@@ -77,11 +77,12 @@ def _values(query: Query) -> dict[str, Any]:
     }
 
 
-def _behind(prefix: str) -> str | None:
-    """Return the first text behind all that begin with a prefix; None where there is none."""
+def _behind(prefix: str) -> str | bytes:
+    """Return the first value behind all texts that begin with a prefix."""
     prefix = prefix.rstrip(_LAST_CHARACTER)
     if not prefix:
-        return None
+        # To SQLite, every blob stands behind every text.
+        return b""
     following = ord(prefix[-1]) + 1
     # Why this jump: surrogates are no characters, and SQLite cannot hold one.
     return prefix[:-1] + chr(0xE000 if following == 0xD800 else following)

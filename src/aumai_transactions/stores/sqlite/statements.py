@@ -90,7 +90,7 @@ SELECT ordinal, driver_id, transaction_id, state, created_at, updated_at, timeou
     completed, agents, attention, runnable, name
 FROM transactions """
 _COUNTED = "SELECT count(*) FROM transactions "
-_PREFIX = "transaction_id >= :low AND (:high IS NULL OR transaction_id < :high) "
+_PREFIX = "transaction_id >= :low AND transaction_id < :high "
 _STATES = (
     "(:any_state OR state IN (:state1, :state2, :state3, :state4, :state5, :state6, :state7)) "
 )
@@ -100,7 +100,9 @@ _DOWNWARDS = "ORDER BY ordinal DESC LIMIT :limit OFFSET :offset"
 
 _ATTENTION = "WHERE attention IS NOT NULL AND " + _AFTER + "AND " + _STATES + "AND " + _PREFIX
 _EVERY = "WHERE " + _AFTER + "AND " + _PREFIX.replace("transaction_id", "+transaction_id")
-_NARROW = "WHERE " + _PREFIX + "AND " + _STATES + "AND " + _AFTER.replace("ordinal >", "+ordinal >")
+# Why the plus signs: they keep SQLite from walking along the ordinals instead of the ids.
+_BEHIND = "+ordinal > :low_ordinal AND +ordinal < :high_ordinal "
+_NARROW = "WHERE " + _PREFIX + "AND " + _STATES + "AND " + _BEHIND
 # Why one arm for each state: SQLite merges the arms, each in the order of its index, and stops
 # at the limit. `state IN (…) ORDER BY ordinal` would sort every finished transaction first.
 _ARM = _AFTER + "AND " + _PREFIX.replace("transaction_id", "+transaction_id")
@@ -116,7 +118,10 @@ def _arms(start: str, glue: str) -> str:
 _UNION = _arms(_LISTED, "UNION ALL ")
 
 FIND_ATTENTION = (_LISTED + _ATTENTION + _UPWARDS, _LISTED + _ATTENTION + _DOWNWARDS)
-FIND_NARROW = (_LISTED + _NARROW + _UPWARDS, _LISTED + _NARROW + _DOWNWARDS)
+FIND_NARROW = (
+    _LISTED + _NARROW + _UPWARDS.replace("ordinal", "+ordinal"),
+    _LISTED + _NARROW + _DOWNWARDS.replace("ordinal", "+ordinal"),
+)
 FIND_STATES = (_UNION + _UPWARDS, _UNION + _DOWNWARDS)
 FIND_EVERY = (_LISTED + _EVERY + _UPWARDS, _LISTED + _EVERY + _DOWNWARDS)
 
@@ -130,6 +135,6 @@ COUNT_ALL = "SELECT count(*) FROM transactions"
 PREFIX_PROBE = """
 SELECT count(*) FROM (
     SELECT 1 FROM transactions
-    WHERE transaction_id >= :low AND (:high IS NULL OR transaction_id < :high) LIMIT :enough
+    WHERE transaction_id >= :low AND transaction_id < :high LIMIT :enough
 )
 """

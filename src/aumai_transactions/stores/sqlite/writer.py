@@ -38,6 +38,7 @@ class WriterLock:
         self._wait_seconds = wait_seconds
         self._descriptor: int | None = None
         self._mark = b""
+        self._is_held = False
 
     def acquire(self) -> None:
         """Wait for our turn.
@@ -66,16 +67,19 @@ class WriterLock:
             Event().wait(pause)
             waited += pause
             pause = min(pause * 1.5, _PAUSE_SECONDS_MAX)
+        self._is_held = True
         if os.pread(descriptor, len(self._mark), 0) != self._mark:
             self._sign(descriptor)
 
     def release(self) -> None:
         """Let the next one in."""
-        if self._descriptor is not None:
+        if self._is_held and self._descriptor is not None:
+            self._is_held = False
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the lock file, which also releases it; a child of fork does this."""
+        self._is_held = False
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

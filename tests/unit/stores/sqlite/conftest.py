@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import aumai_transactions
 from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.testing.clock import ManualClock
 
 SOURCE = str(Path(aumai_transactions.__file__).resolve().parents[1])
 PROLOGUE = """
@@ -23,24 +25,11 @@ path = sys.argv[1]
 """
 
 
-class ManualClock:
-    """A clock that stands still until somebody moves it."""
-
-    def __init__(self) -> None:
-        self.microseconds = 1_700_000_000_000_000
-
-    def now(self) -> int:
-        return self.microseconds
-
-    def sleep(self, seconds: float) -> None:
-        self.microseconds += int(seconds * 1_000_000)
-
-
 @dataclass
 class Child:
     """A Python process. It prints lines that `hear` returns, and waits for what `say` sends."""
 
-    process: subprocess.Popen[str]
+    process: Any
 
     def hear(self) -> str:
         line = self.process.stdout.readline()
@@ -70,7 +59,7 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(1_700_000_000_000_000)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_a_directory_and_a_pipe_are_no_stores(tmp_path, create):
 def test_a_store_that_is_not_there_is_not_made_unless_asked_for(path):
     with pytest.raises(StoreNotFound, match=f"no store {path}"):
         SqliteStore(path, create=False)
-    assert os.listdir(path.parent) == []
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("create", [False, True])
@@ -94,7 +94,7 @@ def test_a_missing_folder_is_named(tmp_path, create):
     with pytest.raises(StoreNotFound, match=f"folder {tmp_path}/missing") as caught:
         SqliteStore(tmp_path / "missing" / "store.db", create=create)
     assert f"{tmp_path}/missing/store.db" in str(caught.value)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("create", [False, True])
@@ -114,7 +114,7 @@ def test_a_store_without_identity_or_tables_is_refused(path):
     connection.execute("DROP TABLE store")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreUnavailable, match="no such table"):
+    with pytest.raises(StoreFormatError, match="no such table"):
         SqliteStore(path)
 
 
@@ -179,6 +179,7 @@ def test_settings_that_do_not_take_are_refused_by_name(path):
         (sqlite3.SQLITE_CORRUPT, StoreFormatError, False),
         (sqlite3.SQLITE_CORRUPT, StoreUnavailable, True),
         (sqlite3.SQLITE_IOERR_FSYNC, StoreUnavailable, True),
+        (sqlite3.SQLITE_CONSTRAINT, StoreFormatError, False),
         (sqlite3.SQLITE_CANTOPEN, StoreUnavailable, False),
         (None, StoreUnavailable, False),
     ],

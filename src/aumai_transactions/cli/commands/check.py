@@ -1,0 +1,145 @@
+"""`check`: what would stand in the way of a commit, without running anything.
+
+Owns: what is told about a plan file, and about a pending transaction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aumai_transactions.cli.exits import Code, tell_error
+from aumai_transactions.cli.screen import shown, shown_lines
+from aumai_transactions.cli.session import session
+from aumai_transactions.cli.settings import (
+    Settings,
+    app_option,
+    json_option,
+    named,
+    store_option,
+)
+from aumai_transactions.cli.tables import Cell, table
+from aumai_transactions.errors import DefinitionError, UnknownAction
+from aumai_transactions.models import Transaction, TransactionState
+
+_SUFFIXES = (".toml", ".json", ".yaml", ".yml")
+
+
+@click.command("check")
+@click.argument("target", metavar="PLAN|TX", required=False)
+@click.option("--tx-id", metavar="ID", help="The transaction, instead of TX.")
+@store_option()
+@app_option()
+@json_option()
+@click.pass_obj
+def check_command(settings: Settings, target: str | None, tx_id: str | None) -> Code:
+    """Check a plan file, or a pending transaction; nothing is run."""
+    (name,) = named([target] if target is not None else [], tx_id)
+    is_file = tx_id is None and (name.lower().endswith(_SUFFIXES) or Path(name).is_file())
+    try:
+        facts = _check_plan(settings, name) if is_file else _check_transaction(settings, name)
+    except DefinitionError as error:
+        if settings.as_json:
+            settings.out.say_json({"ok": False, "error": str(error), "warnings": []})
+        return tell_error(settings.err, error)
+    _tell(settings, facts)
+    return Code.done
+
+
+def _check_plan(settings: Settings, file: str) -> dict[str, Any]:
+    from aumai_transactions.cli.apps import App, load_app
+    from aumai_transactions.plans import actions_for, check_environment, load_plan, risks
+
+    app = load_app(settings.app) if settings.app else App()
+    plan = load_plan(file, known_actions=[action.name for action in app.actions])
+    actions_for(plan.actions)
+    check_environment(plan.actions)
+    return {
+        "ok": True,
+        "name": plan.name,
+        "timeout_seconds": plan.timeout_seconds,
+        "steps": [
+            {
+                "step_id": step.step_id,
+                "agent_id": step.agent_id,
+                "action": step.action,
+                "compensating_action": step.compensating_action,
+            }
+            for step in plan.steps
+        ],
+        "warnings": risks(plan),
+    }
+
+
+def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
+    from aumai_transactions.plans import actions_for
+
+    with session(settings) as held:
+        manager = held.manager()
+        transaction = manager.get_transaction(held.find_id(name))
+        known = {action.name for action in (*manager.actions, *actions_for(transaction.actions))}
+    facts = {
+        "ok": True,
+        "name": transaction.name,
+        "timeout_seconds": transaction.timeout_seconds,
+        "steps": [
+            {
+                "step_id": step.step_id,
+                "agent_id": step.agent_id,
+                "action": step.action,
+                "compensating_action": step.compensating_action,
+            }
+            for step in transaction.steps
+        ],
+        "warnings": _warnings(transaction),
+    }
+    names = [name for s in transaction.steps for name in (s.action, s.compensating_action) if name]
+    missing = [name for name in dict.fromkeys(names) if name not in known]
+    if missing:
+        raise UnknownAction(
+            missing,
+            transaction.transaction_id,
+            "Name the manager that has it with --app module:attribute.",
+        )
+    return facts
+
+
+def _warnings(transaction: Transaction) -> list[str]:
+    found = []
+    if transaction.state is not TransactionState.pending:
+        found.append(f"it is {transaction.state.value}, so it cannot be committed any more.")
+    if not transaction.steps:
+        found.append("it has no steps; a commit would do nothing.")
+    found += [
+        f"step {step.step_id!r}: nothing undoes {step.action!r}, so its effect stays when the "
+        "transaction is rolled back."
+        for step in transaction.steps
+        if step.compensating_action is None
+    ]
+    return found
+
+
+def _tell(settings: Settings, facts: dict[str, Any]) -> None:
+    if settings.as_json:
+        settings.out.say_json(facts)
+        return
+    out = settings.out
+    rows = [
+        (
+            Cell(shown(step["step_id"]), "bold"),
+            Cell(shown(step["agent_id"])),
+            Cell(shown(step["action"])),
+            Cell(shown(step["compensating_action"] or "-")),
+        )
+        for step in facts["steps"]
+    ]
+    count = f"{len(rows)} step{'' if len(rows) == 1 else 's'}"
+    name = f"{shown(facts['name'])}: " if facts["name"] else ""
+    out.say(f"{name}{out.styled('nothing stands in the way', 'good')}, {count}")
+    if rows:
+        out.say("", *table(out, ("STEP", "AGENT", "ACTION", "UNDO"), rows, "  "))
+    if facts["warnings"]:
+        out.say("", out.styled("  worth knowing", "warn"))
+        out.say(*(f"    - {shown_lines(warning)}" for warning in facts["warnings"]))

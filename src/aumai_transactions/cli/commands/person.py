@@ -1,0 +1,214 @@
+"""`outstanding`, `retry` and `resolve`: what only a person can settle.
+
+Owns: how what is left is told, and how an answer is given.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from aumai_transactions.cli.driving import drive, stored
+from aumai_transactions.cli.exits import Code, Refused, code_of, needs_person
+from aumai_transactions.cli.screen import shown
+from aumai_transactions.cli.session import Session, session
+from aumai_transactions.cli.settings import (
+    Settings,
+    app_option,
+    exit_status_option,
+    json_option,
+    named,
+    quiet_option,
+    store_option,
+    transaction_argument,
+)
+from aumai_transactions.cli.story import attention_lines
+from aumai_transactions.cli.wording import ATTENTION, when
+from aumai_transactions.core.entries import Answer
+from aumai_transactions.core.outcome import Summary, instant
+from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.errors import JournalCorrupt, JournalTooNew, UnknownAction
+from aumai_transactions.models import (
+    StepState,
+    Transaction,
+    TransactionResult,
+    TransactionState,
+    TransactionStep,
+)
+from aumai_transactions.store import Query
+
+PAGE = 200
+
+
+@click.command("outstanding")
+@exit_status_option()
+@store_option()
+@json_option()
+@click.pass_obj
+def outstanding_command(settings: Settings, exit_status: bool) -> Code:
+    """List what needs a person, each with the commands that go on from there."""
+    told: list[dict[str, Any]] = []
+    with session(settings) as held:
+        manager = held.reader()
+        for summary in _needing_a_person(held):
+            try:
+                result = manager.get_result(summary.transaction_id)
+            except (JournalCorrupt, JournalTooNew) as error:
+                settings.err.say(f"note: {shown(error)}")
+                continue
+            told.append(_json(summary, result))
+            if not settings.as_json:
+                settings.out.say(*_lines(settings, summary, result))
+    if settings.as_json:
+        settings.out.say_json(told)
+    elif not told:
+        settings.err.say("nothing needs a person")
+    return Code.attention if told and exit_status else Code.done
+
+
+def _needing_a_person(held: Session) -> Iterator[Summary]:
+    after: int | None = None
+    while page := held.store.find(Query(attention=True, after=after, limit=PAGE)):
+        yield from (listed.summary for listed in page)
+        after = page[-1].position
+
+
+def _json(summary: Summary, result: TransactionResult) -> dict[str, Any]:
+    return {
+        "transaction_id": summary.transaction_id,
+        "name": summary.name,
+        "state": summary.state.value,
+        "attention": summary.attention,
+        "outstanding": [item.model_dump(mode="json") for item in result.outstanding],
+        "waiting": result.waiting.model_dump(mode="json") if result.waiting else None,
+    }
+
+
+def _lines(settings: Settings, summary: Summary, result: TransactionResult) -> list[str]:
+    out = settings.out
+    why = ATTENTION[summary.attention] if summary.attention else "needs a person"
+    name = f"  {shown(summary.name)}" if summary.name else ""
+    head = f"{out.styled(summary.transaction_id, 'bold')}  {out.styled(why, 'bad')}{name}"
+    age = out.styled(f"  {summary.state.value} since {when(instant(summary.updated_at))}", "dim")
+    return [head, age, *attention_lines(settings, result)[2:], ""]
+
+
+@click.command("retry")
+@transaction_argument("STEP")
+@click.option("--note", default="", metavar="TEXT", help="Why; it stands in the journal.")
+@store_option()
+@app_option()
+@json_option()
+@quiet_option()
+@click.pass_obj
+def retry_command(settings: Settings, words: tuple[str, ...], tx_id: str | None, note: str) -> Code:
+    """Try a step in doubt, or an undo that failed, once more."""
+    name, step_id = named(words, tx_id, "STEP")
+    with session(settings) as held:
+        found = held.find_id(name)
+        manager = held.manager()
+        transaction = manager.get_transaction(found)
+        _refuse_without_handler(manager, transaction, _step_of(transaction, step_id))
+
+        def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
+            return driver.retry(found, step_id, note=note, by=somebody())
+
+        return drive(held, stored(found), work, _judge(transaction))
+
+
+@click.command("resolve")
+@transaction_argument("STEP")
+@click.option("--happened", is_flag=True, help="In doubt: it did happen.")
+@click.option("--did-not-happen", is_flag=True, help="In doubt: it did not happen.")
+@click.option("--undone", is_flag=True, help="Not undone: somebody has undone it by hand.")
+@click.option("--left-in-place", is_flag=True, help="Not undone: it is to stay.")
+@click.option("--note", required=True, metavar="TEXT", help="How you know; it is journaled.")
+@store_option()
+@app_option()
+@json_option()
+@quiet_option()
+@click.pass_obj
+def resolve_command(
+    settings: Settings,
+    words: tuple[str, ...],
+    tx_id: str | None,
+    happened: bool,
+    did_not_happen: bool,
+    undone: bool,
+    left_in_place: bool,
+    note: str,
+) -> Code:
+    """Say what happened to a step in doubt, or what was done about one not undone."""
+    name, step_id = named(words, tx_id, "STEP")
+    given: dict[Answer, bool] = {
+        "happened": happened,
+        "did_not_happen": did_not_happen,
+        "undone": undone,
+        "left_in_place": left_in_place,
+    }
+    answers = [answer for answer, is_given in given.items() if is_given]
+    if len(answers) != 1:
+        raise click.UsageError(
+            "give exactly one answer: --happened or --did-not-happen for a step in doubt, "
+            "--undone or --left-in-place for one that could not be undone."
+        )
+    if not note.strip():
+        raise click.UsageError("--note is empty; say how you know, for whoever reads the journal.")
+    with session(settings) as held:
+        found = held.find_id(name)
+        transaction = held.reader().get_transaction(found)
+        _step_of(transaction, step_id)
+
+        def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
+            return driver.resolve(found, step_id, answers[0], note=note, by=somebody())
+
+        return drive(held, stored(found), work, _judge(transaction))
+
+
+def somebody() -> str:
+    """Return who sits here, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "somebody"
+
+
+def _judge(before: Transaction) -> Any:
+    """Return what an outcome means: 3 only where a commit was still possible before."""
+    if before.state is TransactionState.active:
+        return code_of
+
+    def judge(result: TransactionResult) -> Code:
+        if needs_person(result):
+            return Code.attention
+        return Code.done if result.is_final else Code.unfinished
+
+    return judge
+
+
+def _step_of(transaction: Transaction, step_id: str) -> TransactionStep:
+    for step in transaction.steps:
+        if step.step_id == step_id:
+            return step
+    steps = ", ".join(step.step_id for step in transaction.steps) or "none"
+    raise Refused(
+        f"transaction {transaction.transaction_id} has no step {step_id!r}. Its steps: {steps}.",
+        Code.not_found,
+    )
+
+
+def _refuse_without_handler(
+    manager: TransactionManager, transaction: Transaction, step: TransactionStep
+) -> None:
+    # Why before it is asked for: afterwards it would be on nobody's list, and wait.
+    name = step.action if step.state is StepState.in_doubt else step.compensating_action
+    if name is None or name in manager.actions or name in transaction.actions:
+        return
+    raise UnknownAction(
+        [name],
+        transaction.transaction_id,
+        "Name the manager that has it with --app module:attribute. Nothing was changed.",
+    )

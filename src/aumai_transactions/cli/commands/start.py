@@ -1,0 +1,136 @@
+"""`create` and `add-step`: a transaction, piece by piece.
+
+Owns: what these print, which for `create` is the seed's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.screen import shown
+from aumai_transactions.cli.session import session
+from aumai_transactions.cli.settings import (
+    Settings,
+    app_option,
+    json_option,
+    named,
+    store_option,
+    transaction_argument,
+)
+from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, Transaction
+
+WHOLE_MAX = 2**53
+
+
+def seconds(value: float) -> int | float:
+    """Return a number of seconds, whole where it is whole."""
+    whole = float(value).is_integer() and abs(value) <= WHOLE_MAX
+    return int(value) if whole else value
+
+
+def described(transaction: Transaction) -> dict[str, Any]:
+    """Return what `create` prints about a transaction."""
+    return {
+        "transaction_id": transaction.transaction_id,
+        "state": transaction.state.value,
+        "created_at": transaction.created_at.isoformat(),
+        "timeout_seconds": seconds(transaction.timeout_seconds),
+    }
+
+
+@click.command("create")
+@click.option(
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long from now a commit may still begin.",
+)
+@store_option()
+@json_option()
+@click.pass_obj
+def create_command(settings: Settings, timeout: float) -> Code:
+    """Create a pending transaction and print it as JSON."""
+    with session(settings, create=True) as held:
+        manager = held.manager()
+        transaction = manager.begin(seconds(timeout))
+        manager.save(transaction)
+        held.changed()
+        settings.out.say_json(described(transaction))
+    return Code.done
+
+
+@click.command("add-step")
+@transaction_argument()
+@click.option("--agent", required=True, metavar="NAME", help="On whose behalf the step acts.")
+@click.option("--action", required=True, metavar="NAME", help="What it does.")
+@click.option("--data", default="{}", metavar="JSON", help="A JSON object; default {}.")
+@click.option("--compensating-action", metavar="NAME", help="What undoes it.")
+@store_option()
+@app_option()
+@json_option()
+@click.pass_obj
+def add_step_command(
+    settings: Settings,
+    words: tuple[str, ...],
+    tx_id: str | None,
+    agent: str,
+    action: str,
+    data: str,
+    compensating_action: str | None,
+) -> Code:
+    """Add a step to a pending transaction."""
+    (name,) = named(words, tx_id)
+    value = json_object(data)
+    with session(settings) as held:
+        manager = held.manager()
+        transaction = manager.get_transaction(held.find_id(name))
+        step = manager.add_step(transaction, agent, action, value, compensating_action)
+        manager.save(transaction)
+        held.changed()
+    if settings.as_json:
+        found = {"transaction_id": transaction.transaction_id} | step.model_dump(mode="json")
+        settings.out.say_json(found)
+        return Code.done
+    undo = f", undone by {shown(step.compensating_action)}" if step.compensating_action else ""
+    settings.out.say(
+        f"{transaction.transaction_id}: step {step.step_id}, "
+        f"{shown(step.agent_id)} does {shown(step.action)}{undo}"
+    )
+    return Code.done
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that a text is.
+
+    Raises:
+        click.UsageError: It is something else; says what.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        hint = " Quote it for the shell, as in --data '{\"amount\": 5}'."
+        message = f"--data is not JSON: {error.msg} at column {error.colno}.{hint}"
+        raise click.UsageError(message) from None
+    except RecursionError:
+        raise click.UsageError("--data is nested too deep.") from None
+    except ValueError as error:
+        raise click.UsageError(f"--data cannot be used: {error}.") from None
+    if not isinstance(value, dict):
+        raise click.UsageError('--data must be a JSON object, as in {"amount": 5}.')
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        message = f"the key {twice!r} stands twice"
+        raise ValueError(message)
+    return found

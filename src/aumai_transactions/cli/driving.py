@@ -1,0 +1,136 @@
+"""What commands that carry out transactions share.
+
+Owns: progress, Ctrl-C, and the report at the end.
+Rules:
+  1. The first Ctrl-C interrupts the call that is running; the command ends once all is undone.
+  2. The second one ends the process at once, as kill -9 would; `recover` goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from aumai_transactions.cli.exits import Code, code_of, needs_person
+from aumai_transactions.cli.progress import Progress
+from aumai_transactions.cli.screen import shown
+from aumai_transactions.cli.session import Session
+from aumai_transactions.cli.story import outcome_lines
+from aumai_transactions.cli.timeline import Timeline
+from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.errors import TransactionNotFound
+from aumai_transactions.models import Transaction, TransactionResult
+
+Start = Callable[[TransactionManager], Transaction]
+Work = Callable[[TransactionManager, Transaction], TransactionResult]
+Judge = Callable[[TransactionResult], Code]
+
+
+def stored(transaction_id: str) -> Start:
+    """Return what reads a transaction of the store."""
+    return lambda manager: manager.get_transaction(transaction_id)
+
+
+def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) -> Code:
+    """Carry out one transaction, show how it goes, and tell how it ended.
+
+    Args:
+        session: The store.
+        start: Begins the transaction, or reads it.
+        work: What to do with it.
+        judge: What the outcome means for the exit code.
+    """
+    settings = session.settings
+    is_interrupted = False
+    with Progress(settings.err, is_quiet=settings.is_quiet) as progress:
+        manager = session.manager(progress)
+        progress.read = manager.get_events
+        transaction = start(manager)
+        name = transaction.transaction_id
+        with interrupts(progress):
+            try:
+                result = work(manager, transaction)
+            except KeyboardInterrupt:
+                is_interrupted = True
+                result = _after_interrupt(manager, name)
+            finally:
+                session.changed()
+        if settings.out.is_terminal and not settings.as_json:
+            progress.clear()
+    tell(session, manager, result, progress.timelines.get(name))
+    code = Code.interrupted if is_interrupted else judge(result)
+    if session.is_waiting(name):
+        _tell_waiting(session, manager, transaction)
+        code = Code.unfinished if code is Code.done else code
+    return code
+
+
+def _tell_waiting(session: Session, manager: TransactionManager, transaction: Transaction) -> None:
+    """Say why something is still to be done, and who can do it."""
+    names = [name for step in transaction.steps for name in (step.action, step.compensating_action)]
+    missing = manager.actions.missing(
+        name for name in names if name is not None and name not in transaction.actions
+    )
+    why = f" No handler here for {', '.join(shown(name) for name in missing)}." if missing else ""
+    command = session.settings.command("recover", app=bool(missing))
+    session.settings.err.say(
+        f"recorded, but not carried out yet.{why} Go on with: {shown(command)}"
+    )
+
+
+def _after_interrupt(manager: TransactionManager, transaction_id: str) -> TransactionResult:
+    """Undo what is not undone yet, and return the outcome.
+
+    Why: an interrupt that arrives while a handler runs ends in a rollback; one that arrives
+    between two calls leaves the transaction where it stands.
+    """
+    try:
+        result = manager.get_result(transaction_id)
+    except TransactionNotFound:
+        raise KeyboardInterrupt from None
+    if result.is_final or needs_person(result):
+        return result
+    return manager.rollback(manager.get_transaction(transaction_id))
+
+
+def tell(
+    session: Session,
+    manager: TransactionManager,
+    result: TransactionResult,
+    timeline: Timeline | None,
+) -> None:
+    """Write the outcome to standard output."""
+    settings = session.settings
+    if settings.as_json:
+        settings.out.say_json(result.model_dump(mode="json"))
+        return
+    if timeline is None or not timeline.steps:
+        name = result.transaction_id
+        timeline = Timeline.of(name, manager.get_events(name))
+    settings.out.say(*outcome_lines(settings, result, timeline))
+
+
+@contextmanager
+def interrupts(progress: Progress) -> Iterator[None]:
+    """Let the first Ctrl-C undo, and the second one end the process."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def arrived(_number: int, _frame: FrameType | None) -> None:
+        if progress.is_interrupted:
+            os.write(2, b"\nstopped at once; `aumai-transactions recover` goes on from here\n")
+            os._exit(Code.interrupted)
+        progress.is_interrupted = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, arrived)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

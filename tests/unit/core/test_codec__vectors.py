@@ -1,0 +1,239 @@
+"""Vectors that must never change: journals written today are read for ever.
+
+A test that fails here says that stored journals would no longer be read, or no longer verify.
+Change the code, not the vectors. A new kind of entry gets a vector of its own.
+"""
+
+import hashlib
+
+import pytest
+
+from aumai_transactions.core.codec import decode, encode
+from aumai_transactions.core.definition import (
+    Definition,
+    Reference,
+    StepDefinition,
+    idempotency_key,
+)
+from aumai_transactions.core.entries import (
+    KINDS,
+    Claimed,
+    CommitRequested,
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    ErrorRecord,
+    PlanRecorded,
+    ResolutionGiven,
+    RetryRequested,
+    RollbackRequested,
+    RollbackStarted,
+    StepFailed,
+    StepInDoubt,
+    StepOutstanding,
+    StepStarted,
+    StepSucceeded,
+    TransactionActivated,
+    TransactionCommitted,
+    TransactionExpired,
+    TransactionImported,
+    TransactionRolledBack,
+)
+from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.models import TransactionState
+
+ERROR = ErrorRecord(type="CardDeclined", message="no «money»")
+TRIP = Definition(
+    created_at=1772193600000000,
+    timeout_seconds=60.0,
+    steps=(
+        StepDefinition(
+            step_id="s1",
+            agent_id="flight_agent",
+            action="reserve_flight",
+            data={"flight": "F123"},
+            compensating_action="cancel_flight",
+        ),
+        StepDefinition(
+            step_id="s2",
+            agent_id="billing",
+            action="charge",
+            data={"amount": 850.5, "flight": None},
+            after=(),
+            references=(Reference(into=("flight",), step_id="s1", at="/id"),),
+            idempotent=True,
+            on_unknown="ask",
+            effect="none",
+        ),
+    ),
+    timeout_scope="transaction",
+    on_crash="roll_back",
+    on_compensation_failure="halt",
+    actions={"act": {"kind": "http"}},
+    name="trip",
+)
+SMALL = Definition(created_at=1, timeout_seconds=60)
+ENTRIES = [
+    PlanRecorded(at=1, definition=TRIP),
+    TransactionImported(at=2, definition=SMALL, state=TransactionState.committed, source="file"),
+    CommitRequested(at=3, by="cli"),
+    RollbackRequested(at=4, by="cli", note="why", reason="cancelled"),
+    RetryRequested(at=5, step_id="s1", by="me", note="why"),
+    ResolutionGiven(at=6, step_id="s1", answer="left_in_place", by="me", note="why"),
+    Claimed(at=7, token=2, driver_id="d", takeover=True),
+    TransactionActivated(at=8),
+    TransactionExpired(at=9, error=ERROR),
+    StepStarted(at=10, step_id="s1", attempt=1, data={"b": 1, "a": [None, True, 1.0, "é"]}),
+    StepSucceeded(at=11, step_id="s1", attempt=1, output=[1, 2.5], simulated=True, warning="w"),
+    StepFailed(at=12, step_id="s1", attempt=1, error=ERROR),
+    StepInDoubt(at=13, step_id="s1", attempt=1, cause="crash", error=ERROR),
+    RollbackStarted(at=14, reason="step_failed", step_id="s1", error=ERROR),
+    CompensationStarted(at=15, step_id="s1", attempt=1, in_doubt=True),
+    CompensationSucceeded(at=16, step_id="s1", attempt=1, simulated=True),
+    CompensationFailed(at=17, step_id="s1", attempt=1, error=ERROR, will_retry=True),
+    StepOutstanding(at=18, step_id="s1", reason="no_handler", error=ERROR),
+    TransactionCommitted(at=19),
+    TransactionRolledBack(at=20),
+]
+# The body of each entry, and its hash in one chain of transaction "tx".
+VECTORS = [
+    (
+        '{"at":1,"definition":{"actions":{"act":{"kind":"http"}},"created_at":1'
+        '772193600000000,"name":"trip","on_compensation_failure":"halt","on_cra'
+        'sh":"roll_back","steps":[{"action":"reserve_flight","agent_id":"flight'
+        '_agent","compensating_action":"cancel_flight","data":{"flight":"F123"}'
+        ',"step_id":"s1"},{"action":"charge","after":[],"agent_id":"billing","d'
+        'ata":{"amount":850.5,"flight":null},"effect":"none","idempotent":true,'
+        '"on_unknown":"ask","references":[{"at":"/id","into":["flight"],"step_i'
+        'd":"s1"}],"step_id":"s2"}],"timeout_scope":"transaction","timeout_seco'
+        'nds":60.0},"id":"append.1","kind":"plan_recorded","v":1}',
+        "c429bb69a4442f666fe14b3811fdf26ad3b30a1ca47b2caf74c56db17c3f323a",
+    ),
+    (
+        '{"at":2,"definition":{"created_at":1,"timeout_seconds":60},"id":"appen'
+        'd.2","kind":"transaction_imported","source":"file","state":"committed"'
+        ',"v":1}',
+        "7c0a7aea3983c3b72a2fe2463caacedfba75a723a093faf759b84be53851faf3",
+    ),
+    (
+        '{"at":3,"by":"cli","id":"append.3","kind":"commit_requested","v":1}',
+        "2c8b0f773061899193a55397b146d4608de4be9c8af6b20ecac5b9b1452b7ea1",
+    ),
+    (
+        '{"at":4,"by":"cli","id":"append.4","kind":"rollback_requested","note":'
+        '"why","reason":"cancelled","v":1}',
+        "e92e98d7147ec026c9eb745f2d538d8e6fa737e584e2faccbf590115a14443ae",
+    ),
+    (
+        '{"at":5,"by":"me","id":"append.5","kind":"retry_requested","note":"why'
+        '","step_id":"s1","v":1}',
+        "feb5f13db7072cb0773ca8c411a4672971db4aeccea146167e80bbb9406d265b",
+    ),
+    (
+        '{"answer":"left_in_place","at":6,"by":"me","id":"append.6","kind":"res'
+        'olution_given","note":"why","step_id":"s1","v":1}',
+        "ce858537ccc1dc569dbaaeb300feaf588d0f811e4c554789ee5d678d9f8461bc",
+    ),
+    (
+        '{"at":7,"driver_id":"d","id":"append.7","kind":"claimed","takeover":true,"token":2,"v":1}',
+        "13edee7c536c3eb5e074ee80ac0adefaf9a428d58f2c92befd5fce9a647c5239",
+    ),
+    (
+        '{"at":8,"id":"append.8","kind":"transaction_activated","v":1}',
+        "75025a525d8971c69e6340bec8b33f28d827c7b9b3d2189100dfdef11f0ce411",
+    ),
+    (
+        '{"at":9,"error":{"message":"no «money»","type":"CardDeclined"},"id":"a'
+        'ppend.9","kind":"transaction_expired","v":1}',
+        "da3f6afaa79e97b6bb7c6093b67bb36343a01ad8a5137d29226d39e98c214866",
+    ),
+    (
+        '{"at":10,"attempt":1,"data":{"a":[null,true,1.0,"é"],"b":1},"id":"appe'
+        'nd.10","kind":"step_started","step_id":"s1","v":1}',
+        "bec01dd10aeb0879036db428eaad00bc51a258c6fa5dc600e54171d9bb2f065b",
+    ),
+    (
+        '{"at":11,"attempt":1,"id":"append.11","kind":"step_succeeded","output"'
+        ':[1,2.5],"simulated":true,"step_id":"s1","v":1,"warning":"w"}',
+        "6fd174bdf2bac9ed79f3e171428114cd713159d94992d6c0d8a6b9a6953f1830",
+    ),
+    (
+        '{"at":12,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
+        'ned"},"id":"append.12","kind":"step_failed","step_id":"s1","v":1}',
+        "94717491e84982ddac875d891c1988f1f7856de18f4886fd89626efddd229469",
+    ),
+    (
+        '{"at":13,"attempt":1,"cause":"crash","error":{"message":"no «money»","'
+        'type":"CardDeclined"},"id":"append.13","kind":"step_in_doubt","step_id'
+        '":"s1","v":1}',
+        "d12f8a4011dbd1748e83ee14526dcb62a6e5863d184d5b6ebcbf107775a71262",
+    ),
+    (
+        '{"at":14,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
+        'append.14","kind":"rollback_started","reason":"step_failed","step_id":'
+        '"s1","v":1}',
+        "2dca89a631112e99e42f69b7360c733fcc4e78c4b6d7f736fa1d65e31b438147",
+    ),
+    (
+        '{"at":15,"attempt":1,"id":"append.15","in_doubt":true,"kind":"compensa'
+        'tion_started","step_id":"s1","v":1}',
+        "2186c28309a6d7e5713eda623321fcced0df2cf213d4cc895410bbc9d14cccfc",
+    ),
+    (
+        '{"at":16,"attempt":1,"id":"append.16","kind":"compensation_succeeded",'
+        '"simulated":true,"step_id":"s1","v":1}',
+        "3fa609ef8a525f2730f7521780ace3d7fc9a3da29ef13a20612d800e69887cc1",
+    ),
+    (
+        '{"at":17,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
+        'ned"},"id":"append.17","kind":"compensation_failed","step_id":"s1","v"'
+        ':1,"will_retry":true}',
+        "746ff44b9ab2c0d2cd21aedd560c3e60405c141ba9eb704daace2dea1ea4d4cd",
+    ),
+    (
+        '{"at":18,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
+        'append.18","kind":"step_outstanding","reason":"no_handler","step_id":"'
+        's1","v":1}',
+        "403b1a5da576bde9af00f4fe3129f4d702f1eede98767ff0a8c971634cf558a8",
+    ),
+    (
+        '{"at":19,"id":"append.19","kind":"transaction_committed","v":1}',
+        "e296344346c0a3b445a92462e543f71e57eee0623fc1554545b108a43aca820f",
+    ),
+    (
+        '{"at":20,"id":"append.20","kind":"transaction_rolled_back","v":1}',
+        "ee96d3d67eb8d659ff34616d3b515e04d43f1f20163ed59a890723cc4411682e",
+    ),
+]
+NUMBERED = list(enumerate(zip(ENTRIES, VECTORS, strict=True), 1))
+
+
+@pytest.mark.parametrize("number,entry_and_vector", NUMBERED)
+def test_an_entry_is_written_and_read_as_it_was_by_the_first_release(number, entry_and_vector):
+    entry, (body, _hash) = entry_and_vector
+    assert encode(entry, f"append.{number}").decode() == body
+    found = decode(body.encode(), "tx", number)
+    assert found == (f"append.{number}", entry)
+    assert type(found[1]) is type(entry)
+
+
+def test_the_hashes_of_the_first_release_still_fit():
+    before = NO_HASH
+    for number, (body, wanted) in enumerate(VECTORS, 1):
+        before = chain_hash("tx", number, before, body.encode())
+        assert before.hex() == wanted
+
+
+def test_every_kind_of_entry_has_a_vector():
+    assert {type(entry) for entry in ENTRIES} == set(KINDS.values())
+
+
+def test_the_names_of_the_kinds_never_change():
+    names = hashlib.sha256("\n".join(sorted(KINDS)).encode()).hexdigest()
+    assert len(KINDS) == 20, "add the new kind here; an old one is never removed or renamed"
+    assert names == "2c7547954de59974cd381014602fe10a3cff51a959f09447e8c490904b0b89cd"
+
+
+@pytest.mark.parametrize("operation", ["action", "compensation"])
+def test_the_idempotency_key_never_changes(operation):
+    assert idempotency_key("6f1c-tx", "s1", operation) == f"6f1c-tx/s1/{operation}"

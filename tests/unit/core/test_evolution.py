@@ -1,0 +1,228 @@
+"""`evolve` refuses every entry that cannot follow what came before."""
+
+import pytest
+
+from aumai_transactions.core.definition import Definition
+from aumai_transactions.core.entries import (
+    Claimed,
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    ErrorRecord,
+    PlanRecorded,
+    ResolutionGiven,
+    RetryRequested,
+    RollbackStarted,
+    StepFailed,
+    StepInDoubt,
+    StepOutstanding,
+    StepStarted,
+    StepSucceeded,
+    TransactionActivated,
+    TransactionCommitted,
+    TransactionExpired,
+    TransactionImported,
+    TransactionRolledBack,
+)
+from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.saga import IllegalEntry
+from aumai_transactions.models import TransactionState
+
+ERROR = ErrorRecord("T", "m")
+DEFINITION = Definition(1, 60)
+
+
+def started(name, attempt=1):
+    return StepStarted(at=1, step_id=name, attempt=attempt)
+
+
+def succeeded(name, attempt=1):
+    return StepSucceeded(at=1, step_id=name, attempt=attempt)
+
+
+def failed(name, attempt=1):
+    return StepFailed(at=1, step_id=name, attempt=attempt, error=ERROR)
+
+
+def doubted(name, attempt=1):
+    return StepInDoubt(at=1, step_id=name, attempt=attempt, cause="unknown", error=ERROR)
+
+
+def undoing(name, attempt=1):
+    return CompensationStarted(at=1, step_id=name, attempt=attempt)
+
+
+def undone(name):
+    return CompensationSucceeded(at=1, step_id=name, attempt=1)
+
+
+def not_undone(name):
+    return CompensationFailed(at=1, step_id=name, attempt=1, error=ERROR)
+
+
+def resolved(name, answer):
+    return ResolutionGiven(at=1, step_id=name, answer=answer, by="me", note="n")
+
+
+BACK = RollbackStarted(at=1, reason="requested")
+ACTIVE = TransactionActivated(at=1)
+COMMITTED = TransactionCommitted(at=1)
+ROLLED_BACK = TransactionRolledBack(at=1)
+EXPIRED = TransactionExpired(at=1, error=ERROR)
+RETRY_A = RetryRequested(at=1, step_id="a")
+
+# What the journal says after the plan (a, then b, then c), and what cannot follow then.
+ILLEGAL = [
+    # A plan, a start and an end each have their time.
+    ([ACTIVE], PlanRecorded(at=1, definition=DEFINITION)),
+    ([ACTIVE], ACTIVE),
+    ([ACTIVE], EXPIRED),
+    ([], COMMITTED),
+    ([], ROLLED_BACK),
+    ([ACTIVE], ROLLED_BACK),
+    ([EXPIRED], ACTIVE),
+    ([EXPIRED], BACK),
+    ([], TransactionImported(at=1, definition=DEFINITION, state=TransactionState.committed, source="")),
+    # I2: nothing is committed over a step that did not succeed.
+    ([ACTIVE], COMMITTED),
+    ([ACTIVE, started("a")], COMMITTED),
+    ([ACTIVE, started("a"), doubted("a")], COMMITTED),
+    ([ACTIVE, started("a"), succeeded("a"), started("b"), failed("b")], COMMITTED),
+    ([ACTIVE, BACK], COMMITTED),
+    # I4: no action intent where it is not active.
+    ([], started("a")),
+    ([ACTIVE, BACK], started("a")),
+    ([ACTIVE, BACK, ROLLED_BACK], started("a")),
+    ([EXPIRED], started("a")),
+    # A step starts in its turn, once.
+    ([ACTIVE], started("b")),
+    ([ACTIVE], started("a", 2)),
+    ([ACTIVE], started("a", 0)),
+    ([ACTIVE, started("a")], started("a", 2)),
+    ([ACTIVE, started("a")], started("b")),
+    ([ACTIVE, started("a"), succeeded("a")], started("a", 2)),
+    ([ACTIVE, started("a"), failed("a")], started("a", 2)),
+    ([ACTIVE], started("zzz")),
+    # I5: an unknown outcome runs again only where that is safe.
+    ([ACTIVE, started("a"), doubted("a")], started("a", 2)),
+    # An outcome belongs to a call that is under way.
+    ([ACTIVE], succeeded("a")),
+    ([ACTIVE], failed("a")),
+    ([ACTIVE], doubted("a")),
+    ([ACTIVE, started("a"), succeeded("a")], succeeded("a")),
+    ([ACTIVE, started("a"), succeeded("a")], failed("a")),
+    ([ACTIVE, started("a"), succeeded("a")], doubted("a")),
+    ([ACTIVE, started("a"), doubted("a")], succeeded("a")),
+    ([ACTIVE, started("a")], failed("a", 0)),
+    ([ACTIVE], failed("b", 0)),
+    ([ACTIVE, started("a"), succeeded("a")], failed("a", 0)),
+    # Going back: once, and only while nothing runs.
+    ([ACTIVE, started("a")], BACK),
+    ([ACTIVE, BACK], BACK),
+    ([ACTIVE, BACK, ROLLED_BACK], BACK),
+    # I3 and the rest of undoing.
+    ([ACTIVE, started("a"), succeeded("a")], undoing("a")),
+    ([ACTIVE, BACK], undoing("a")),
+    ([ACTIVE, started("a"), failed("a"), BACK], undoing("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK], undoing("a", 2)),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a")], undoing("a", 2)),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a"), undone("a")], undoing("a", 2)),
+    (
+        [ACTIVE, started("a"), succeeded("a"), started("b"), succeeded("b"), BACK],
+        undoing("a"),
+    ),
+    ([ACTIVE, started("a"), succeeded("a"), BACK], undone("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK], not_undone("a")),
+    (
+        [ACTIVE, started("a"), succeeded("a"), BACK],
+        CompensationFailed(at=1, step_id="a", attempt=1, error=ERROR, will_retry=True),
+    ),
+    ([ACTIVE, BACK], StepOutstanding(at=1, step_id="a", reason="failed")),
+    # I2: nothing is rolled back while something is still to be undone.
+    ([ACTIVE, started("a"), succeeded("a"), BACK], ROLLED_BACK),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a")], ROLLED_BACK),
+    ([BACK], ROLLED_BACK),
+    # Requests name something that is there.
+    ([ACTIVE], RETRY_A),
+    ([ACTIVE, started("a"), succeeded("a")], RETRY_A),
+    ([ACTIVE], resolved("a", "happened")),
+    ([ACTIVE, started("a"), succeeded("a")], resolved("a", "did_not_happen")),
+    ([ACTIVE, started("a"), doubted("a")], resolved("a", "undone")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a"), not_undone("a")], resolved("a", "happened")),
+    ([ACTIVE], resolved("zzz", "undone")),
+    # I6: tokens follow each other.
+    ([], Claimed(at=1, token=0, driver_id="d")),
+    ([], Claimed(at=1, token=2, driver_id="d")),
+    ([Claimed(at=1, token=1, driver_id="d")], Claimed(at=1, token=1, driver_id="d")),
+]
+
+
+@pytest.fixture
+def saga(play, make_step):
+    return play(make_step("a"), make_step("b"), make_step("c"))
+
+
+def begin(tx):
+    evolve(tx.saga, PlanRecorded(at=1, definition=tx.definition))
+    return tx.saga
+
+
+@pytest.mark.parametrize("before,illegal", ILLEGAL, ids=str)
+def test_an_entry_that_cannot_follow_is_refused(saga, before, illegal):
+    told = begin(saga)
+    for entry in before:
+        evolve(told, entry)
+    with pytest.raises(IllegalEntry):
+        evolve(told, illegal)
+
+
+def test_under_halt_what_the_failed_undo_depends_on_cannot_be_undone(play, make_step):
+    tx = play(make_step("a"), make_step("b"), on_compensation_failure="halt")
+    told = begin(tx)
+    for entry in (ACTIVE, started("a"), succeeded("a"), started("b"), succeeded("b"), BACK):
+        evolve(told, entry)
+    evolve(told, undoing("b"))
+    evolve(told, not_undone("b"))
+    for illegal in (undoing("a"), ROLLED_BACK):
+        with pytest.raises(IllegalEntry):
+            evolve(told, illegal)
+
+
+def test_an_idempotent_step_in_doubt_may_run_again(play, make_step):
+    told = begin(play(make_step("a", idempotent=True)))
+    for entry in (ACTIVE, started("a"), doubted("a"), started("a", 2), succeeded("a", 2), COMMITTED):
+        evolve(told, entry)
+    assert told.state is TransactionState.committed
+
+
+@pytest.mark.parametrize("state", ["pending", "active", "compensating", "committing"])
+def test_only_a_finished_transaction_can_be_imported(play, state):
+    entry = TransactionImported(
+        at=1, definition=DEFINITION, state=TransactionState(state), source="x"
+    )
+    with pytest.raises(IllegalEntry):
+        evolve(play().saga, entry)
+
+
+def test_an_imported_transaction_says_so_and_has_nothing_to_do(play, make_step):
+    tx = play(make_step("a"))
+    entry = TransactionImported(
+        at=1, definition=tx.definition, state=TransactionState.rolled_back, source="old.json"
+    )
+    evolve(tx.saga, entry)
+    assert tx.see().calls == []
+    assert "old.json" in tx.result.warnings[0]
+
+
+def test_a_plan_may_be_replaced_while_it_is_pending(play, make_step):
+    tx = play(make_step("a"))
+    told = begin(tx)
+    evolve(told, PlanRecorded(at=2, definition=DEFINITION))
+    assert told.steps == []
+    assert told.ready == []
+
+
+def test_each_entry_moves_the_sequence_and_the_time(play):
+    told = begin(play())
+    evolve(told, TransactionActivated(at=77))
+    assert (told.sequence, told.updated_at) == (2, 77)

@@ -1,0 +1,166 @@
+"""What a saga looks like from outside."""
+
+import pytest
+
+from aumai_transactions.core.definition import Reference
+from aumai_transactions.core.observations import CommitCalled, PlanGiven, RollbackCalled
+from aumai_transactions.core.outcome import (
+    attention_of,
+    is_runnable,
+    needed_actions,
+    result_of,
+    show,
+    summary_of,
+    transaction_of,
+)
+from aumai_transactions.models import Transaction
+
+
+def test_a_summary_counts_steps_completions_and_agents(play, make_step):
+    tx = play(make_step("a"), make_step("b"), name="trip").commit().returned("a")
+    summary = summary_of(tx.saga)
+    assert (summary.steps, summary.completed, summary.agents) == (2, 1, ("agent",))
+    assert (summary.state.value, summary.name, summary.timeout_seconds) == ("active", "trip", 60)
+    assert summary.runnable
+    assert summary.attention is None
+
+
+def states(play, make_step):
+    """Plays that stand in every situation, by what a list must say about them."""
+    a, b = make_step("a"), make_step("b")
+    asks = make_step("a", on_unknown="ask")
+    saved = play(a)
+    saved.see(PlanGiven(saved.definition))
+    wanted = play(a)
+    wanted.see(PlanGiven(wanted.definition))
+    wanted.saga.commit_requested = True
+    halt = play(a, b, on_compensation_failure="halt").commit().returned("a").raised("b")
+    done = play(a, b).commit().returned("a").raised("b")
+    return {
+        "saved": (saved, None, False),
+        "wanted": (wanted, None, True),
+        "running": (play(a).commit(), None, True),
+        "asking": (play(asks).commit().raised("a", "in_doubt"), "in_doubt", False),
+        "undoing": (play(a, b).commit().returned("a").raised("b"), None, True),
+        "halted": (halt.raised("a"), "halted", False),
+        "outstanding": (done.raised("a"), "outstanding", False),
+        "committed": (play().commit(), None, False),
+        "rolled back": (play(a).commit().raised("a"), None, False),
+        "expired": (expired(play), None, False),
+    }
+
+
+def expired(play):
+    tx = play()
+    tx.now += 61_000_000
+    return tx.commit()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "saved",
+        "wanted",
+        "running",
+        "asking",
+        "undoing",
+        "halted",
+        "outstanding",
+        "committed",
+        "rolled back",
+        "expired",
+    ],
+)
+def test_a_list_says_who_needs_a_person_and_who_a_driver(play, make_step, name):
+    tx, attention, runnable = states(play, make_step)[name]
+    assert attention_of(tx.saga) == attention
+    assert is_runnable(tx.saga) is runnable
+    result = result_of(tx.saga, durable=True)
+    assert result.is_final is (name in ("outstanding", "committed", "rolled back", "expired"))
+
+
+def test_a_requested_rollback_makes_an_asking_transaction_runnable(play, make_step):
+    tx = play(make_step("a", on_unknown="ask")).commit().raised("a", "in_doubt")
+    tx.saga.rollback_requested = "requested"
+    assert is_runnable(tx.saga)
+
+
+def test_the_actions_that_are_needed_are_those_that_may_still_be_called(play, make_step):
+    tx = play(make_step("a"), make_step("b"), make_step("c"))
+    tx.see(PlanGiven(tx.definition))
+    everything = {"do_a", "do_b", "do_c", "undo_a", "undo_b", "undo_c"}
+    assert set(needed_actions(tx.saga)) == everything
+    tx = play(make_step("a"), make_step("b"), make_step("c")).commit().returned("a")
+    assert set(needed_actions(tx.saga)) == everything - {"do_a"}
+    tx.raised("b")
+    assert needed_actions(tx.saga) == ["undo_a"]
+    tx.returned("a")
+    assert needed_actions(tx.saga) == []
+
+
+def test_a_pending_rollback_needs_only_what_undoes(play, make_step):
+    tx = play(make_step("a"), make_step("b"))
+    tx.see(PlanGiven(tx.definition))
+    tx.saga.rollback_requested = "requested"
+    assert set(needed_actions(tx.saga)) == {"undo_a", "undo_b"}
+
+
+def test_a_simulated_step_needs_nothing_to_be_undone(play, make_step):
+    tx = play(make_step("a"), make_step("b")).commit().missing("a")
+    assert "undo_a" not in needed_actions(tx.saga)
+
+
+def test_show_brings_the_callers_object_up_to_date_and_only_what_changed(play, make_step):
+    tx = play(make_step("a"), make_step("b")).commit()
+    mine = transaction_of(tx.saga)
+    models = list(mine.steps)
+    tx.returned("a")
+    show(tx.saga, mine, models)
+    assert [step.state.value for step in mine.steps] == ["succeeded", "running"]
+    assert not tx.saga.touched
+    tx.raised("b")
+    show(tx.saga, mine, models)
+    assert mine.state.value == "compensating"
+    assert [step.state.value for step in mine.steps] == ["compensating", "failed"]
+
+
+def test_a_transaction_read_from_a_journal_has_everything_that_was_declared(play, make_step):
+    b = make_step("b", after=("a",), references=(Reference(("x",), "a", "/y"),), data={"x": None})
+    options = {"timeout_scope": "transaction", "on_crash": "resume", "name": "trip"}
+    tx = play(make_step("a"), b, on_compensation_failure="halt", **options)
+    tx.see(PlanGiven(tx.definition), CommitCalled())
+    found = transaction_of(tx.saga)
+    assert Transaction.model_validate_json(found.model_dump_json()) == found
+    assert found.steps[1].after == ["a"]
+    assert found.steps[1].references[0].model_dump() == {"into": ["x"], "step_id": "a", "at": "/y"}
+    assert (found.timeout_scope, found.on_crash, found.name) == ("transaction", "resume", "trip")
+    assert found.on_compensation_failure == "halt"
+
+
+def test_a_result_holds_the_outputs_that_there_were(play, make_step):
+    tx = play(make_step("a"), make_step("b"), make_step("c")).commit()
+    tx.returned("a", {"id": 1}).returned("b").returned("c", False)
+    assert tx.result.outputs == {"a": {"id": 1}, "c": False}
+
+
+def test_times_of_a_result_are_those_of_the_journal(play, make_step):
+    tx = play(make_step("a")).commit()
+    assert tx.result.started_at is not None
+    assert tx.result.finished_at is None
+    tx.now += 5_000_000
+    tx.returned("a")
+    assert (tx.result.finished_at - tx.result.started_at).total_seconds() == 5
+
+
+def test_a_left_effect_stays_visible_after_a_person_has_decided_to_leave_it(play, make_step):
+    tx = play(make_step("a"), make_step("b")).commit().returned("a").raised("b").raised("a")
+    tx.resolve("a", "left_in_place")
+    # I12: nothing silent; it is off the operator's list, and still said.
+    assert attention_of(tx.saga) is None
+    assert any("left in place" in warning for warning in tx.result.warnings)
+
+
+def test_a_rollback_that_is_requested_while_pending_needs_no_claim_to_be_seen(play, make_step):
+    tx = play(make_step("a"))
+    tx.see(PlanGiven(tx.definition), RollbackCalled())
+    assert tx.state == "compensating"

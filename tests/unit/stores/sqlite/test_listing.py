@@ -1,0 +1,89 @@
+"""That no list reads everything there is."""
+
+import re
+
+import pytest
+
+from aumai_transactions.models import TransactionState
+from aumai_transactions.store import Query
+from aumai_transactions.stores.sqlite import listing, statements
+from aumai_transactions.testing.journals import plan
+
+# A walk along an index of the few that are in flight is none.
+WALKS = re.compile(r"SCAN transactions(?! USING INDEX transactions_(free|attention)\b)")
+SORTS = "TEMP B-TREE"
+
+
+def plan_of(store, statement, values):
+    rows = store._database.connection().execute("EXPLAIN QUERY PLAN " + statement, values)
+    return "\n".join(row[3] for row in rows.fetchall())
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+@pytest.mark.parametrize(
+    "pair,index",
+    [
+        (statements.FIND_ATTENTION, "transactions_attention"),
+        (statements.FIND_STATES, "transactions_state (state=? AND"),
+        (statements.FIND_EVERY, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+    ],
+)
+def test_a_page_is_read_from_an_index_in_order(store, pair, index, direction):
+    found = plan_of(store, pair[direction], listing._values(Query(prefix="x")))
+    assert index in found
+    assert not WALKS.search(found)
+    assert SORTS not in found
+
+
+def test_few_ids_with_a_prefix_are_looked_up(store):
+    for statement in (*statements.FIND_NARROW, statements.COUNT_NARROW):
+        found = plan_of(store, statement, listing._values(Query(prefix="x")))
+        assert "sqlite_autoindex_transactions_1 (transaction_id>? AND transaction_id<?)" in found
+    probe = plan_of(store, statements.PREFIX_PROBE, listing._values(Query(prefix="x")))
+    assert "COVERING INDEX sqlite_autoindex_transactions_1" in probe
+
+
+@pytest.mark.parametrize(
+    "statement,values,index",
+    [
+        (statements.DUE_OF_NOBODY, (9,), "transactions_free"),
+        (
+            statements.DUE_OF_DRIVER,
+            ("d", 9),
+            "transactions_held (driver_id=? AND runnable=?)",
+        ),
+        (statements.NEXT_HOLDER, ("",), "transactions_held (driver_id>?)"),
+        (statements.IDLE_DRIVERS, (), "transactions_held (driver_id=?)"),
+        (statements.HEAD, ("t",), "sqlite_autoindex_transactions_1 (transaction_id=?)"),
+        (statements.READ, ("t",), "PRIMARY KEY (transaction_ordinal=?)"),
+        (statements.BODIES, (1, 2, 3), "PRIMARY KEY (transaction_ordinal=? AND sequence>?"),
+    ],
+)
+def test_what_drivers_ask_all_the_time_is_looked_up(store, statement, values, index):
+    found = plan_of(store, statement, values)
+    assert index in found
+    assert not WALKS.search(found)
+    assert SORTS not in found
+
+
+def test_a_prefix_of_many_ids_gives_the_same_as_one_of_few(store, monkeypatch):
+    names = [f"{letter}{number}" for number in range(6) for letter in "ab"]
+    store.append([plan(name) for name in names])
+    queries = [
+        Query(prefix="a"),
+        Query(prefix="a", newest_first=True, limit=2, offset=1),
+        Query(prefix="b", after=4),
+        Query(prefix="a", states=(TransactionState.pending,)),
+        Query(prefix="a", states=(TransactionState.active,)),
+    ]
+    few = [(store.find(query), store.count(query)) for query in queries]
+    monkeypatch.setattr(listing, "_NARROW_MAX", 1)
+    assert [(store.find(query), store.count(query)) for query in queries] == few
+    assert [len(found) for found, _ in few] == [6, 2, 4, 6, 0]
+
+
+def test_limits_below_zero_are_zero(store):
+    store.append([plan("t")])
+    assert store.find(Query(limit=-1)) == []
+    assert len(store.find(Query(offset=-5))) == 1
+    assert store.due(store.join(), -1) == []
