@@ -5,7 +5,7 @@ venv:      ## make .venv with everything, at the versions that CI uses
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[dev]"
 test:      ## run the whole suite
 	pytest
-torture:   ## kill and recover for as long as it takes
+torture:   ## kill 1,000 times (or AUMAI_TORTURE_KILLS) and recover, and count the windows hit
 	pytest -n0 -m torture -o faulthandler_timeout=0
 coverage:  ## run the suite and report what it did not reach
 	coverage erase && coverage run -m pytest && coverage combine -q && coverage report

@@ -90,7 +90,7 @@ class Scene:
         self.nursery = nursery
         self.random = random.Random(seed)
         self.tally = Tally()
-        self.drivers: dict[int, str] = {}
+        self.drivers: dict[Victim, str] = {}
         self.survivors: set[str] = set()
         self.lines_settled = 0
         self.folder.mkdir()
@@ -134,19 +134,23 @@ class Scene:
 
     def driver_of(self, victim: Victim) -> str:
         """Return the victim's driver id, which is the first thing that it says."""
-        if victim.pid not in self.drivers:
+        if victim not in self.drivers:
             line = victim.next_line()
             assert line is not None, "it ended before it joined the store"
-            self.drivers[victim.pid] = line.removeprefix("driver ")
-        return self.drivers[victim.pid]
+            self.drivers[victim] = line.removeprefix("driver ")
+        return self.drivers[victim]
 
-    def journals(self, states=(), *, path: Path | None = None) -> dict[str, Journal]:
-        """Read journals through a handle of our own; of all transactions, or in some states."""
+    def journals(
+        self, states=(), *, drivers: set[str] | None = None, path: Path | None = None
+    ) -> dict[str, Journal]:
+        """Read journals through a handle of our own: all, in some states, or of some drivers."""
         found: dict[str, Journal] = {}
         with SqliteStore(path or self.store, create=False) as store:
             after = None
             while page := store.find(Query(states=states, after=after, limit=PAGE)):
                 for listed in page:
+                    if drivers is not None and listed.driver_id not in drivers:
+                        continue
                     name = listed.summary.transaction_id
                     journal = store.read(name)
                     assert journal is not None
@@ -163,12 +167,14 @@ class Scene:
         that is the recovering process's to do.
         """
         drivers = {self.driver_of(victim) for victim in killed}
-        unfinished = self.copied(UNFINISHED) if nobody_lives else self.journals(UNFINISHED)
-        journals = {name: j for name, j in unfinished.items() if j.driver_id in drivers}
+        read = self.copied if nobody_lives else self.journals
+        journals = read(UNFINISHED, drivers=drivers)
         effects = self.recent_effects()
         marks = marks_of(effects)
         seen = by_transaction(effects)
-        calls, windows, wrong = [], Counter(), []
+        calls: list[OpenCall] = []
+        windows: Counter[str] = Counter()
+        wrong: list[str] = []
         for name, journal in journals.items():
             wrong += without_intent(entries(journal), seen.get(name, []))
             call = open_call(journal)
@@ -196,7 +202,7 @@ class Scene:
             wrong.append(f"its driver lived, and it has token {saga.token}")
         return [f"{saga.transaction_id}: {text}" for text in wrong]
 
-    def copied(self, states) -> dict[str, Journal]:
+    def copied(self, states, *, drivers: set[str]) -> dict[str, Journal]:
         """Read journals from a copy of the store and its write-ahead log."""
         place = self.folder / "copy"
         place.mkdir()
@@ -204,7 +210,7 @@ class Scene:
             if (self.folder / name).exists():
                 shutil.copyfile(self.folder / name, place / name)
         try:
-            return self.journals(states, path=place / "store.db")
+            return self.journals(states, drivers=drivers, path=place / "store.db")
         finally:
             shutil.rmtree(place)
 
@@ -245,10 +251,11 @@ class Scene:
         journals = self.journals()
         effects = self.effects
         seen = by_transaction(effects)
-        wrong = lost(self.outcomes, journals, effects)
+        sagas = {name: load(journal) for name, journal in journals.items()}
+        wrong = lost(self.outcomes, sagas, effects)
         for name, journal in journals.items():
-            wrong += problems_of(journal, seen.get(name, []))
-            wrong += self.unexpected(load(journal))
+            wrong += problems_of(journal, sagas[name], seen.get(name, []))
+            wrong += self.unexpected(sagas[name])
         assert wrong == []
         with TransactionManager(store=str(self.store)) as manager:
             verification = manager.verify()

@@ -38,13 +38,15 @@ class Points:
         reporter: Who to tell.
         now_at: Say "now" at this one, counted from when everything is in flight.
         stop_at: Stand still at the first of this name.
+        hold_at: Stand still at each of this name.
         in_flight: How many transactions must be under way before counting begins.
     """
 
-    def __init__(self, reporter, now_at=None, stop_at=None, in_flight=0, **_):
+    def __init__(self, reporter, now_at=None, stop_at=None, hold_at=None, in_flight=0, **_):
         self.reporter = reporter
         self.now_at = now_at
         self.stop_at = stop_at
+        self.hold_at = hold_at
         self.missing = in_flight
         self.passed = 0
         self.guard = threading.Lock()
@@ -61,6 +63,9 @@ class Points:
         if name == self.stop_at:
             self.stop_at = None
             self.reporter.say(f"there {transaction_id}")
+            self.reporter.wait()
+        if name == self.hold_at:
+            self.reporter.say("held")
             self.reporter.wait()
         if self.now_at is not None and self.missing <= 0:
             with self.guard:

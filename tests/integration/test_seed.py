@@ -530,9 +530,7 @@ def test_an_option_that_begin_does_not_know_is_refused_by_name(make_manager):
 
 @pytest.mark.parametrize("where", ["agent_id", "action", "compensating_action"])
 @pytest.mark.parametrize("value", ["", "  ", 7, "a\0b", "\ud800", "x" * 1_001])
-def test_an_empty_or_unfit_name_is_refused_by_the_name_of_its_argument(
-    make_manager, where, value
-):
+def test_an_empty_or_unfit_name_is_refused_by_the_name_of_its_argument(make_manager, where, value):
     manager = make_manager()
     tx = manager.begin()
     arguments = {"agent_id": "a", "action": "act", "data": {}, "compensating_action": "undo"}

@@ -5,7 +5,6 @@ import enum
 import inspect
 import itertools
 import json
-import os
 import subprocess
 import sys
 
@@ -23,7 +22,6 @@ OPTIONAL = {
 # library loads some of them itself, so what counts is what our modules ask for.
 PLATFORM_ONLY = {"fcntl", "grp", "msvcrt", "pwd", "winreg"}
 REQUIRED = {"aumai_transactions", "pydantic", "pydantic_core"}
-IMPORT_SECONDS_MAX = 0.150
 
 
 def facade_order(name: str) -> tuple[int, str]:
@@ -120,6 +118,9 @@ def test_the_facade_holds_nothing_but_imports_and_all(package):
                 pass
             case ast.AnnAssign(target=ast.Name(id="__all__" | "__version__")):
                 pass
+            # What is imported when it is first asked for (PEP 562), and what names it for types.
+            case ast.FunctionDef(name="__getattr__") | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                pass
             case _:
                 strangers.append(ast.unparse(statement))
     assert strangers == []
@@ -130,7 +131,7 @@ def test_everything_the_facade_imports_is_in_all(package):
     imported = {
         alias.asname or alias.name
         for statement in tree.body
-        if isinstance(statement, ast.ImportFrom)
+        if isinstance(statement, ast.ImportFrom) and statement.module != "typing"
         for alias in statement.names
     }
     assert {name for name in imported if not name.startswith("_")} <= set(
@@ -153,30 +154,12 @@ def test_a_loaded_optional_package_would_be_noticed():
     assert "pytest" in loaded_by("pytest") & OPTIONAL
 
 
-def test_importing_the_package_takes_less_than_a_blink(tmp_path):
-    program = (
-        "import time\n"
-        "start = time.process_time()\n"
-        "import aumai_transactions\n"
-        "print(time.process_time() - start)\n"
-    )
-    # Why a folder of our own: the first run compiles and the later ones find what it compiled,
-    # as for an installed package. Why processor time and the best of several: the other
-    # test worker, and whoever shares the machine, must not decide this.
-    hidden = {"PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
-    seconds = []
-    for _ in range(10):
-        ran = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            env=environment,
-            text=True,
-            timeout=60,
-        )
-        seconds.append(float(ran.stdout))
-        if min(seconds) < IMPORT_SECONDS_MAX:
-            return
-    pytest.fail(f"the fastest of {len(seconds)} imports took {min(seconds):.3f} s")
+def test_importing_the_package_leaves_out_what_costs_most_and_few_need():
+    costly = {"asyncio", "multiprocessing", "sqlite3", "subprocess", "urllib.request"}
+    assert loaded_by("aumai_transactions") & costly == set()
+
+
+def test_a_name_that_is_imported_late_is_there_and_an_unknown_one_is_not():
+    assert aumai_transactions.AsyncTransactionManager.__module__.endswith("drivers.aio")
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = aumai_transactions.Nonsense

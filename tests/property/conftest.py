@@ -17,13 +17,15 @@ import pytest
 from aumai_transactions import TransactionManager
 from aumai_transactions.actions import Action, call, raised, returned
 from aumai_transactions.core.journal import entries as entries_of
-from aumai_transactions.core.journal import load
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked, RollbackCalled
+from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers import procedures, recovery
 from aumai_transactions.drivers.desk import read_result
 from aumai_transactions.drivers.operations import DoAppend, DoBlocking, DoCall
 from aumai_transactions.errors import (
     InvalidTransactionState,
+    JournalCorrupt,
     OutcomeUnknown,
     StepRejected,
     TransactionNotFound,
@@ -200,7 +202,9 @@ class Judge:
             undoing = any(operation == "compensation" for operation, _index in self.world.calls)
             self.require(not back and not undoing, "I4", f"{what} is called while going back")
             if not self.program.steps[index].idempotent:
-                self.require(self.world.count("action", index) == 0, "I5", f"{what} is called twice")
+                self.require(
+                    self.world.count("action", index) == 0, "I5", f"{what} is called twice"
+                )
         else:
             outcomes = ("StepSucceeded", "StepInDoubt", "ResolutionGiven")
             told = [
@@ -290,6 +294,18 @@ class Simulation:
             raise ValueError("cannot be undone")
         self.world.standing.discard(index)
 
+    def read_back(self):
+        """Return the journal, each entry checked by its chain and by what stands before it."""
+        saga = Saga(self.transaction_id)
+        told = []
+        try:
+            for entry in self.entries():
+                evolve(saga, entry)
+                told.append(entry)
+        except (IllegalEntry, JournalCorrupt) as error:
+            raise Violation(f"I11: behind {told[-1:]}: {error}") from error
+        return told
+
     def entries(self):
         journal = self.store.read(self.transaction_id)
         return [] if journal is None else [entry for _id, entry in entries_of(journal)]
@@ -336,10 +352,7 @@ class Simulation:
     def perform(self, desk, operation):
         if isinstance(operation, DoAppend):
             (answer,) = self.store.append((operation.append,))
-            journal = self.store.read(operation.append.transaction_id)
-            if journal is not None:
-                load(journal)
-                self.judge.journal(self.entries())
+            self.judge.journal(self.read_back())
             return answer
         if isinstance(operation, DoCall):
             return self.call(operation)
@@ -448,7 +461,9 @@ class Simulation:
         if reason == "in_doubt":
             truth = "happened" if index in self.world.standing else "did_not_happen"
             return ResolutionAnswered(step_id, truth, "person", "looked")
-        if self.program.person == "retry" and self.world.count("compensation", index) < 4:
+        has_undo = self.program.steps[index].undo
+        tries = self.world.count("compensation", index)
+        if self.program.person == "retry" and has_undo and tries < 4:
             return RetryAsked(step_id, "person", "again")
         if self.program.person == "left_in_place":
             self.world.left.add(index)

@@ -51,7 +51,7 @@ def load_app(name: str) -> App:
         return App(tuple(found.actions), found.before_record, found.has_durable_store)
     if isinstance(found, Mapping):
         return App(tuple(plain_actions(found)))
-    raise Refused(f"--app {name}: that is a {type(found).__name__}, not {_WANTED}.", _USAGE)
+    raise Refused(f"--app {name}: that is of type {type(found).__name__}, not {_WANTED}.", _USAGE)
 
 
 _USAGE = Code.usage

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -122,9 +124,10 @@ class CommandLine(click.Group):
         settings = Settings(out=Screen.of(sys.stdout), err=err)
         extra.setdefault("obj", settings)
         try:
-            code = super().main(
-                args, prog_name or PROGRAM, complete_var, standalone_mode=False, **extra
-            )
+            with _told_threads(err):
+                code = super().main(
+                    args, prog_name or PROGRAM, complete_var, standalone_mode=False, **extra
+                )
         except click.ClickException as error:
             code = tell_usage_error(err, error)
         except (click.Abort, KeyboardInterrupt):
@@ -136,6 +139,23 @@ class CommandLine(click.Group):
         except Exception as error:  # noqa: BLE001 (the last frame: told, never dropped)
             code = tell_error(err, error)
         sys.exit(_final_code(settings, code))
+
+
+@contextmanager
+def _told_threads(err: Screen) -> Iterator[None]:
+    """Tell in one line what a thread raises that nobody waits for."""
+
+    def tell(raised: threading.ExceptHookArgs) -> None:
+        if raised.exc_value is not None:
+            name = raised.thread.name if raised.thread is not None else "a thread"
+            kind = raised.exc_type.__name__
+            err.say(f"note: {shown(name)} ended early: {kind}: {shown(raised.exc_value)}")
+
+    before, threading.excepthook = threading.excepthook, tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _final_code(settings: Settings, code: Any) -> int:

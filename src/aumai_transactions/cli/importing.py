@@ -76,6 +76,9 @@ def import_once(store: SqliteStore) -> list[str]:
 def _append(place: str, item: object, source: str, name: str) -> Append:
     if not isinstance(item, dict):
         raise Malformed("is not an object")
+    missing = [name for name in ("state", "created_at", "timeout_seconds") if name not in item]
+    if missing:
+        raise Malformed(f"has no {missing[0]}")
     fields: dict[str, Any] = {"transaction_id": place, **item}
     if isinstance(fields.get("steps"), int):
         if fields["steps"]:

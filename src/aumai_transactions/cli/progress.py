@@ -21,7 +21,8 @@ from aumai_transactions.clock import SystemClock
 from aumai_transactions.models import Event
 
 REDRAW_SECONDS = 0.125
-NARROW_COLUMNS = 8
+# Which column is cut to which width, one after the other, until a line fits: agent, action, step.
+CUTS = ((1, 8), (2, 8), (0, 8), (1, 0), (2, 0))
 # Told by other entries, or of no interest while it runs.
 _SILENT = {"claimed", "commit_requested", "transaction_activated", "transaction_imported"}
 
@@ -282,21 +283,26 @@ def _fitted(screen: Screen, rows: list[list[Cell]], columns: int) -> list[str]:
     if not rows:
         return []
     widths = [max(columns_of(row[place].text) for row in rows) for place in range(5)]
-    excess = 2 + sum(widths) + 2 * 4 + 1 - columns
-    for place in (1, 2, 0):
-        cut = max(min(excess, widths[place] - NARROW_COLUMNS), 0)
-        widths[place] -= cut
-        excess -= cut
-    widths[4] = max(widths[4] - max(excess, 0), 1)
+    kept = [place for place in range(5) if widths[place]]
+    for cut in (*CUTS, None):
+        excess = 2 + sum(widths[place] for place in kept) + 2 * (len(kept) - 1) + 1 - columns
+        if excess <= 0:
+            break
+        if cut is None:
+            widths[kept[-1]] = max(widths[kept[-1]] - excess, 1)
+            break
+        place, columns_min = cut
+        widths[place] = max(widths[place] - excess, min(widths[place], columns_min))
+        if not widths[place]:
+            kept.remove(place)
     return [
-        "  "
-        + aligned(
-            screen,
-            [
-                Cell(clipped(cell.text, width), cell.tone)
-                for cell, width in zip(row, widths, strict=True)
-            ],
-            widths,
-        )
+        "  " + _cut_line(screen, [row[place] for place in kept], [widths[place] for place in kept])
         for row in rows
     ]
+
+
+def _cut_line(screen: Screen, row: list[Cell], widths: list[int]) -> str:
+    cells = [
+        Cell(clipped(cell.text, width), cell.tone) for cell, width in zip(row, widths, strict=True)
+    ]
+    return aligned(screen, cells, widths)

@@ -140,6 +140,15 @@ class Session:
         for note in notes:
             self.settings.err.say(f"note: {shown_lines(note)}")
 
+    def take_over(self, store: SqliteStore) -> None:
+        """Read what an earlier release has left into an empty store."""
+        try:
+            notes = importing.import_once(store)
+        except OSError as error:
+            notes = [f"what an earlier release may have left was not read: {error}"]
+        for note in notes:
+            self.settings.err.say(f"note: {shown_lines(note)}")
+
     def close(self) -> None:
         """Let go of the store."""
         for manager in self._managers:
@@ -171,8 +180,7 @@ def session(settings: Settings, *, create: bool = False, memory: bool = False) -
     held = Session(settings, found, app, is_default)
     try:
         if create and is_default and isinstance(found, SqliteStore):
-            for note in importing.import_once(found):
-                settings.err.say(f"note: {shown_lines(note)}")
+            held.take_over(found)
         yield held
     finally:
         held.close()

@@ -132,7 +132,9 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
         case HandlerMissing():
             return [_missing(saga, observation, now)]
         case PlanGiven():
-            same = saga.definition == observation.definition
+            # Why their texts too: 1 == True == 1.0, and an edit of one into the other is an edit.
+            known, new = saga.definition, observation.definition
+            same = known is not None and known == new and repr(known) == repr(new)
             return [] if same else [PlanRecorded(now, observation.definition)]
         case CommitCalled():
             _require_pending(saga, "commit")

@@ -264,12 +264,15 @@ class AsyncTransactionManager(ManagerBase):
             self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
         context = contextvars.copy_context()
         context.run(CALLING.set, (*CALLING.get(), run.transaction_id))
-        return await asyncio.get_running_loop().run_in_executor(
+        value, error = await asyncio.get_running_loop().run_in_executor(
             self._handler_threads,
             lambda: context.run(
-                call, operation.callee, run.saga, operation.step, operation.operation
+                _settled, call, operation.callee, run.saga, operation.step, operation.operation
             ),
         )
+        if error is not None:
+            raise error
+        return value
 
 
 class AsyncStoredTransactions:
@@ -332,6 +335,17 @@ class AsyncSagaOrchestrator:
         return await self._manager.commit(tx)
 
 
+def _settled(function: Callable[..., object], *arguments: Any) -> tuple[object, Exception | None]:
+    try:
+        return function(*arguments), None
+    except StopIteration as error:
+        # Why: no future takes a StopIteration (before Python 3.12 it never ends then), and no
+        # coroutine may raise one.
+        wrapped = RuntimeError(f"the handler raised StopIteration: {error}")
+        wrapped.__cause__ = error
+        return None, wrapped
+
+
 async def _awaited(awaitable: Any) -> object:
     return await awaitable
 
@@ -349,11 +363,11 @@ async def _to_the_end(work: Coroutine[Any, Any, T], run: Run, *, cancellable: bo
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError as cancelled:
-            if task.done():
-                if task.cancelled() or task.exception() is not None:
-                    raise
-                return task.result()
+            if task.cancelled():
+                raise
             run.interrupt = run.interrupt or cancelled
+            if task.done():
+                return task.result()
             if cancellable:
                 task.cancel()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.errors import StoreError
@@ -34,17 +35,27 @@ class LoopThread:
         If this thread is interrupted meanwhile, the awaitable is cancelled and waited for, so
         that nothing of it runs on unseen.
         """
-        import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+        loop = self._started()
+        ended: Future[asyncio.Task[Any]] = Future()
+        tasks = []
 
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_await(awaitable, ended), self._started())
+        def start() -> None:
+            tasks.append(loop.create_task(_settled(awaitable)))
+            tasks[0].add_done_callback(ended.set_result)
+
+        loop.call_soon_threadsafe(start)
         try:
-            return future.result()
+            task = ended.result()
         except BaseException:
-            if not future.done():
-                future.cancel()
-                ended.wait()
+            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            ended.result()
             raise
+        # Why the task's own result: it raises a cancellation as what it is, a BaseException, which
+        # says that nobody knows; a future between threads would make an ordinary error of it.
+        value, error = task.result()
+        if error is not None:
+            raise error
+        return value
 
     def close(self) -> None:
         """Stop the thread, if it was ever started."""
@@ -69,11 +80,12 @@ class LoopThread:
             return self._loop
 
 
-async def _await(awaitable: Awaitable[Any], ended: threading.Event) -> Any:
+async def _settled(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
     try:
-        return await awaitable
-    finally:
-        ended.set()
+        return await awaitable, None
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Why not raised here: these two would end the loop, and whoever waits would wait for ever.
+        return None, error
 
 
 class LeaseKeeper:

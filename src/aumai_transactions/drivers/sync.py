@@ -251,6 +251,10 @@ class TransactionManager(ManagerBase):
         except StopIteration as done:
             value: T = done.value
             return value
+        finally:
+            # Why: an interrupt between two operations holds the stack, and with it the procedure,
+            # for as long as somebody holds the exception.
+            procedure.close()
 
     def _perform(self, operation: Operations) -> object:
         match operation:

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.entries import CompensationStarted, StepStarted
-from aumai_transactions.core.journal import entries, load
+from aumai_transactions.core.journal import entries
 from aumai_transactions.models import TransactionState
 from aumai_transactions.testing.kill_windows import boundaries_are_single
 
@@ -56,19 +56,18 @@ def without_intent(found: Iterable[tuple[str, Entry]], effects: Sequence[Effect]
     ]
 
 
-def problems_of(journal: Journal, effects: Sequence[Effect]) -> list[str]:
+def problems_of(journal: Journal, saga: Saga, effects: Sequence[Effect]) -> list[str]:
     """Return what is wrong with one transaction that should be finished.
 
     Args:
         journal: Its journal.
+        saga: What `load` made of it.
         effects: Its effects, in order.
     """
-    saga = load(journal)
     written = list(entries(journal))
     found = [
         *_finished(saga),
-        *without_intent(written, effects),
-        *_keys(saga, effects),
+        *_keys(effects),
         *_attempts(effects),
         *_runs(saga, effects),
         *_order(saga, effects),
@@ -76,28 +75,28 @@ def problems_of(journal: Journal, effects: Sequence[Effect]) -> list[str]:
     ]
     if not boundaries_are_single(written):
         found.append("an append ends between a result and the next intent")
-    name = journal.transaction_id
-    return [text if text.startswith(name) else f"{name}: {text}" for text in found]
+    named = [f"{journal.transaction_id}: {text}" for text in found]
+    return named + without_intent(written, effects)
 
 
 def lost(
-    outcomes: Mapping[str, str], journals: Mapping[str, Journal], effects: Iterable[Effect]
+    outcomes: Mapping[str, str], sagas: Mapping[str, Saga], effects: Iterable[Effect]
 ) -> list[str]:
     """Name what was acknowledged, or took effect, and is not in the store.
 
     Args:
         outcomes: What `commit()` returned to its callers, by transaction id.
-        journals: All journals of the store.
+        sagas: What `load` made of every journal of the store.
         effects: The whole effect file.
     """
     found = []
     for name, state in outcomes.items():
-        journal = journals.get(name)
-        if journal is None:
+        saga = sagas.get(name)
+        if saga is None:
             found.append(f"{name}: acknowledged as {state}, and gone")
-        elif (now := load(journal).state) != state:
-            found.append(f"{name}: acknowledged as {state}, is {now.value}")
-    strays = {effect.transaction_id for effect in effects} - set(journals)
+        elif saga.state != state:
+            found.append(f"{name}: acknowledged as {state}, is {saga.state.value}")
+    strays = {effect.transaction_id for effect in effects} - set(sagas)
     found += [f"{name}: has effects, and no journal" for name in sorted(strays)]
     return found
 
@@ -117,7 +116,7 @@ def _finished(saga: Saga) -> Iterator[str]:
             yield f"{step.step_id} is outstanding ({step.outstanding})"
 
 
-def _keys(saga: Saga, effects: Sequence[Effect]) -> Iterator[str]:
+def _keys(effects: Sequence[Effect]) -> Iterator[str]:
     keys: dict[tuple[str, str], set[str]] = {}
     for effect in effects:
         keys.setdefault((effect.step_id, effect.operation), set()).add(effect.key)

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ SECONDS_MAX = 60.0
 _MESSAGE_BYTES_MAX = 65_536
 
 
-class VictimFailed(Exception):  # noqa: N818 (named for what happened)
+class VictimFailed(Exception):
     """Say that a victim ended, or said nothing for too long, where it should not have."""
 
 
@@ -73,7 +73,7 @@ class Victim:
 
     def wait_for(self, wanted: str, seconds: float = SECONDS_MAX) -> list[str]:
         """Wait for this report; return those before it."""
-        before = []
+        before: list[str] = []
         while (line := self.next_line(seconds)) != wanted:
             if line is None:
                 raise VictimFailed(f"process {self.pid} ended before it said {wanted!r}: {before}")
@@ -134,7 +134,7 @@ class Nursery:
             self._process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),))
         self._socket.settimeout(SECONDS_MAX)
 
-    def start(self, **orders: Any) -> Victim:  # noqa: ANN401 (whatever the program understands)
+    def start(self, **orders: Any) -> Victim:
         """Start a victim with these orders."""
         reports, their_reports = os.pipe()
         their_leash, leash = os.pipe()
@@ -163,7 +163,7 @@ class Nursery:
         self._socket.close()
         self._process.wait(SECONDS_MAX)
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -238,7 +238,7 @@ def _live(
         run(reporter, orders)
         code = 0
     except BaseException:  # noqa: BLE001 (a fork must never go on as its parent; it is printed)
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
         os._exit(code)

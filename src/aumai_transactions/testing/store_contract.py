@@ -178,6 +178,7 @@ def check_letting_go_frees_the_transaction(make_store: StoreFactory) -> None:
         saga = loaded(store, "t")
         same((saga.token, saga.driver_id), (1, None), "nobody holds it, the token stays")
         same(store.append([claim("t", 4, 2, other)]), [APPENDED], "another may claim it")
+        same(store.append([claim("t", 2, 1, holder)]), [MOVED], "the old claim is worth nothing")
         done = act("t", 5, 2, state=TransactionState.committed, runnable=False)
         same(store.append([done]), [APPENDED], "it ends")
         same(store.find(Query())[0].driver_id, None, "nobody holds what has ended")

@@ -5,10 +5,23 @@ import io
 import json
 import shlex
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from aumai_transactions.cli import main
+from aumai_transactions.models import Event, TransactionState
+
+START = datetime(2026, 2, 27, 12, tzinfo=UTC)
+PLAN = {
+    "definition": {
+        "name": "trip",
+        "steps": [
+            {"step_id": "a", "agent_id": "x", "action": "do", "compensating_action": "undo"},
+            {"step_id": "b", "agent_id": "y", "action": "fail"},
+        ],
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,13 @@ def cli(home):
     def run(*words, code=0):
         arguments = shlex.split(words[0]) if len(words) == 1 else list(words)
         out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main(arguments)
-            except SystemExit as left:
-                ended = left.code
-        ran = Ran(ended, out.getvalue(), err.getvalue())
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as left,
+        ):
+            main(arguments)
+        ran = Ran(int(left.value.code or 0), out.getvalue(), err.getvalue())
         assert ran.code == code, f"exit code {ran.code}\n{ran.out}\n{ran.err}"
         assert "Traceback" not in ran.out + ran.err
         return ran
@@ -119,5 +133,26 @@ def made(cli):
             extra = ["--compensating-action", undo] if undo else []
             cli("add-step", name, "--agent", "an_agent", "--action", action, *extra)
         return name
+
+    return make
+
+
+@pytest.fixture
+def events():
+    """Make events a second apart, from (kind, step, fields); the first one records a plan."""
+
+    def make(*told):
+        return [
+            Event(
+                transaction_id="t",
+                sequence=number,
+                kind=kind,
+                at=START + timedelta(seconds=number),
+                state=TransactionState.active,
+                step_id=step,
+                fields=fields,
+            )
+            for number, (kind, step, fields) in enumerate((("plan_recorded", None, PLAN), *told), 1)
+        ]
 
     return make

@@ -17,11 +17,13 @@ def test_a_manager_and_a_mapping_both_bring_handlers(cli, made, app):
         ("raise SystemExit(0)", ":x", "SystemExit"),
         ("raise ValueError('\\x1b[2J')", ":x", r"ValueError: \x1b[2J"),
         ("x = 1", ":y", "there is no 'y'"),
-        ("x = 1", ":x", "that is a int"),
+        ("x = 1", ":x", "of type int"),
         ("x = {'a': 1}", ":x", "cannot be called"),
     ],
 )
-def test_a_wrong_app_is_told_and_nothing_runs(cli, made, tmp_path, source, attribute, said):
+def test_a_wrong_app_is_told_and_nothing_runs(  # noqa: PLR0917 (fixtures)
+    cli, made, tmp_path, source, attribute, said
+):
     name = made(("pay", None))
     module = f"wrong_{abs(hash((str(tmp_path), source)))}"
     if source is not None:
@@ -40,8 +42,18 @@ def test_an_apps_hook_cleans_data_before_it_is_journaled(cli, made, tmp_path):
         " before_record=lambda step: {**step.data, 'card': '***'})\n"
     )
     name = cli("create").json["transaction_id"]
-    cli("add-step", name, "--agent", "a", "--action", "pay", "--data", '{"card": "4242"}',
-        "--app", f"{module}:manager")
+    cli(
+        "add-step",
+        name,
+        "--agent",
+        "a",
+        "--action",
+        "pay",
+        "--data",
+        '{"card": "4242"}',
+        "--app",
+        f"{module}:manager",
+    )
     cli(f"commit {name} --app {module}:manager")
     assert "4242" not in cli(f"show {name} --json").out
 

@@ -46,10 +46,7 @@ def classes():
 
 
 def test_every_error_has_the_exit_code_that_was_decided_for_it():
-    found = {
-        kind.__name__: int(code_of_error(kind.__new__(kind)))
-        for kind in classes()
-    }
+    found = {kind.__name__: int(code_of_error(kind.__new__(kind))) for kind in classes()}
     assert found == EXPECTED
 
 

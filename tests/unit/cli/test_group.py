@@ -1,3 +1,4 @@
+import click
 import pytest
 
 from aumai_transactions.cli.group import SECTIONS, main
@@ -39,21 +40,21 @@ def test_an_unknown_option_is_refused(cli):
 
 
 def test_a_bug_of_ours_is_told_without_a_traceback(cli, monkeypatch):
-    def broken(*_):
+    def broken(**_):
         message = "unforeseen"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr(main.get_command(None, "list"), "callback", broken)
+    monkeypatch.setattr(main.get_command(click.Context(main), "list"), "callback", broken)
     ran = cli("list", code=1)
     assert "bug in aumai-transactions: ZeroDivisionError: unforeseen" in ran.err
     assert "test_group.py:" in ran.err
 
 
 def test_an_interrupt_ends_with_130(cli, monkeypatch):
-    def interrupted(*_):
+    def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main.get_command(None, "list"), "callback", interrupted)
+    monkeypatch.setattr(main.get_command(click.Context(main), "list"), "callback", interrupted)
     assert cli("list", code=130).err == "interrupted\n"
 
 

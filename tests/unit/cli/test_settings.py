@@ -38,7 +38,9 @@ def test_an_empty_variable_is_no_store(cli, monkeypatch, folder):
     assert (folder / "transactions.db").exists()
 
 
-@pytest.mark.parametrize("command", ["status", "show", "commit", "rollback", "add-step --agent a --action b"])
+@pytest.mark.parametrize(
+    "command", ["status", "show", "commit", "rollback", "add-step --agent a --action b"]
+)
 def test_the_id_may_be_given_by_option(cli, command):
     name = cli("create").json["transaction_id"]
     cli(f"{command} --tx-id {name}")
@@ -56,8 +58,18 @@ def test_commands_to_copy_name_the_same_store(cli, made, app, tmp_path):
     store = tmp_path / "a store.db"
     name = cli("create", "--store", str(store)).json["transaction_id"]
     for action, undo in (("pay", "refund"), ("send", "unsend")):
-        cli("add-step", name, "--agent", "a", "--action", action, "--compensating-action", undo,
-            "--store", str(store))
+        cli(
+            "add-step",
+            name,
+            "--agent",
+            "a",
+            "--action",
+            action,
+            "--compensating-action",
+            undo,
+            "--store",
+            str(store),
+        )
     app.fails("send")
     app.fails("refund")
     ran = cli("commit", name, "--store", str(store), *app.option.split(), code=4)

@@ -19,10 +19,14 @@ def narrow(monkeypatch):
 
 
 def test_columns_are_aligned_by_what_a_terminal_shows():
-    lines = table(Screen(io.StringIO()), ("NAME", "STATE"), [
-        [Cell("東京"), Cell("a")],
-        [Cell("trip"), Cell("b")],
-    ])
+    lines = table(
+        Screen(io.StringIO()),
+        ("NAME", "STATE"),
+        [
+            [Cell("東京"), Cell("a")],
+            [Cell("trip"), Cell("b")],
+        ],
+    )
     assert lines == ["NAME  STATE", "東京  a", "trip  b"]
 
 

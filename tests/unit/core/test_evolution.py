@@ -82,7 +82,12 @@ ILLEGAL = [
     ([ACTIVE], ROLLED_BACK),
     ([EXPIRED], ACTIVE),
     ([EXPIRED], BACK),
-    ([], TransactionImported(at=1, definition=DEFINITION, state=TransactionState.committed, source="")),
+    (
+        [],
+        TransactionImported(
+            at=1, definition=DEFINITION, state=TransactionState.committed, source=""
+        ),
+    ),
     # I2: nothing is committed over a step that did not succeed.
     ([ACTIVE], COMMITTED),
     ([ACTIVE, started("a")], COMMITTED),
@@ -148,7 +153,10 @@ ILLEGAL = [
     ([ACTIVE], resolved("a", "happened")),
     ([ACTIVE, started("a"), succeeded("a")], resolved("a", "did_not_happen")),
     ([ACTIVE, started("a"), doubted("a")], resolved("a", "undone")),
-    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a"), not_undone("a")], resolved("a", "happened")),
+    (
+        [ACTIVE, started("a"), succeeded("a"), BACK, undoing("a"), not_undone("a")],
+        resolved("a", "happened"),
+    ),
     ([ACTIVE], resolved("zzz", "undone")),
     # I6: tokens follow each other.
     ([], Claimed(at=1, token=0, driver_id="d")),
@@ -190,7 +198,14 @@ def test_under_halt_what_the_failed_undo_depends_on_cannot_be_undone(play, make_
 
 def test_an_idempotent_step_in_doubt_may_run_again(play, make_step):
     told = begin(play(make_step("a", idempotent=True)))
-    for entry in (ACTIVE, started("a"), doubted("a"), started("a", 2), succeeded("a", 2), COMMITTED):
+    for entry in (
+        ACTIVE,
+        started("a"),
+        doubted("a"),
+        started("a", 2),
+        succeeded("a", 2),
+        COMMITTED,
+    ):
         evolve(told, entry)
     assert told.state is TransactionState.committed
 

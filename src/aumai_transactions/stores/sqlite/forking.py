@@ -74,9 +74,9 @@ def _after_in_child() -> None:
 def _never_free(kept: object) -> None:
     """Keep an object to the very end of the process.
 
-    A list in this module would be emptied when the interpreter shuts down, and SQLite would
-    close the child's copy of the connection. As the last one to close it would remove the -wal
-    file, by name: by then perhaps that of another process, killed with entries in it.
+    SQLite forbids any use of a connection across a fork, closing it included ("How To Corrupt
+    An SQLite Database File", 2.6). A list in this module would be emptied when the interpreter
+    shuts down, and that would close it.
     """
     import ctypes
 

@@ -95,6 +95,20 @@ def test_a_head_that_was_set_back_stops_its_transaction_and_no_other(path):
         assert loaded(store, "u").sequence == 2
 
 
+def test_an_append_that_meets_a_forged_entry_leaves_nothing_behind(path):
+    with SqliteStore(path) as store:
+        store.append([plan("t"), request("t", 2), request("t", 3)])
+    edit(path, "DELETE FROM entries WHERE sequence = 3", "UPDATE transactions SET sequence = 2")
+    with SqliteStore(path, create=False) as store:
+        # Its first entry fits into the gap, its second one does not.
+        two = request("t", 2, "other")
+        two = two._replace(entries=[*two.entries, *two.entries])
+        assert store.append([two, plan("u")]) == [AppendAnswer.moved, AppendAnswer.appended]
+        journal = store.read("t")
+        assert journal is not None
+        assert [entry.sequence for entry in journal.entries] == [1, 2, 4]
+
+
 def test_entries_without_a_transaction_are_named_as_damage(path):
     with SqliteStore(path) as store:
         store.append([plan("t")])

@@ -80,6 +80,34 @@ signal.pause()
         os.kill(orphan, signal.SIGKILL)
 
 
+@pytest.mark.crash
+def test_a_child_of_fork_that_ends_last_removes_no_log_of_others(path, start):
+    # SQLite's last connection to close removes the -wal by its name; a child must not do that.
+    parent = start("""
+store = SqliteStore(path)
+store.append([plan("t")])
+if os.fork() == 0:
+    print(os.getpid())
+    sys.stdin.readline()
+    sys.exit(0)
+os.wait()
+""")
+    assert parent.hear().isdigit()
+    os.kill(parent.process.pid, signal.SIGKILL)
+    SqliteStore(path).close()
+    writer = start("""
+store = SqliteStore(path)
+store.append([plan("u")])
+os.kill(os.getpid(), signal.SIGKILL)
+""")
+    assert writer.end() == -signal.SIGKILL
+    parent.say()
+    # Its end closes the pipe that it has from its parent.
+    assert parent.process.stdout.read() == ""
+    with SqliteStore(path, create=False) as store:
+        assert loaded(store, "u").sequence == 2
+
+
 def test_a_child_of_fork_is_told_to_open_its_own_store(start):
     parent = start("""
 from aumai_transactions.errors import StoreError

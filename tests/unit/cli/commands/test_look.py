@@ -1,0 +1,164 @@
+import pytest
+
+
+def test_status_prints_what_the_seed_prints(cli):
+    name = cli("create --timeout 60").json["transaction_id"]
+    ran = cli(f"status --tx-id {name}")
+    assert list(ran.json) == [
+        "transaction_id",
+        "state",
+        "steps",
+        "created_at",
+        "timeout_seconds",
+    ]
+    assert ran.json["steps"] == 0
+    assert ran.out.endswith('"timeout_seconds": 60\n}\n')
+
+
+def test_a_unique_beginning_of_an_id_is_enough(cli):
+    name = cli("create").json["transaction_id"]
+    assert cli(f"status {name[:8]}").json["transaction_id"] == name
+
+
+def test_an_ambiguous_beginning_lists_the_candidates(cli):
+    names = [cli("create").json["transaction_id"] for _ in range(17)]
+    first = {name[0] for name in names}
+    shared = next(letter for letter in first if sum(n.startswith(letter) for n in names) > 1)
+    ran = cli(f"status {shared}", code=2)
+    assert "several transactions begin with" in ran.err
+    for name in names:
+        assert (name in ran.err) is name.startswith(shared)
+
+
+@pytest.mark.parametrize("name", ["nope", "%", "_", "*", "\x1b[2J", "\udcff", "é", "x" * 5000])
+def test_an_id_that_does_not_exist_ends_with_6(cli, name):
+    cli("create")
+    ran = cli("status", name, code=6)
+    assert "no transaction" in ran.err
+    assert not ran.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("status x", "show x", "list", "outstanding", "recover", "verify", "commit x"),
+        *("rollback x", "retry x s1", "resolve x s1 --undone --note n", "check x"),
+        "add-step x --agent a --action b",
+    ],
+)
+def test_only_create_and_run_make_a_store(cli, command, folder, tmp_path):
+    ran = cli(command, code=6)
+    assert str(folder) in ran.err
+    assert not folder.exists()
+    missing = tmp_path / "here" / "missing.db"
+    ran = cli(f"{command} --store missing.db", code=6)
+    assert str(missing) in ran.err
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"this is text", b"SQLite format 3\0" + bytes(100)])
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(cli, tmp_path, content):
+    path = tmp_path / "other.db"
+    path.write_bytes(content)
+    for command in ("list", "create"):
+        assert str(path) in cli(f"{command} --store {path}", code=1).err
+    assert path.read_bytes() == content
+
+
+def test_a_folder_is_no_store(cli, tmp_path):
+    assert "is a directory" in cli(f"list --store {tmp_path}", code=1).err
+
+
+def test_a_password_in_a_stores_name_is_never_shown(cli):
+    ran = cli("list --store postgresql://me:hunter2@db/trips", code=1)
+    assert "hunter2" not in ran.err
+    assert "•••" in ran.err
+
+
+def test_show_has_each_compensation_beside_the_step_it_undoes(cli, made, app):
+    name = made(("pay", "refund"), ("send", "unsend"))
+    app.fails("send", "no \x1b[31mstamps")
+    cli(f"commit {name} {app.option}", code=3)
+    lines = cli(f"show {name}").out.splitlines()
+    pay = next(line for line in lines if line.split()[:1] == ["s1"])
+    assert pay.split()[1:4] == ["an_agent", "pay", "done"]
+    assert "refund" in pay
+    assert "undone" in pay.partition("refund")[2]
+    assert r"RuntimeError: no \x1b[31mstamps" in "\n".join(lines)
+    assert name in lines[0]
+
+
+def test_show_events_prints_the_journal_entry_by_entry(cli, made, app):
+    name = made(("pay", "refund"))
+    cli(f"commit {name} {app.option}")
+    kinds = [line.split()[2] for line in cli(f"show {name} --events").out.splitlines()[1:]]
+    assert kinds[0] == "plan_recorded"
+    assert kinds[-1] == "transaction_committed"
+    assert [event["kind"] for event in cli(f"show {name} --events --json").json] == kinds
+
+
+def test_show_json_holds_everything(cli, made, app):
+    name = made(("pay", "refund"))
+    cli(f"commit {name} {app.option}")
+    found = cli(f"show {name} --json").json
+    assert list(found) == ["transaction", "result", "events"]
+    assert found["transaction"]["steps"][0]["action"] == "pay"
+    assert found["result"]["outputs"] == {"s1": {"did": "pay"}}
+
+
+def test_list_is_newest_first_and_says_how_many_more_there_are(cli):
+    names = [cli("create").json["transaction_id"] for _ in range(5)]
+    ran = cli("list --limit 2")
+    assert [line.split()[0] for line in ran.out.splitlines()[1:]] == names[:2:-1]
+    assert "3 more" in ran.err
+    assert [item["transaction_id"] for item in cli("list --oldest --json").json["items"]] == names
+    assert len(cli("list --limit 0").out.splitlines()) == 6
+
+
+def test_list_chooses_by_state_and_by_what_needs_a_person(cli, made, app):
+    pending, committed, left = made(), made(), made(("pay", "refund"), ("send", None))
+    cli(f"commit {committed}")
+    app.fails("send")
+    app.fails("refund")
+    cli(f"commit {left} {app.option}", code=4)
+
+    def listed(options):
+        return [item["transaction_id"] for item in cli(f"list --json {options}").json["items"]]
+
+    assert listed("--state pending") == [pending]
+    assert listed("--state pending --state committed") == [committed, pending]
+    assert listed("--attention") == [left]
+    assert cli("list --state active").err == "no transactions like that\n"
+    cli("list --exit-status", code=4)
+    cli("list --state pending --exit-status", code=0)
+    assert "not undone" in cli("list --attention").out
+
+
+def test_exit_status_turns_the_outcome_into_the_exit_code(cli, made, app):
+    pending, committed, back = made(), made(), made(("pay", None))
+    cli(f"commit {committed}")
+    app.fails("pay")
+    cli(f"commit {back} {app.option}", code=3)
+    for command in ("status", "show"):
+        cli(f"{command} {pending} --exit-status", code=5)
+        cli(f"{command} {committed} --exit-status", code=0)
+        cli(f"{command} {back} --exit-status", code=3)
+        cli(f"{command} {back}", code=0)
+
+
+def test_piped_output_is_neither_coloured_nor_shortened(cli, made):
+    name = cli("create").json["transaction_id"]
+    agent = "a" * 300
+    cli("add-step", name, "--agent", agent, "--action", "b")
+    for command in ("list", f"show {name}"):
+        out = cli(command).out
+        assert agent in out
+        assert "\x1b" not in out
+
+
+def test_force_color_colours_a_pipe(cli, made, monkeypatch):
+    name = made()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in cli(f"show {name}").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in cli(f"show {name}").out

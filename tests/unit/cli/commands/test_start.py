@@ -1,0 +1,92 @@
+import json
+from datetime import datetime, timedelta
+
+import pytest
+
+
+def test_create_prints_what_the_seed_prints(cli, folder):
+    ran = cli("create --timeout 120")
+    found = ran.json
+    assert list(found) == ["transaction_id", "state", "created_at", "timeout_seconds"]
+    assert found["state"] == "pending"
+    assert found["created_at"].endswith("+00:00")
+    assert datetime.fromisoformat(found["created_at"]).utcoffset() == timedelta(0)
+    assert '"timeout_seconds": 120\n' in ran.out
+    assert not ran.err
+    assert (folder / "transactions.json").exists()
+
+
+def test_the_timeout_is_60_seconds_unless_said_otherwise(cli):
+    assert '"timeout_seconds": 60\n' in cli("create").out
+
+
+def test_a_timeout_with_a_fraction_stays_one(cli):
+    name = cli("create --timeout 1.5").json["transaction_id"]
+    assert cli(f"status {name}").json["timeout_seconds"] == 1.5
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "abc", ""])
+def test_a_timeout_that_is_no_positive_number_is_refused(cli, timeout, folder):
+    ran = cli("create", "--timeout", timeout, code=2)
+    assert "timeout" in ran.err
+    assert not ran.out
+
+
+def test_the_default_folder_is_private(cli, folder):
+    cli("create")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "transactions.db").stat().st_mode & 0o777 == 0o600
+    assert (folder / "transactions.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_in_memory_is_refused(cli):
+    assert "ends with this command" in cli("create --store memory:", code=2).err
+
+
+def test_a_step_is_added_and_told(cli, made):
+    name = made()
+    ran = cli("add-step", name, "--agent", "a", "--action", "b", "--data", '{"c": 1}', "--json")
+    assert ran.json["transaction_id"] == name
+    assert ran.json["data"] == {"c": 1}
+    plain = cli("add-step", name, "--agent", "a", "--action", "d", "--compensating-action", "e")
+    assert plain.out == f"{name}: step s2, a does d, undone by e\n"
+    assert cli(f"status {name}").json["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    "data,said",
+    [
+        ("{", "not JSON"),
+        ("[1]", "JSON object"),
+        ('{"a": 1, "a": 2}', "stands twice"),
+        ('{"a": NaN}', "data.a"),
+        ('{"a": 1e999}', "data.a"),
+        ('{"a": ' + "9" * 5000 + "}", "--data"),
+        ('{"a": "\\ud800"}', "data.a"),
+        ('{"a": ' + "[" * 200 + "]" * 200 + "}", "nested"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_data_that_is_no_json_object_is_refused_by_place(cli, made, data, said):
+    name = made()
+    ran = cli("add-step", name, "--agent", "a", "--action", "b", "--data", data, code=2)
+    assert said in ran.err
+    assert cli(f"status {name}").json["steps"] == 0
+
+
+def test_an_empty_agent_is_refused(cli, made):
+    assert "agent_id" in cli("add-step", made(), "--agent", " ", "--action", "b", code=2).err
+
+
+def test_no_step_is_added_to_a_finished_transaction(cli, made):
+    name = made()
+    cli(f"commit {name}")
+    assert "it is committed" in cli(f"add-step {name} --agent a --action b", code=7).err
+
+
+def test_json_output_is_ascii_and_escapes_stay_json(cli, made):
+    name = made()
+    ran = cli("add-step", name, "--agent", "\x1b[2Jé\u202e", "--action", "b", "--json")
+    assert ran.out.isascii()
+    assert "\x1b" not in ran.out
+    assert json.loads(ran.out)["agent_id"] == "\x1b[2Jé\u202e"

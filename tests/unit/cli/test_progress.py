@@ -1,0 +1,90 @@
+import io
+from datetime import UTC, datetime
+
+import pytest
+
+from aumai_transactions.cli.progress import Progress, block_lines
+from aumai_transactions.cli.screen import Screen, columns_of
+from aumai_transactions.cli.timeline import Call, StepLine, Timeline
+from aumai_transactions.models import TransactionState
+
+START = datetime(2026, 2, 27, 12, tzinfo=UTC)
+NOW = int((START.timestamp() + 60) * 1_000_000)
+
+
+def timeline(count, running, **fields):
+    steps = {}
+    for number in range(count):
+        call = Call(attempt=1 if number <= running else 0, started_at=START)
+        call.outcome = "done" if number < running else "running" if number == running else "pending"
+        steps[f"step-{number}"] = StepLine(
+            f"step-{number}", "an_agent_with_a_name", "an_action", "an_undo", {}, call
+        )
+    return Timeline("t", "trip", TransactionState.active, steps=steps, **fields)
+
+
+@pytest.fixture
+def screen():
+    return Screen(io.StringIO())
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+@pytest.mark.parametrize("rows", [3, 8, 24])
+@pytest.mark.parametrize("running", [0, 20, 39])
+def test_a_block_fits_the_terminal_and_shows_what_runs(screen, columns, rows, running):
+    lines = block_lines(screen, timeline(40, running), columns, rows, NOW)
+    assert len(lines) <= max(rows, 3)
+    assert any("running" in line for line in lines) or columns == 20
+    assert any(line.strip().startswith(f"step-{running}"[:7]) for line in lines)
+    if columns >= 40:
+        assert max(columns_of(line) for line in lines) < columns
+
+
+def test_a_running_step_counts_up(screen):
+    assert any(
+        "running 1 min 0 s" in line for line in block_lines(screen, timeline(1, 0), 80, 24, NOW)
+    )
+
+
+def test_a_hostile_name_cannot_move_the_cursor(screen):
+    found = timeline(1, 0, cause="\x1b[2J\n\n\n")
+    found.name = "\x1b[10A"
+    assert "\x1b" not in "".join(block_lines(screen, found, 80, 24, NOW))
+    assert len(block_lines(screen, found, 80, 24, NOW)) == 3
+
+
+def test_a_line_is_written_for_each_event_and_the_id_comes_first(events):
+    stream = io.StringIO()
+    progress = Progress(Screen(stream))
+    for event in events(
+        ("step_started", "a", {"attempt": 1}),
+        (
+            "step_in_doubt",
+            "a",
+            {"attempt": 1, "cause": "unknown", "error": {"type": "X", "message": "\n"}},
+        ),
+    ):
+        progress(event)
+    assert stream.getvalue().splitlines() == [
+        "transaction t",
+        "12:00:01.000  recorded: trip, 2 steps",
+        "12:00:02.000  a: x starts do",
+        r"12:00:03.000  a: in doubt 1.0 s: X: \n",
+    ]
+
+
+def test_progress_reads_what_came_before_it(events):
+    told = events(("claimed", None, {}), ("step_started", "a", {"attempt": 2}))
+    stream = io.StringIO()
+    progress = Progress(Screen(stream))
+    progress.read = lambda _: told
+    progress(told[2])
+    assert "a: x starts do, attempt 2" in stream.getvalue()
+
+
+def test_a_closed_stream_stops_nothing(events):
+    stream = io.StringIO()
+    stream.close()
+    progress = Progress(Screen(stream))
+    for event in events(("transaction_committed", None, {})):
+        progress(event)
