@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from aumai_transactions.core.entries import Entry
+from aumai_transactions.core.entries import WITHOUT_TOKEN, Claimed, Entry
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.outcome import Summary
+from aumai_transactions.errors import InternalError
 from aumai_transactions.models import TransactionState
 
 LEASE_SECONDS = 30
@@ -64,6 +65,30 @@ class Append(NamedTuple):
     token: int | None = None
     driver_id: str | None = None
     release: bool = False
+
+
+def check_append(append: Append) -> None:
+    """Refuse an append that nobody may make, whatever the journal says.
+
+    Every store calls it for appends that carry no driver's token: who has no token may write
+    requests and pending plans, never acts (invariant I6).
+
+    Raises:
+        InternalError: It holds an act without a token, or its claim and its `driver_id` do not
+            go together.
+    """
+    claims = any(type(entry) is Claimed for entry in append.entries)
+    if claims != (append.driver_id is not None) or (claims and append.token is None):
+        message = f"an append to {append.transaction_id} claims without saying for whom, or not."
+        raise InternalError(message)
+    if append.token is None:
+        for entry in append.entries:
+            if not isinstance(entry, WITHOUT_TOKEN):
+                message = (
+                    f"an append to {append.transaction_id} without a token holds the act "
+                    f"{type(entry).__name__}."
+                )
+                raise InternalError(message)
 
 
 @dataclass(slots=True, frozen=True)

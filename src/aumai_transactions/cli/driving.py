@@ -23,7 +23,7 @@ from aumai_transactions.cli.story import outcome_lines
 from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import TransactionNotFound
-from aumai_transactions.models import Transaction, TransactionResult
+from aumai_transactions.models import Transaction, TransactionResult, TransactionState
 
 Start = Callable[[TransactionManager], Transaction]
 Work = Callable[[TransactionManager, Transaction], TransactionResult]
@@ -46,27 +46,41 @@ def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) ->
     """
     settings = session.settings
     is_interrupted = False
-    with Progress(settings.err, is_quiet=settings.is_quiet) as progress:
-        manager = session.manager(progress)
-        progress.read = manager.get_events
-        transaction = start(manager)
-        name = transaction.transaction_id
-        with interrupts(progress):
+    try:
+        with watched(session) as (manager, progress):
+            transaction = start(manager)
+            name = transaction.transaction_id
             try:
                 result = work(manager, transaction)
             except KeyboardInterrupt:
                 is_interrupted = True
                 result = _after_interrupt(manager, name)
-            finally:
-                session.changed()
-        if settings.out.is_terminal and not settings.as_json:
-            progress.clear()
+    finally:
+        session.changed()
     tell(session, manager, result, progress.timelines.get(name))
     code = Code.interrupted if is_interrupted else judge(result)
     if session.is_waiting(name):
         _tell_waiting(session, manager, transaction)
         code = Code.unfinished if code is Code.done else code
     return code
+
+
+@contextmanager
+def watched(session: Session) -> Iterator[tuple[TransactionManager, Progress]]:
+    """Give a manager whose work is shown, and may be interrupted, until the block ends."""
+    settings = session.settings
+    with Progress(settings.err, is_quiet=settings.is_quiet) as progress:
+        manager = session.manager(progress)
+        progress.read = manager.get_events
+        session.say = progress.say
+        try:
+            with interrupts(progress):
+                yield manager, progress
+            # Why only there: where the result goes elsewhere, the last picture is what is left.
+            if settings.out.is_terminal and not settings.as_json:
+                progress.clear()
+        finally:
+            session.say = settings.err.say
 
 
 def _tell_waiting(session: Session, manager: TransactionManager, transaction: Transaction) -> None:
@@ -92,7 +106,8 @@ def _after_interrupt(manager: TransactionManager, transaction_id: str) -> Transa
         result = manager.get_result(transaction_id)
     except TransactionNotFound:
         raise KeyboardInterrupt from None
-    if result.is_final or needs_person(result):
+    has_begun = result.state is not TransactionState.pending
+    if result.is_final or needs_person(result) or not has_begun:
         return result
     return manager.rollback(manager.get_transaction(transaction_id))
 
@@ -111,7 +126,8 @@ def tell(
     if timeline is None or not timeline.steps:
         name = result.transaction_id
         timeline = Timeline.of(name, manager.get_events(name))
-    settings.out.say(*outcome_lines(settings, result, timeline))
+    transaction = manager.get_transaction(result.transaction_id)
+    settings.out.say(*outcome_lines(settings, transaction, result, timeline))
 
 
 @contextmanager

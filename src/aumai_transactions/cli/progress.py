@@ -73,13 +73,13 @@ class Progress:
             return
         if self.is_interrupted and not self._said_interrupted:
             self._said_interrupted = True
-            self._say(
+            self.say(
                 "interrupted: undoing what was done (Ctrl-C again stops at once; see `recover`)"
             )
         if self._block is not None:
             self._block.show(timeline)
         elif event.kind not in _SILENT:
-            self._say(_line(timeline, event))
+            self.say(_line(timeline, event))
 
     def _timeline(self, event: Event) -> Timeline:
         known = self.timelines.get(event.transaction_id)
@@ -91,10 +91,11 @@ class Progress:
             timeline = Timeline.of(event.transaction_id, earlier[: event.sequence - 1])
         self.timelines[event.transaction_id] = timeline
         # Why at once: whoever kills this process needs the id to see what became of it.
-        self._say(f"transaction {shown(event.transaction_id)}")
+        self.say(f"transaction {shown(event.transaction_id)}")
         return timeline
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Write a line above the block."""
         if self._block is not None:
             self._block.say(line)
         else:

@@ -41,12 +41,14 @@ class Session:
         store: The store, open.
         app: What `--app` named.
         is_default: True where it is the store that is used when nobody names one.
+        say: Where notes go; past the progress, while there is any.
     """
 
     settings: Settings
     store: Store
     app: App
     is_default: bool
+    say: Callable[[str], None]
     _managers: list[TransactionManager] = field(default_factory=list)
     _told: set[str] = field(default_factory=set)
 
@@ -84,7 +86,7 @@ class Session:
             except DefinitionError as error:
                 if str(error) not in self._told:
                     self._told.add(str(error))
-                    self.settings.err.say(f"note: {shown_lines(error)}")
+                    self.say(f"note: {shown_lines(error)}")
         return found
 
     def find_id(self, name: str) -> str:
@@ -138,7 +140,7 @@ class Session:
         except (OSError, StoreError) as error:
             notes = [f"the snapshot {snapshot.path_of(self.store.path)} was not written: {error}"]
         for note in notes:
-            self.settings.err.say(f"note: {shown_lines(note)}")
+            self.say(f"note: {shown_lines(note)}")
 
     def take_over(self, store: SqliteStore) -> None:
         """Read what an earlier release has left into an empty store."""
@@ -147,7 +149,7 @@ class Session:
         except OSError as error:
             notes = [f"what an earlier release may have left was not read: {error}"]
         for note in notes:
-            self.settings.err.say(f"note: {shown_lines(note)}")
+            self.say(f"note: {shown_lines(note)}")
 
     def close(self) -> None:
         """Let go of the store."""
@@ -177,7 +179,7 @@ def session(settings: Settings, *, create: bool = False, memory: bool = False) -
         )
     found = _opened(settings, create=create, memory=memory)
     is_default = isinstance(found, SqliteStore) and is_default_store(found.path)
-    held = Session(settings, found, app, is_default)
+    held = Session(settings, found, app, is_default, settings.err.say)
     try:
         if create and is_default and isinstance(found, SqliteStore):
             held.take_over(found)

@@ -23,6 +23,7 @@ from aumai_transactions.cli.timeline import StepLine, Timeline
 from aumai_transactions.cli.wording import (
     STATE_TONES,
     call_cell,
+    needs_app,
     next_commands,
     reason_text,
     when,
@@ -65,7 +66,9 @@ def step_table(screen: Screen, timeline: Timeline, indent: str = "  ") -> list[s
     return lines
 
 
-def outcome_lines(settings: Settings, result: TransactionResult, timeline: Timeline) -> list[str]:
+def outcome_lines(
+    settings: Settings, transaction: Transaction, result: TransactionResult, timeline: Timeline
+) -> list[str]:
     """Return what a command that drove a transaction has to say at its end."""
     out = settings.out
     first, *rest = _story(result)
@@ -74,7 +77,7 @@ def outcome_lines(settings: Settings, result: TransactionResult, timeline: Timel
         *rest,
         "",
         *step_table(out, timeline),
-        *attention_lines(settings, result),
+        *attention_lines(settings, transaction, result),
     ]
 
 
@@ -96,19 +99,20 @@ def _escaped(value: Any) -> Any:
 
 
 def attention_lines(
-    settings: Settings, result: TransactionResult, screen: Screen | None = None
+    settings: Settings, transaction: Transaction, result: TransactionResult
 ) -> list[str]:
     """Return what needs a person, and the exact commands that go on from there."""
-    screen = screen or settings.out
+    screen = settings.out
+    app = needs_app(transaction)
     lines = []
-    for what, commands in next_commands(settings, result):
+    for what, commands in next_commands(settings, result, app=app):
         lines.append(f"    {what}")
         lines += [f"      {screen.styled(shown(command), 'busy')}" for command in commands]
     if lines:
         return ["", screen.styled("  needs a person", "bad"), *lines]
     if result.waiting is None:
         return []
-    recover = screen.styled(shown(settings.command("recover")), "busy")
+    recover = screen.styled(shown(settings.command("recover", app=app)), "busy")
     return ["", f"  not finished: it is under way; if its process has died: {recover}"]
 
 
@@ -139,7 +143,7 @@ def show_lines(
         [(step.step_id, note) for step in timeline.steps.values() for note in step.notes],
     )
     lines += _section(out, "warnings", [("", warning) for warning in result.warnings])
-    return [*lines, *attention_lines(settings, result)]
+    return [*lines, *attention_lines(settings, transaction, result)]
 
 
 def _header(

@@ -6,6 +6,7 @@ a transaction stands is what the event says.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -131,10 +132,23 @@ class Timeline:
                 step["agent_id"],
                 step["action"],
                 step.get("compensating_action"),
-                step.get("data") or {},
+                _with_references(step),
             )
             for step in definition.get("steps") or ()
         }
+
+
+def _with_references(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's data as its author wrote it: references where values will be."""
+    data: dict[str, Any] = copy.deepcopy(dict(step.get("data") or {}))
+    for reference in step.get("references") or ():
+        place: Any = data
+        *way, last = reference["into"]
+        for key in way:
+            place = place[key]
+        at = {"at": reference["at"]} if reference.get("at") else {}
+        place[last] = {"$output": reference["step_id"]} | at
+    return data
 
 
 def _tell(step: StepLine, event: Event) -> None:

@@ -12,7 +12,7 @@ from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell
 from aumai_transactions.cli.timeline import Call
 from aumai_transactions.core.outcome import Attention
-from aumai_transactions.models import TransactionResult, TransactionState
+from aumai_transactions.models import Transaction, TransactionResult, TransactionState
 
 STATE_TONES: dict[TransactionState, Tone] = {
     TransactionState.pending: "dim",
@@ -86,36 +86,51 @@ def reason_text(reason: str) -> str:
     return reason.replace("_", " ")
 
 
-def next_commands(settings: Settings, result: TransactionResult) -> list[tuple[str, list[str]]]:
-    """Return what a person has to look at, and for each the commands that go on from there."""
+def needs_app(transaction: Transaction) -> bool:
+    """Tell whether a transaction has actions that its journal does not define."""
+    names = {name for step in transaction.steps for name in (step.action, step.compensating_action)}
+    return bool(names - {None} - set(transaction.actions))
+
+
+def next_commands(
+    settings: Settings, result: TransactionResult, *, app: bool
+) -> list[tuple[str, list[str]]]:
+    """Return what a person has to look at, and for each the commands that go on from there.
+
+    Args:
+        settings: What this command was told.
+        result: The outcome so far.
+        app: True where handlers in Python are needed to go on.
+    """
     name = result.transaction_id
     found = []
     for item in result.outstanding:
-        undo = shown(item.compensating_action or "")
-        step = shown(item.step_id)
+        step, undo = shown(item.step_id), shown(item.compensating_action or "")
         why = f": {shown(item.error)}" if item.error else ""
-        retry = settings.command("retry", name, item.step_id)
+        commands = [settings.command("retry", name, item.step_id, app=app)]
         if item.reason == "no_compensation":
             what = f"{step}: {shown(item.action)} may have happened, and nothing undoes it{why}"
             commands = []
         elif item.reason == "no_handler":
-            what = f"{step}: not undone, {undo} has no handler here"
-            commands = [settings.command("retry", name, item.step_id, app=True)]
+            what = f"{step}: not undone, for {undo} had no handler"
         else:
             what = f"{step}: {undo} could not undo {shown(item.action)}{why}"
-            commands = [retry]
-        commands += [
-            settings.command("resolve", name, item.step_id, answer, "--note", "how you know")
-            for answer in ("--undone", "--left-in-place")
-        ]
+        commands += [_resolving(settings, name, item.step_id, way) for way in _LEFT]
         found.append((what, commands))
     waiting = result.waiting
     if waiting is None or waiting.reason != "in_doubt":
         return found
-    for step in waiting.step_ids:
-        commands = [
-            settings.command("resolve", name, step, answer, "--note", "how you know")
-            for answer in ("--happened", "--did-not-happen")
-        ]
-        found.append((f"{shown(step)}: nobody knows whether it happened", commands))
+    for step_id in waiting.step_ids:
+        commands = [_resolving(settings, name, step_id, way, app=app) for way in _DOUBTED]
+        found.append((f"{shown(step_id)}: nobody knows whether it happened", commands))
     return found
+
+
+_LEFT = ("--undone", "--left-in-place")
+_DOUBTED = ("--happened", "--did-not-happen")
+
+
+def _resolving(
+    settings: Settings, name: str, step_id: str, answer: str, *, app: bool = False
+) -> str:
+    return settings.command("resolve", name, step_id, answer, "--note", "how you know", app=app)

@@ -82,6 +82,7 @@ def save(desk: Desk, transaction: Transaction) -> Procedure[None]:
     answer = yield from _append(desk, run, entries)
     if answer is AppendAnswer.moved:
         raise JournalConflict(run.transaction_id, "it was changed while it was saved here")
+    desk.announce(run, entries)
     desk.book.hold(transaction, run.saga.sequence)
 
 
@@ -89,8 +90,13 @@ def rollback(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[Tr
     """Undo a pending or active transaction, and return the outcome."""
     name = transaction.transaction_id
     held = desk.book.get(name)
-    if held is None or held.sequence > 0 or desk.book.run_of(name) is not None:
+    if held is None or desk.book.run_of(name) is not None:
         return (yield from ask(desk, name, RollbackCalled(by)))
+    if held.sequence > 0:
+        saga = yield from read_saga(desk, name)
+        # Why the caller's object where it is current: what was added to it since counts as well.
+        if saga.state is not PENDING or saga.sequence != held.sequence:
+            return (yield from ask(desk, name, RollbackCalled(by)))
     run = yield from pending_run(desk, transaction, "roll back")
     definition = _frozen(desk, run, transaction)
     if desk.strict:
@@ -129,6 +135,7 @@ def ask(
             break
         answer = yield from _append(desk, run, entries)
         if answer is not AppendAnswer.moved:
+            desk.announce(run, entries)
             break
     return (yield from _see_through(desk, transaction_id, wait=wait))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.errors import InvalidTransactionState
+from aumai_transactions.models import TransactionState
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
@@ -45,6 +46,7 @@ class Run:
         hook_warnings: What went wrong in the user's hooks.
         result: The outcome, once there is one.
         is_over: True once nothing is driven here any more.
+        announced: The state with the last entry that the user's hook was told about.
     """
 
     transaction_id: str
@@ -60,6 +62,10 @@ class Run:
     hook_warnings: list[str] = field(default_factory=list)
     result: TransactionResult | None = None
     is_over: bool = False
+    announced: TransactionState = TransactionState.pending
+
+    def __post_init__(self) -> None:
+        self.announced = self.saga.state
 
     def attach(self, transaction: Transaction) -> None:
         """Let a caller's object follow this run."""

@@ -21,7 +21,14 @@ from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
-from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
+from aumai_transactions.store import (
+    Append,
+    AppendAnswer,
+    Listed,
+    Query,
+    StoreInfo,
+    check_append,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from aumai_transactions.core.entries import Claimed
-from aumai_transactions.errors import StoreError
+from aumai_transactions.core.entries import Claimed, TransactionActivated
+from aumai_transactions.errors import InternalError, StoreError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
 from aumai_transactions.testing.journals import (
@@ -166,6 +166,22 @@ def check_a_request_needs_no_token(make_store: StoreFactory) -> None:
         same(store.append([act("t", 3, 1)]), [MOVED], "the driver learns that there is news")
         same(store.append([act("t", 4, 1)]), [APPENDED], "it keeps its token")
         same(loaded(store, "t").driver_id, driver, "and its transaction")
+
+
+def check_an_act_without_a_token_is_refused(make_store: StoreFactory) -> None:
+    """Who has no token may ask, never act; the store itself sees to it (invariant I6)."""
+    with opened(make_store) as store:
+        driver = store.join()
+        store.append([plan("t"), claim("t", 2, 1, driver)])
+        act_of_nobody = request("t", 3)._replace(entries=[TransactionActivated(4)])
+        claim_for_nobody = claim("t", 3, 2, driver)._replace(driver_id=None)
+        for wrong in (act_of_nobody, claim_for_nobody):
+            try:
+                store.append([wrong])
+            except InternalError:
+                continue
+            raise ContractBroken(f"an append was not refused: {wrong}")
+        same(loaded(store, "t").sequence, 3, "a refused append adds nothing")
 
 
 def check_letting_go_frees_the_transaction(make_store: StoreFactory) -> None:
@@ -362,6 +378,7 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_a_new_transaction_can_be_claimed_at_once,
     check_a_living_holder_keeps_its_transaction,
     check_a_request_needs_no_token,
+    check_an_act_without_a_token_is_refused,
     check_letting_go_frees_the_transaction,
     check_a_holder_keeps_what_is_tried_again,
     check_only_those_who_joined_may_claim,

@@ -73,4 +73,4 @@ def test_commands_to_copy_name_the_same_store(cli, made, app, tmp_path):
     app.fails("send")
     app.fails("refund")
     ran = cli("commit", name, "--store", str(store), *app.option.split(), code=4)
-    assert f"aumai-transactions retry {name} s1 --store '{store}'" in ran.out
+    assert f"aumai-transactions retry {name} s1 --store '{store}' {app.option}" in ran.out

@@ -56,12 +56,13 @@ def outstanding_command(settings: Settings, exit_status: bool) -> Code:
         for summary in _needing_a_person(held):
             try:
                 result = manager.get_result(summary.transaction_id)
+                transaction = manager.get_transaction(summary.transaction_id)
             except (JournalCorrupt, JournalTooNew) as error:
                 settings.err.say(f"note: {shown(error)}")
                 continue
             told.append(_json(summary, result))
             if not settings.as_json:
-                settings.out.say(*_lines(settings, summary, result))
+                settings.out.say(*_lines(settings, summary, transaction, result))
     if settings.as_json:
         settings.out.say_json(told)
     elif not told:
@@ -87,13 +88,15 @@ def _json(summary: Summary, result: TransactionResult) -> dict[str, Any]:
     }
 
 
-def _lines(settings: Settings, summary: Summary, result: TransactionResult) -> list[str]:
+def _lines(
+    settings: Settings, summary: Summary, transaction: Transaction, result: TransactionResult
+) -> list[str]:
     out = settings.out
     why = ATTENTION[summary.attention] if summary.attention else "needs a person"
     name = f"  {shown(summary.name)}" if summary.name else ""
     head = f"{out.styled(summary.transaction_id, 'bold')}  {out.styled(why, 'bad')}{name}"
     age = out.styled(f"  {summary.state.value} since {when(instant(summary.updated_at))}", "dim")
-    return [head, age, *attention_lines(settings, result)[2:], ""]
+    return [head, age, *attention_lines(settings, transaction, result)[2:], ""]
 
 
 @click.command("retry")

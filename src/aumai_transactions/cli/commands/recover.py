@@ -9,9 +9,8 @@ from collections.abc import Mapping
 
 import click
 
-from aumai_transactions.cli.driving import interrupts
+from aumai_transactions.cli.driving import watched
 from aumai_transactions.cli.exits import Code, needs_person
-from aumai_transactions.cli.progress import Progress
 from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
@@ -24,6 +23,7 @@ from aumai_transactions.cli.settings import (
 from aumai_transactions.cli.story import attention_lines
 from aumai_transactions.cli.tables import Cell, table
 from aumai_transactions.cli.wording import STATE_TONES
+from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.models import Recovered
 from aumai_transactions.store import Query
 
@@ -45,18 +45,16 @@ _TONES: dict[str, Tone] = {
 @click.pass_obj
 def recover_command(settings: Settings) -> Code:
     """Finish what dead processes left; living ones are not touched."""
-    with session(settings) as held, Progress(settings.err, is_quiet=settings.is_quiet) as progress:
-        manager = held.manager(progress)
-        progress.read = manager.get_events
-        with interrupts(progress):
-            try:
+    with session(settings) as held:
+        try:
+            with watched(held) as (manager, progress):
                 report = manager.recover()
-            finally:
-                held.changed()
-        if settings.out.is_terminal and not settings.as_json:
-            progress.clear()
+        finally:
+            held.changed()
         names = {name: timeline.name or "" for name, timeline in progress.timelines.items()}
         tell(settings, report, names)
+        if not settings.as_json:
+            _tell_attention(settings, manager, report)
         waiting = held.store.count(Query(attention=True))
         if waiting:
             command = settings.command("outstanding")
@@ -94,9 +92,17 @@ def tell(settings: Settings, report: list[Recovered], names: Mapping[str, str]) 
             )
         )
     settings.out.say(*table(settings.out, HEAD, rows, optional=("NAME",)))
+
+
+def _tell_attention(
+    settings: Settings, manager: TransactionManager, report: list[Recovered]
+) -> None:
     for item in report:
-        if item.result is not None and needs_person(item.result):
-            settings.out.say("", item.transaction_id, *attention_lines(settings, item.result)[1:])
+        if item.result is None or not needs_person(item.result):
+            continue
+        transaction = manager.get_transaction(item.transaction_id)
+        lines = attention_lines(settings, transaction, item.result)
+        settings.out.say("", item.transaction_id, *lines[1:])
 
 
 def code_of_report(report: list[Recovered]) -> Code:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, chain_hash
 from aumai_transactions.errors import StoreError
-from aumai_transactions.store import Append, AppendAnswer
+from aumai_transactions.store import Append, AppendAnswer, check_append
 from aumai_transactions.stores.sqlite import statements
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def prepare(append: Append) -> Prepared:
     Raises:
         StoreError: An entry cannot be written as JSON.
     """
+    if append.token is None or append.driver_id is not None:
+        check_append(append)
     name = append.append_id
     try:
         bodies = [encode(entry, f"{name}.{i}") for i, entry in enumerate(append.entries)]

@@ -25,7 +25,7 @@ def test_what_needs_a_person_is_listed_with_the_next_command(cli, left, made):
     made()
     ran = cli("outstanding")
     assert "the bank is closed" in ran.out
-    assert f"aumai-transactions retry {left} s1\n" in ran.out
+    assert f"aumai-transactions retry {left} s1 --app module:attribute\n" in ran.out
     assert f"aumai-transactions resolve {left} s1 --undone --note " in ran.out
     cli("outstanding --exit-status", code=4)
     (found,) = cli("outstanding --json").json
