@@ -58,7 +58,10 @@ _USAGE = Code.usage
 
 
 def _imported(name: str, module_name: str) -> object:
-    folder = os.getcwd()  # noqa: PTH109 (as `python -m` puts it into sys.path)
+    try:
+        folder = os.getcwd()  # noqa: PTH109 (as `python -m` puts it into sys.path)
+    except OSError:
+        folder = ""  # It was removed; Python knows "" for the current folder.
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:

@@ -44,7 +44,6 @@ def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) ->
         work: What to do with it.
         judge: What the outcome means for the exit code.
     """
-    settings = session.settings
     is_interrupted = False
     try:
         with watched(session) as (manager, progress):
@@ -52,8 +51,10 @@ def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) ->
             name = transaction.transaction_id
             try:
                 result = work(manager, transaction)
-            except KeyboardInterrupt:
-                is_interrupted = True
+            except Exception:
+                raise
+            except BaseException as raised:  # noqa: BLE001 (Ctrl-C, or a handler that exits)
+                is_interrupted = isinstance(raised, KeyboardInterrupt)
                 result = _after_interrupt(manager, name)
     finally:
         session.changed()

@@ -86,6 +86,9 @@ def tell_error(screen: Screen, error: BaseException) -> Code:
     label = screen.styled("error:", "bad")
     if isinstance(error, (errors.TransactionError, Refused)):
         screen.say(f"{label} {shown_lines(error)}")
+    elif isinstance(error, OSError):
+        place = f": {shown(error.filename)}" if error.filename else ""
+        screen.say(f"{label} {shown(error.strerror or error)}{place}")
     else:
         place = _place_of(error)
         screen.say(

@@ -48,7 +48,7 @@ class LoopThread:
             task = ended.result()
         except BaseException:
             loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            ended.result()
+            _ = ended.result()
             raise
         # Why the task's own result: it raises a cancellation as what it is, a BaseException, which
         # says that nobody knows; a future between threads would make an ordinary error of it.

@@ -10,18 +10,21 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aumai_transactions.actions import Action
 from aumai_transactions.core.definition import Definition, Reference, StepDefinition
 from aumai_transactions.core.states import (
     PENDING,
 )
-from aumai_transactions.core.values import checked_name, checked_object
-from aumai_transactions.errors import DefinitionError, InvalidTransactionState
+from aumai_transactions.core.values import INTEGER_MAX, checked_name, checked_object
+from aumai_transactions.errors import DefinitionError, InvalidData, InvalidTransactionState
 from aumai_transactions.models import Transaction, TransactionStep
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
 
 STEPS_MAX = 10_000
+
+_UNDECLARED = Action("", print)
 
 BeforeRecord = Callable[[TransactionStep], "dict[str, Any]"]
 """Given a step before it is journaled, return the data to journal and to act on instead."""
@@ -44,7 +47,8 @@ def checked_timeout(value: object) -> int | float:
     if not fits:
         message = f"timeout_seconds must be positive and finite, not {value!r:.80}."
         raise DefinitionError(message)
-    return value
+    # Why a float then: a store keeps whole numbers of 64 bits.
+    return value if value <= INTEGER_MAX else float(value)
 
 
 def frozen(
@@ -79,8 +83,10 @@ def frozen(
         )
         raise DefinitionError(message)
     steps = tuple(
-        _frozen_step(step, f"steps[{index}]", registry, before_record)
-        for index, step in enumerate(transaction.steps)
+        [
+            _frozen_step(step, index, registry, before_record)
+            for index, step in enumerate(transaction.steps)
+        ]
     )
     return Definition(
         created_at=round(created_at.timestamp() * 1_000_000),
@@ -95,28 +101,27 @@ def frozen(
 
 
 def _frozen_step(
-    step: TransactionStep, path: str, registry: ActionRegistry, before_record: BeforeRecord | None
+    step: TransactionStep, index: int, registry: ActionRegistry, before_record: BeforeRecord | None
 ) -> StepDefinition:
     data = step.data if before_record is None else before_record(step)
     callee = registry.get(step.action)
-    action = callee.action if callee else None
+    action = callee.action if callee else _UNDECLARED
     compensating = step.compensating_action
-    return StepDefinition(
-        step_id=checked_name(step.step_id, f"{path}.step_id"),
-        agent_id=checked_name(step.agent_id, f"{path}.agent_id"),
-        action=checked_name(step.action, f"{path}.action"),
-        data=checked_object(data, f"{path}.data"),
-        compensating_action=(
-            None
-            if compensating is None
-            else checked_name(compensating, f"{path}.compensating_action")
-        ),
-        after=None if step.after is None else tuple(step.after),
-        references=_references(step) if step.references else (),
-        idempotent=action.idempotent if action else False,
-        on_unknown=action.on_unknown if action else None,
-        effect=action.effect if action else None,
-    )
+    try:
+        return StepDefinition(
+            checked_name(step.step_id, "step_id"),
+            checked_name(step.agent_id, "agent_id"),
+            checked_name(step.action, "action"),
+            checked_object(data, "data"),
+            None if compensating is None else checked_name(compensating, "compensating_action"),
+            None if step.after is None else tuple(step.after),
+            _references(step) if step.references else (),
+            action.idempotent,
+            action.on_unknown,
+            action.effect,
+        )
+    except InvalidData as error:
+        raise InvalidData(f"steps[{index}].{error.path}", error.problem) from None
 
 
 def _references(step: TransactionStep) -> tuple[Reference, ...]:

@@ -57,6 +57,13 @@ FIRST_PAUSE_SECONDS = 0.02
 LAST_PAUSE_SECONDS = 0.5
 WAIT_PAUSE_SECONDS_MAX = 0.25
 
+# Why names for members: Python 3.11 looks a member up on its enum slowly.
+_APPENDED = AppendAnswer.appended
+_ALREADY_OURS = AppendAnswer.already_ours
+_MOVED = AppendAnswer.moved
+_HELD = AppendAnswer.held
+_FENCED = AppendAnswer.fenced
+
 
 class HeldByAnother(Exception):
     """Say that a living driver holds the transaction."""
@@ -80,7 +87,7 @@ def save(desk: Desk, transaction: Transaction) -> Procedure[None]:
     if not entries:
         return
     answer = yield from _append(desk, run, entries)
-    if answer is AppendAnswer.moved:
+    if answer is _MOVED:
         raise JournalConflict(run.transaction_id, "it was changed while it was saved here")
     desk.announce(run, entries)
     desk.book.hold(transaction, run.saga.sequence)
@@ -134,7 +141,7 @@ def ask(
         if not entries:
             break
         answer = yield from _append(desk, run, entries)
-        if answer is not AppendAnswer.moved:
+        if answer is not _MOVED:
             desk.announce(run, entries)
             break
     return (yield from _see_through(desk, transaction_id, wait=wait))
@@ -243,8 +250,12 @@ def _drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transacti
         except IllegalEntry as error:
             raise _our_bug(run, error) from error
         if entries:
-            answer = yield from _append(desk, run, entries, claims=claims, release=not calls)
-            if answer is AppendAnswer.moved:
+            append = _built(desk, run, entries, claims=claims, release=not calls)
+            answer = _answer_at_once(desk, append)
+            if answer is None:
+                answer = yield from _until_answered(append, run)
+            _take(run, answer, claims=claims)
+            if answer is _MOVED:
                 yield from _reread(desk, run, seen)
                 continue
             claims = False
@@ -276,15 +287,18 @@ def _says_cancelled(seen: Observation) -> bool:
     return isinstance(seen, HandlerRaised) and seen.outcome == "cancelled"
 
 
-def _append(
-    desk: Desk,
-    run: Run,
-    entries: Sequence[Entry],
-    *,
-    claims: bool = False,
-    release: bool = False,
-) -> Procedure[AppendAnswer]:
-    """Make entries durable that the run's saga has said already.
+def _append(desk: Desk, run: Run, entries: Sequence[Entry]) -> Procedure[AppendAnswer]:
+    """Make requests or a plan durable that the run's saga has said already."""
+    append = _built(desk, run, entries, claims=False, release=False)
+    answer = yield from _until_answered(append, run)
+    _take(run, answer, claims=False)
+    return answer
+
+
+def _built(
+    desk: Desk, run: Run, entries: Sequence[Entry], *, claims: bool, release: bool
+) -> Append:
+    """Return the append of entries that the run's saga has said already.
 
     Args:
         desk: The manager's.
@@ -292,25 +306,38 @@ def _append(
         entries: What to append.
         claims: True where they hold a `Claimed`.
         release: True to let go of the transaction with them.
-
-    Raises:
-        HeldByAnother: They hold a claim, and a living driver has the transaction.
-        JournalConflict: A higher token is in force.
-        StoreUnavailable: It could not be done, or nobody knows; nothing more is done then.
     """
     saga = run.saga
-    append = Append(
-        transaction_id=run.transaction_id,
-        expected_sequence=saga.sequence - len(entries),
-        append_id=desk.append_id(),
-        entries=entries,
-        summary=summary_of(saga),
-        token=saga.token if claims else (run.token or None),
-        driver_id=desk.driver_id if claims else None,
-        release=release,
+    return Append(
+        run.transaction_id,
+        saga.sequence - len(entries),
+        desk.append_id(),
+        entries,
+        summary_of(saga),
+        saga.token if claims else (run.token or None),
+        desk.driver_id if claims else None,
+        release,
     )
+
+
+def _answer_at_once(desk: Desk, append: Append) -> AppendAnswer | None:
+    """Append where nothing has to be waited for; None where something has."""
+    if desk.store.is_blocking:
+        return None
+    try:
+        return desk.store.append((append,))[0]
+    except StoreUnavailable:
+        return None
+
+
+def _until_answered(append: Append, run: Run) -> Procedure[AppendAnswer]:
+    """Append, and append the very same again while nobody knows whether it became durable.
+
+    Raises:
+        StoreUnavailable: It could not be done, or nobody knows; nothing more is done then.
+    """
     pause = 0.0
-    answer: AppendAnswer = AppendAnswer.moved
+    answer: AppendAnswer = _MOVED
     while True:
         try:
             answer = yield DoAppend(append, run)
@@ -322,14 +349,24 @@ def _append(
             if pause > LAST_PAUSE_SECONDS:
                 raise _unavailable(run, error) from error
         yield DoSleep(pause)
-    if answer is AppendAnswer.held:
-        raise HeldByAnother
-    if answer is AppendAnswer.fenced:
-        raise JournalConflict(run.transaction_id, "another driver has claimed it since")
-    if answer is not AppendAnswer.moved:
-        run.token = saga.token if claims else run.token
-        run.sequence = saga.sequence
     return answer
+
+
+def _take(run: Run, answer: AppendAnswer, *, claims: bool) -> None:
+    """Draw the consequences of an answer.
+
+    Raises:
+        HeldByAnother: The append held a claim, and a living driver has the transaction.
+        JournalConflict: A higher token is in force.
+    """
+    if answer is _APPENDED or answer is _ALREADY_OURS:
+        run.sequence = run.saga.sequence
+        if claims:
+            run.token = run.saga.token
+    elif answer is _HELD:
+        raise HeldByAnother
+    elif answer is _FENCED:
+        raise JournalConflict(run.transaction_id, "another driver has claimed it since")
 
 
 def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:

@@ -127,7 +127,7 @@ class Nursery:
     """
 
     def __init__(self, program: Sequence[str]) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._alive: dict[int, Victim] = {}
         with theirs:
             argv = [sys.executable, *program, str(theirs.fileno())]

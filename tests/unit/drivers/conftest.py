@@ -109,3 +109,9 @@ def make_store(tmp_path):
     yield make
     for store in made:
         store.close()
+
+
+@pytest.fixture
+def make_sync(make_store, make_sync):
+    """The same, closed before the stores are."""
+    return make_sync
