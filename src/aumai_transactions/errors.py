@@ -41,7 +41,23 @@ if TYPE_CHECKING:
     from aumai_transactions.models import TransactionResult
 
 
-class TransactionError(Exception):
+class _Portable(Exception):
+    """Let an error cross a process boundary as it is, whatever its constructor takes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Say how a copy is made: without calling the constructor again on the message."""
+        return _copied, (type(self), self.args, self.__dict__)
+
+
+def _copied(
+    kind: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]
+) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+class TransactionError(_Portable):
     """Stand at the root of everything that this package raises on purpose."""
 
 
@@ -333,7 +349,7 @@ class OutcomeUnknown(Exception):
     """Raise it in a handler to say: it may or may not have happened (in doubt)."""
 
 
-class RetryLater(Exception):
+class RetryLater(_Portable):
     """Raise it in a handler to say: not done, but worth another try later.
 
     Args:

@@ -95,7 +95,7 @@ def _trial() -> Iterator[Finding]:
 
 
 def _of_store(store: Store) -> Iterator[Finding]:
-    info = store.info()
+    info = store.info(thorough=True)
     place = str(store.path) if isinstance(store, SqliteStore) else info.url
     yield Finding("store", "ok" if info.durable else "note", place)
     yield Finding("store id", "ok", info.store_id)

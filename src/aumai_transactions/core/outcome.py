@@ -147,9 +147,12 @@ def waiting_of(saga: Saga) -> Waiting | None:
     name = saga.transaction_id
     if saga.halted:
         steps = [saga.steps[index].step_id for index in sorted(saga.halted)]
+        retry = f"aumai-transactions retry {name} {steps[0]}, or "
+        if saga.step(steps[0]).outstanding == "no_compensation":
+            retry = ""
         detail = (
             f"the compensation of {', '.join(steps)} failed and the policy is halt. Then: "
-            f"aumai-transactions retry {name} {steps[0]}, or undo it by hand and: "
+            f"{retry}undo it by hand and: "
             f"aumai-transactions resolve {name} {steps[0]} --undone --note '…'"
         )
         return Waiting(reason="halted", detail=detail, step_ids=steps)

@@ -36,7 +36,7 @@ def resolved(step: StepDefinition, outputs: Mapping[str, Any]) -> dict[str, Any]
     return data
 
 
-def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:  # noqa: ANN401
+def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:
     place = data
     try:
         for key in into[:-1]:

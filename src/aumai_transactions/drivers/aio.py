@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -100,11 +101,11 @@ class AsyncTransactionManager(ManagerBase):
 
     async def commit(self, tx: Transaction) -> TransactionResult:
         """Carry out the steps in order; see `TransactionManager.commit`."""
-        return await self._run(procedures.commit(await self._desk(), tx))
+        return await self._run_or_go_back(procedures.commit(await self._desk(), tx), tx)
 
     async def rollback(self, tx: Transaction) -> TransactionResult:
         """Undo a pending or active transaction; see `TransactionManager.rollback`."""
-        return await self._run(procedures.rollback(await self._desk(), tx))
+        return await self._run_or_go_back(procedures.rollback(await self._desk(), tx), tx)
 
     async def save(self, tx: Transaction) -> None:
         """Make a pending transaction durable as it stands, without starting it."""
@@ -194,6 +195,19 @@ class AsyncTransactionManager(ManagerBase):
         if self._opened is not None and not self._opened.store.is_blocking:
             return function()
         return await asyncio.to_thread(function)
+
+    async def _run_or_go_back(self, procedure: Procedure[T], tx: Transaction) -> T:
+        """Carry out a procedure; undo what it began where a cancellation hit between two calls."""
+        try:
+            return await self._run(procedure)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            desk = self._opened
+            if desk is not None and procedures.is_left_behind(desk, tx):
+                undoing = asyncio.create_task(self._run(procedures.cancel(desk, tx)))
+                while not undoing.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.shield(undoing)
+            raise
 
     async def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""

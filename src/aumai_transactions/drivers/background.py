@@ -47,7 +47,7 @@ class LoopThread:
         try:
             task = ended.result()
         except BaseException:
-            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 (not made yet, maybe)
             _ = ended.result()
             raise
         # Why the task's own result: it raises a cancellation as what it is, a BaseException, which
@@ -68,7 +68,7 @@ class LoopThread:
             loop.close()
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+        import asyncio
 
         with self._guard:
             if self._loop is None:

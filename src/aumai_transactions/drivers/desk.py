@@ -32,6 +32,7 @@ from aumai_transactions.core.states import (
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.errors import (
+    DefinitionError,
     InvalidTransactionState,
     JournalConflict,
     TransactionNotFound,
@@ -101,8 +102,14 @@ class Desk:
         registry = ActionRegistry()
         for action in self.registry:
             registry.add(action)
-        for action in self.action_source(definitions):
-            registry.add(action)
+        for name, definition in definitions.items():
+            try:
+                for action in self.action_source({name: definition}):
+                    registry.add(action)
+            except DefinitionError as error:
+                # Why no error: what cannot be made here is a missing handler of this one
+                # transaction, which is refused or left to others by name; the rest goes on.
+                log.warning("the action %r cannot be carried out here: %s", name, error)
         return registry
 
     def result_of(self, run: Run) -> TransactionResult:
@@ -138,9 +145,10 @@ def read_journal(desk: Desk, transaction_id: str) -> Procedure[Journal]:
     """
     journal = yield from blocking(lambda: desk.store.read(transaction_id))
     if journal is None:
+        info = yield from blocking(desk.store.info)
         raise TransactionNotFound(
             transaction_id,
-            desk.store.info().url,
+            info.url,
             "See which there are with get_all_transactions(), or: aumai-transactions list",
         )
     return journal
@@ -181,8 +189,10 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
 
 def read_result(desk: Desk, transaction_id: str) -> Procedure[TransactionResult]:
     """Return what the journal says about a transaction's outcome now."""
-    run = yield from read_run(desk, transaction_id)
-    return desk.result_of(run)
+    saga = yield from read_saga(desk, transaction_id)
+    if desk.book.get(transaction_id) is not None and desk.book.run_of(transaction_id) is None:
+        current(desk, saga)
+    return result_of(saga, durable=desk.store.is_durable)
 
 
 def read_transaction(desk: Desk, transaction_id: str) -> Procedure[Transaction]:

@@ -156,6 +156,18 @@ def _until_saved(desk: Desk, transaction_id: str) -> Procedure[None]:
         yield DoSleep(0.001)
 
 
+def is_left_behind(desk: Desk, transaction: Transaction) -> bool:
+    """Tell whether an interrupt has left this transaction half-way, and nobody drives it here."""
+    under_way = not transaction.state.is_final and transaction.state is not PENDING
+    return under_way and desk.book.run_of(transaction.transaction_id) is None
+
+
+def cancel(desk: Desk, transaction: Transaction) -> Procedure[TransactionResult]:
+    """Undo a transaction whose procedure was interrupted between two operations."""
+    wish = RollbackCalled(note="interrupted", reason="cancelled")
+    return (yield from ask(desk, transaction.transaction_id, wish, wait=False))
+
+
 def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult | list[str] | None]:
     """Finish a transaction that nobody drives.
 

@@ -114,7 +114,7 @@ class TransactionManager(ManagerBase):
             InvalidData: Something in it is not JSON; nothing has run.
             StoreError: The journal could not be written; see the message.
         """
-        return self._run(procedures.commit(self._desk(), tx))
+        return self._run_or_go_back(procedures.commit(self._desk(), tx), tx)
 
     def rollback(self, tx: Transaction) -> TransactionResult:
         """Undo a pending or active transaction in reverse order.
@@ -125,7 +125,7 @@ class TransactionManager(ManagerBase):
         Raises:
             InvalidTransactionState: It is finished, or the call comes from its own handler.
         """
-        return self._run(procedures.rollback(self._desk(), tx))
+        return self._run_or_go_back(procedures.rollback(self._desk(), tx), tx)
 
     def save(self, tx: Transaction) -> None:
         """Make a pending transaction durable as it stands, without starting it."""
@@ -236,6 +236,15 @@ class TransactionManager(ManagerBase):
         else:
             self._append = lambda append: store.append((append,))[0]
         return desk
+
+    def _run_or_go_back(self, procedure: Procedure[T], tx: Transaction) -> T:
+        """Carry out a procedure; undo what it began where an interrupt hit between two calls."""
+        try:
+            return self._run(procedure)
+        except (KeyboardInterrupt, SystemExit):
+            if procedures.is_left_behind(self._desk(), tx):
+                self._run(procedures.cancel(self._desk(), tx))
+            raise
 
     def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""

@@ -263,9 +263,15 @@ def _watched(
             target=_feed, args=(unwatched[2], body), name="aumai-command-input", daemon=True
         )
         for thread in (output, errors, writer):
-            thread.start()
+            # Order matters: from here on the thread closes it, also where an interrupt comes
+            # before the next line.
+            pipe = unwatched.pop(0)
+            try:
+                thread.start()
+            except RuntimeError:
+                pipe.close()
+                raise
             watching.append(thread)
-            unwatched.pop(0)  # From here on the thread closes it.
         exit_code = process.wait(max(deadline - time.monotonic(), 0))
         _await_end((output, errors))
         return _Run(exit_code, bytes(output.kept), bytes(errors.kept))

@@ -98,21 +98,25 @@ ENTRIES = [
 # The body of each entry, and its hash in one chain of transaction "tx".
 VECTORS = [
     (
-        '{"at":1,"definition":{"actions":{"act":{"kind":"http"}},"created_at":1'
-        '772193600000000,"name":"trip","on_compensation_failure":"halt","on_cra'
-        'sh":"roll_back","steps":[{"action":"reserve_flight","agent_id":"flight'
-        '_agent","compensating_action":"cancel_flight","data":{"flight":"F123"}'
-        ',"step_id":"s1"},{"action":"charge","after":[],"agent_id":"billing","d'
-        'ata":{"amount":850.5,"flight":null},"effect":"none","idempotent":true,'
-        '"on_unknown":"ask","references":[{"at":"/id","into":["flight"],"step_i'
-        'd":"s1"}],"step_id":"s2"}],"timeout_scope":"transaction","timeout_seco'
-        'nds":60.0},"id":"append.1","kind":"plan_recorded","v":1}',
+        (
+            '{"at":1,"definition":{"actions":{"act":{"kind":"http"}},"created_at":1'
+            '772193600000000,"name":"trip","on_compensation_failure":"halt","on_cra'
+            'sh":"roll_back","steps":[{"action":"reserve_flight","agent_id":"flight'
+            '_agent","compensating_action":"cancel_flight","data":{"flight":"F123"}'
+            ',"step_id":"s1"},{"action":"charge","after":[],"agent_id":"billing","d'
+            'ata":{"amount":850.5,"flight":null},"effect":"none","idempotent":true,'
+            '"on_unknown":"ask","references":[{"at":"/id","into":["flight"],"step_i'
+            'd":"s1"}],"step_id":"s2"}],"timeout_scope":"transaction","timeout_seco'
+            'nds":60.0},"id":"append.1","kind":"plan_recorded","v":1}'
+        ),
         "c429bb69a4442f666fe14b3811fdf26ad3b30a1ca47b2caf74c56db17c3f323a",
     ),
     (
-        '{"at":2,"definition":{"created_at":1,"timeout_seconds":60},"id":"appen'
-        'd.2","kind":"transaction_imported","source":"file","state":"committed"'
-        ',"v":1}',
+        (
+            '{"at":2,"definition":{"created_at":1,"timeout_seconds":60},"id":"appen'
+            'd.2","kind":"transaction_imported","source":"file","state":"committed"'
+            ',"v":1}'
+        ),
         "7c0a7aea3983c3b72a2fe2463caacedfba75a723a093faf759b84be53851faf3",
     ),
     (
@@ -120,18 +124,24 @@ VECTORS = [
         "2c8b0f773061899193a55397b146d4608de4be9c8af6b20ecac5b9b1452b7ea1",
     ),
     (
-        '{"at":4,"by":"cli","id":"append.4","kind":"rollback_requested","note":'
-        '"why","reason":"cancelled","v":1}',
+        (
+            '{"at":4,"by":"cli","id":"append.4","kind":"rollback_requested","note":'
+            '"why","reason":"cancelled","v":1}'
+        ),
         "e92e98d7147ec026c9eb745f2d538d8e6fa737e584e2faccbf590115a14443ae",
     ),
     (
-        '{"at":5,"by":"me","id":"append.5","kind":"retry_requested","note":"why'
-        '","step_id":"s1","v":1}',
+        (
+            '{"at":5,"by":"me","id":"append.5","kind":"retry_requested","note":"why'
+            '","step_id":"s1","v":1}'
+        ),
         "feb5f13db7072cb0773ca8c411a4672971db4aeccea146167e80bbb9406d265b",
     ),
     (
-        '{"answer":"left_in_place","at":6,"by":"me","id":"append.6","kind":"res'
-        'olution_given","note":"why","step_id":"s1","v":1}',
+        (
+            '{"answer":"left_in_place","at":6,"by":"me","id":"append.6","kind":"res'
+            'olution_given","note":"why","step_id":"s1","v":1}'
+        ),
         "ce858537ccc1dc569dbaaeb300feaf588d0f811e4c554789ee5d678d9f8461bc",
     ),
     (
@@ -143,57 +153,77 @@ VECTORS = [
         "75025a525d8971c69e6340bec8b33f28d827c7b9b3d2189100dfdef11f0ce411",
     ),
     (
-        '{"at":9,"error":{"message":"no «money»","type":"CardDeclined"},"id":"a'
-        'ppend.9","kind":"transaction_expired","v":1}',
+        (
+            '{"at":9,"error":{"message":"no «money»","type":"CardDeclined"},"id":"a'
+            'ppend.9","kind":"transaction_expired","v":1}'
+        ),
         "da3f6afaa79e97b6bb7c6093b67bb36343a01ad8a5137d29226d39e98c214866",
     ),
     (
-        '{"at":10,"attempt":1,"data":{"a":[null,true,1.0,"é"],"b":1},"id":"appe'
-        'nd.10","kind":"step_started","step_id":"s1","v":1}',
+        (
+            '{"at":10,"attempt":1,"data":{"a":[null,true,1.0,"é"],"b":1},"id":"appe'
+            'nd.10","kind":"step_started","step_id":"s1","v":1}'
+        ),
         "bec01dd10aeb0879036db428eaad00bc51a258c6fa5dc600e54171d9bb2f065b",
     ),
     (
-        '{"at":11,"attempt":1,"id":"append.11","kind":"step_succeeded","output"'
-        ':[1,2.5],"simulated":true,"step_id":"s1","v":1,"warning":"w"}',
+        (
+            '{"at":11,"attempt":1,"id":"append.11","kind":"step_succeeded","output"'
+            ':[1,2.5],"simulated":true,"step_id":"s1","v":1,"warning":"w"}'
+        ),
         "6fd174bdf2bac9ed79f3e171428114cd713159d94992d6c0d8a6b9a6953f1830",
     ),
     (
-        '{"at":12,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
-        'ned"},"id":"append.12","kind":"step_failed","step_id":"s1","v":1}',
+        (
+            '{"at":12,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
+            'ned"},"id":"append.12","kind":"step_failed","step_id":"s1","v":1}'
+        ),
         "94717491e84982ddac875d891c1988f1f7856de18f4886fd89626efddd229469",
     ),
     (
-        '{"at":13,"attempt":1,"cause":"crash","error":{"message":"no «money»","'
-        'type":"CardDeclined"},"id":"append.13","kind":"step_in_doubt","step_id'
-        '":"s1","v":1}',
+        (
+            '{"at":13,"attempt":1,"cause":"crash","error":{"message":"no «money»","'
+            'type":"CardDeclined"},"id":"append.13","kind":"step_in_doubt","step_id'
+            '":"s1","v":1}'
+        ),
         "d12f8a4011dbd1748e83ee14526dcb62a6e5863d184d5b6ebcbf107775a71262",
     ),
     (
-        '{"at":14,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
-        'append.14","kind":"rollback_started","reason":"step_failed","step_id":'
-        '"s1","v":1}',
+        (
+            '{"at":14,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
+            'append.14","kind":"rollback_started","reason":"step_failed","step_id":'
+            '"s1","v":1}'
+        ),
         "2dca89a631112e99e42f69b7360c733fcc4e78c4b6d7f736fa1d65e31b438147",
     ),
     (
-        '{"at":15,"attempt":1,"id":"append.15","in_doubt":true,"kind":"compensa'
-        'tion_started","step_id":"s1","v":1}',
+        (
+            '{"at":15,"attempt":1,"id":"append.15","in_doubt":true,"kind":"compensa'
+            'tion_started","step_id":"s1","v":1}'
+        ),
         "2186c28309a6d7e5713eda623321fcced0df2cf213d4cc895410bbc9d14cccfc",
     ),
     (
-        '{"at":16,"attempt":1,"id":"append.16","kind":"compensation_succeeded",'
-        '"simulated":true,"step_id":"s1","v":1}',
+        (
+            '{"at":16,"attempt":1,"id":"append.16","kind":"compensation_succeeded",'
+            '"simulated":true,"step_id":"s1","v":1}'
+        ),
         "3fa609ef8a525f2730f7521780ace3d7fc9a3da29ef13a20612d800e69887cc1",
     ),
     (
-        '{"at":17,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
-        'ned"},"id":"append.17","kind":"compensation_failed","step_id":"s1","v"'
-        ':1,"will_retry":true}',
+        (
+            '{"at":17,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
+            'ned"},"id":"append.17","kind":"compensation_failed","step_id":"s1","v"'
+            ':1,"will_retry":true}'
+        ),
         "746ff44b9ab2c0d2cd21aedd560c3e60405c141ba9eb704daace2dea1ea4d4cd",
     ),
     (
-        '{"at":18,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
-        'append.18","kind":"step_outstanding","reason":"no_handler","step_id":"'
-        's1","v":1}',
+        (
+            '{"at":18,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
+            'append.18","kind":"step_outstanding","reason":"no_handler","step_id":"'
+            's1","v":1}'
+        ),
         "403b1a5da576bde9af00f4fe3129f4d702f1eede98767ff0a8c971634cf558a8",
     ),
     (

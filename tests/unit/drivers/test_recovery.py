@@ -1,4 +1,5 @@
 """Finishing what dead processes left."""
+# mypy: disable-error-code="var-annotated"
 
 import sqlite3
 from contextlib import closing
@@ -107,9 +108,7 @@ def test_a_transaction_whose_handlers_are_missing_is_parked_and_left_untouched(m
     assert store.read(name).head_sequence == before
 
 
-def test_the_transaction_of_a_living_driver_is_never_touched(
-    make_sync, store, in_thread, signal
-):
+def test_the_transaction_of_a_living_driver_is_never_touched(make_sync, store, in_thread, signal):
     running, go = signal(), signal()
     calls = []
 

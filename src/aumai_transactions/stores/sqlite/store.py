@@ -82,7 +82,7 @@ class SqliteStore:
         self._is_closed = False
         self._is_tidy = False
         # Why realpath: two names of one file must have one -wal and one set of lock files.
-        self._path = Path(os.path.realpath(path))
+        self._path = _real_path(path)
         self._locks = DriverLocks(self._path)
         try:
             self._database = Database(self._path, writer_wait_seconds)
@@ -372,3 +372,13 @@ class SqliteStore:
 
 def _driver_rows(connection: sqlite3.Connection) -> list[DriverRow]:
     return [DriverRow(*row) for row in connection.execute(statements.ALL_DRIVERS).fetchall()]
+
+
+def _real_path(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the store {path} cannot be found from here ({error.strerror}): is the current folder "
+            "still there? Change to one that is, or name the store by its whole path."
+        ) from error

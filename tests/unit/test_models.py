@@ -1,0 +1,247 @@
+"""What users hold."""
+# mypy: disable-error-code="arg-type"
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from aumai_transactions import (
+    Event,
+    OutputReference,
+    OutstandingCompensation,
+    Recovered,
+    StepState,
+    Transaction,
+    TransactionExpired,
+    TransactionNotFinal,
+    TransactionResult,
+    TransactionRolledBack,
+    TransactionState,
+    TransactionStep,
+    Verification,
+    Waiting,
+)
+
+NOW = datetime(2026, 2, 27, 12, 30, 0, 123456, tzinfo=UTC)
+RESULT = TransactionResult(
+    transaction_id="tx-1",
+    state=TransactionState.rolled_back,
+    completed_steps=["s1", "s2"],
+    failed_step="s3",
+    error="ValueError: declined",
+    reason="step_failed",
+    outputs={"s1": {"id": 7}},
+    compensated_steps=["s1"],
+    uncompensated=["s0"],
+    outstanding=[
+        OutstandingCompensation(
+            step_id="s2",
+            agent_id="hotel",
+            action="book",
+            compensating_action="cancel",
+            reason="failed",
+            error="OSError: gone",
+        )
+    ],
+    simulated_steps=["s9"],
+    warnings=["mind the gap"],
+    durable=True,
+    waiting=Waiting(reason="halted", detail="retry s2", step_ids=["s2"]),
+    started_at=NOW,
+    finished_at=NOW,
+)
+MODELS = [
+    Transaction(),
+    Transaction(
+        steps=[
+            TransactionStep(
+                agent_id="a",
+                action="b",
+                data={"deep": [1, 2.5, None, {"x": True}]},
+                compensating_action="c",
+                state=StepState.in_doubt,
+                after=["s0"],
+                references=[OutputReference(into=["deep", 0], step_id="s0", at="/x")],
+            )
+        ],
+        created_at=NOW,
+        timeout_seconds=0.5,
+        timeout_scope="transaction",
+        on_crash="roll_back",
+        on_compensation_failure="halt",
+        name="trip",
+        actions={"b": {"kind": "http"}},
+        state=TransactionState.compensating,
+    ),
+    TransactionStep(agent_id="a", action="b"),
+    TransactionResult(transaction_id="t", state=TransactionState.committed),
+    RESULT,
+    Event(
+        transaction_id="t",
+        sequence=1,
+        kind="step_started",
+        at=NOW,
+        state=TransactionState.active,
+        step_id="s1",
+        fields={"attempt": 1},
+    ),
+    Recovered(transaction_id="t", outcome="finished", detail="rolled back", result=RESULT),
+    Verification(transactions=1, entries=2, problems={"t": "damaged"}),
+    Verification(),
+    Waiting(reason="in_doubt", detail="ask"),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_a_model_comes_back_equal_from_json_and_from_python(model):
+    kind = type(model)
+    assert kind.model_validate_json(model.model_dump_json()) == model
+    assert kind.model_validate(model.model_dump()) == model
+    assert kind.model_validate(model.model_dump(mode="json")) == model
+
+
+def test_every_exported_model_is_tested_for_its_round_trip():
+    import aumai_transactions
+
+    exported = {
+        value
+        for name in aumai_transactions.__all__
+        if isinstance(value := getattr(aumai_transactions, name), type)
+        and issubclass(value, BaseModel)
+    }
+    inside = {OutputReference, OutstandingCompensation}
+    assert {type(model) for model in MODELS} | inside >= exported
+
+
+@pytest.mark.parametrize("timeout", [60, 60.0, 0.5])
+def test_a_timeout_keeps_its_type_over_json(timeout):
+    found = Transaction.model_validate_json(Transaction(timeout_seconds=timeout).model_dump_json())
+    assert type(found.timeout_seconds) is type(timeout)
+
+
+@given(
+    st.builds(
+        Transaction,
+        transaction_id=st.uuids().map(str),
+        state=st.sampled_from(TransactionState),
+        created_at=st.datetimes(timezones=st.just(UTC)),
+        timeout_seconds=st.integers(1, 10**9) | st.floats(0.001, 1e9),
+        name=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+        steps=st.lists(
+            st.builds(
+                TransactionStep,
+                agent_id=st.text("abc", min_size=1),
+                action=st.text("abc", min_size=1),
+                data=st.dictionaries(st.text("abc"), st.integers() | st.booleans() | st.none()),
+                state=st.sampled_from(StepState),
+                after=st.none() | st.lists(st.text("abc")),
+            ),
+            max_size=3,
+        ),
+    )
+)
+def test_any_transaction_comes_back_equal_from_json(tx):
+    assert Transaction.model_validate_json(tx.model_dump_json()) == tx
+
+
+def test_a_transaction_needs_a_time_with_a_zone():
+    with pytest.raises(ValidationError, match="timezone"):
+        Transaction(created_at="2026-02-27T12:00:00")
+
+
+@pytest.mark.parametrize(
+    "state,final",
+    [
+        ("pending", False),
+        ("active", False),
+        ("committing", False),
+        ("compensating", False),
+        ("committed", True),
+        ("rolled_back", True),
+        ("failed", True),
+    ],
+)
+def test_three_states_are_final(state, final):
+    assert TransactionState(state).is_final is final
+    assert TransactionResult(transaction_id="t", state=state).is_final is final
+
+
+@pytest.mark.parametrize(
+    "changes,clean",
+    [
+        ({}, True),
+        ({"state": "committed"}, True),
+        ({"state": "failed"}, True),
+        ({"state": "active"}, False),
+        ({"uncompensated": ["s1"]}, False),
+        ({"outstanding": RESULT.outstanding}, False),
+        ({"warnings": ["x"]}, True),
+    ],
+)
+def test_clean_means_final_and_nothing_left(changes, clean):
+    result = TransactionResult(**{"transaction_id": "t", "state": "rolled_back", **changes})
+    assert result.clean is clean
+
+
+def test_raise_for_state_returns_a_committed_result():
+    result = TransactionResult(transaction_id="t", state="committed")
+    assert result.raise_for_state() is result
+
+
+@pytest.mark.parametrize(
+    "state,error",
+    [
+        ("rolled_back", TransactionRolledBack),
+        ("failed", TransactionExpired),
+        ("active", TransactionNotFinal),
+        ("compensating", TransactionNotFinal),
+    ],
+)
+def test_raise_for_state_raises_what_fits_with_the_result(state, error):
+    result = TransactionResult(transaction_id="t", state=state)
+    with pytest.raises(error) as caught:
+        result.raise_for_state()
+    assert type(caught.value) is error
+    assert caught.value.result is result
+
+
+def test_raise_for_state_names_the_steps_own_exception_as_the_cause():
+    result = TransactionResult(transaction_id="t", state="rolled_back")
+    cause = ValueError("declined")
+    result.attach_cause(cause)
+    with pytest.raises(TransactionRolledBack) as caught:
+        result.raise_for_state()
+    assert caught.value.__cause__ is cause
+    # What only this process knows does not make two results differ.
+    assert result == TransactionResult.model_validate_json(result.model_dump_json())
+
+
+def test_a_result_tells_the_whole_story_in_plain_lines():
+    assert str(RESULT).splitlines() == [
+        "Transaction tx-1: rolled_back (step failed)",
+        "  failed step: s3: ValueError: declined",
+        "  completed: s1, s2",
+        "  undone: s1",
+        "  cannot be undone, nothing declared: s0",
+        "  simulated, no handler: s9",
+        "  needs a person: s2 book (cancel, failed): OSError: gone",
+        "  waiting: retry s2",
+        "  warning: mind the gap",
+    ]
+
+
+def test_a_result_that_is_not_durable_says_so_last():
+    story = str(TransactionResult(transaction_id="t", state="failed", error="too late"))
+    assert story.splitlines() == [
+        "Transaction t: failed",
+        "  why: too late",
+        "  kept in memory only: this record ends with the process",
+    ]
+
+
+def test_a_verification_is_intact_without_problems():
+    assert Verification().is_intact
+    assert not Verification(problems={"t": "x"}).is_intact
