@@ -183,8 +183,8 @@ class OutstandingCompensation(Model):
         action: What was done, or may have been done.
         compensating_action: What should have undone it, if there is such an action.
         reason: `failed` (the undo raised), `no_handler` (the undo has no handler here),
-            `no_compensation` (in doubt, and nothing declared undoes it), `left_in_place` (a person
-            decided so).
+            `no_compensation` (in doubt, and nothing declared undoes it). Once a person has resolved
+            it, it is no longer listed; a warning tells what was decided.
         error: The error's text, where there was one.
     """
 

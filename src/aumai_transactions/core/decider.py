@@ -69,6 +69,7 @@ from aumai_transactions.core.states import (
     STEP_IN_DOUBT,
     STEP_RUNNING,
 )
+from aumai_transactions.core.values import checked_note
 from aumai_transactions.errors import InvalidTransactionState, UnknownStep
 from aumai_transactions.models import RollbackReason, TransactionState
 
@@ -138,7 +139,7 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
             return [] if same else [PlanRecorded(now, observation.definition)]
         case CommitCalled():
             _require_pending(saga, "commit")
-            return [CommitRequested(now, observation.by)]
+            return [CommitRequested(now, checked_note(observation.by, "by"))]
         case RollbackCalled():
             return _rollback_called(saga, observation, now)
         case RetryAsked():
@@ -364,7 +365,8 @@ def _rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
         )
     if saga.state is COMPENSATING or saga.rollback_requested:
         return []
-    return [RollbackRequested(now, seen.by, seen.note, seen.reason)]
+    by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
+    return [RollbackRequested(now, by, note, seen.reason)]
 
 
 def _known_step(saga: Saga, step_id: str, named_by: str) -> SagaStep:
@@ -392,7 +394,8 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
             "No compensating action is declared for it. Undo it by hand, then resolve it as "
             "undone or left in place.",
         )
-    return [RetryRequested(now, step.step_id, seen.by, seen.note)]
+    by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
+    return [RetryRequested(now, step.step_id, by, note)]
 
 
 def _resolution_answered(saga: Saga, seen: ResolutionAnswered, now: int) -> list[Entry]:
@@ -414,7 +417,8 @@ def _resolution_answered(saga: Saga, seen: ResolutionAnswered, now: int) -> list
             f"resolve step {step.step_id} as {answer} in",
             f"The step is {step.state.value.replace('_', ' ')}. {hint}",
         )
-    return [ResolutionGiven(now, step.step_id, seen.answer, seen.by, seen.note)]
+    by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
+    return [ResolutionGiven(now, step.step_id, seen.answer, by, note)]
 
 
 def _deadline_error(saga: Saga, now: int) -> ErrorRecord:

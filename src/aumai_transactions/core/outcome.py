@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aumai_transactions.core.decider import asks
@@ -22,6 +22,7 @@ from aumai_transactions.core.states import (
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
+from aumai_transactions.core.values import clone
 from aumai_transactions.models import (
     OutputReference,
     OutstandingCompensation,
@@ -34,6 +35,8 @@ from aumai_transactions.models import (
 
 if TYPE_CHECKING:
     from aumai_transactions.core.saga import Saga, SagaStep
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Attention = Literal["outstanding", "in_doubt", "halted"]
 
@@ -168,7 +171,7 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
     """Return the whole outcome so far."""
     steps = saga.steps
     outputs = {
-        steps[index].step_id: steps[index].output
+        steps[index].step_id: clone(steps[index].output)
         for index in saga.completed
         if steps[index].output is not None
     }
@@ -207,7 +210,7 @@ def transaction_of(saga: Saga) -> Transaction:
             step_id=step.step_id,
             agent_id=step.definition.agent_id,
             action=step.definition.action,
-            data=step.resolved_data,
+            data=clone(step.resolved_data),
             compensating_action=step.definition.compensating_action,
             state=step.state,
             after=None if step.definition.after is None else list(step.definition.after),
@@ -228,7 +231,7 @@ def transaction_of(saga: Saga) -> Transaction:
         on_crash=definition.on_crash,
         on_compensation_failure=definition.on_compensation_failure,
         name=definition.name,
-        actions=definition.actions or {},
+        actions=clone(definition.actions or {}),
     )
 
 
@@ -249,7 +252,7 @@ def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> 
 
 def instant(microseconds: int) -> datetime:
     """Return an aware UTC datetime."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _instant(microseconds: int | None) -> datetime | None:

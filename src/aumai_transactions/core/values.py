@@ -12,22 +12,47 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aumai_transactions.errors import InvalidData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEPTH_MAX = 64
 VALUE_BYTES_MAX = 2 * 1024 * 1024
 INTEGER_MAX = 2**63 - 1
 NAME_CHARACTERS_MAX = 1_000
+NOTE_CHARACTERS_MAX = 10_000
+PATH_CHARACTERS_MAX = 200
 
 # Why a quarter: one character takes at most four bytes in UTF-8, so a value whose rough
 # count stays below this can not exceed the limit, and is not encoded just to be measured.
 _COUNT_CERTAINLY_FINE = VALUE_BYTES_MAX // 8
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-).encode
+
+def _one_encoder() -> Callable[[object], str]:
+    """Return the function that writes JSON; the same settings for every call."""
+    slow = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    ).encode
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return slow
+    # Why not `encode` itself: it makes a new C encoder for every call, which takes as long as
+    # encoding a small entry. Without memory of what it visits: a checked value has no circles.
+    write = make(
+        None, _not_json, json.encoder.encode_basestring, None, ":", ",", True, False, False
+    )
+    return lambda value: "".join(write(value, 0))
+
+
+def _not_json(value: object) -> object:
+    message = f"{type(value).__name__} is not JSON"
+    raise TypeError(message)
+
+
+_encode = _one_encoder()
 
 
 def canonical_json(value: object) -> bytes:
@@ -101,6 +126,19 @@ def checked_name(value: object, path: str) -> str:
     return name
 
 
+def checked_note(value: object, path: str) -> str:
+    """Return a text of bounded length, maybe empty, that every store can hold.
+
+    Raises:
+        InvalidData: It is not a text, too long, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidData(path, f"must be a text, not {_kind(value)}.")
+    if len(value) > NOTE_CHARACTERS_MAX:
+        raise InvalidData(path, f"is longer than {NOTE_CHARACTERS_MAX:,} characters.")
+    return _text(str.__str__(value), path)
+
+
 # Why these bounds: with them a flat object is far below every limit, whatever it holds.
 _FLAT_KEYS_MAX = 64
 _FLAT_CHARACTERS_MAX = 1_000
@@ -146,6 +184,14 @@ def clone(value: Any) -> Any:
 
 def _copy(value: object, path: str, depth: int, count: list[int]) -> object:
     kind = type(value)
+    if count[0] > VALUE_BYTES_MAX * 4:
+        # Why here as well: an object that holds another one many times over would be copied for
+        # hours before its size was known.
+        raise InvalidData(
+            path[:PATH_CHARACTERS_MAX],
+            f"is far larger than the {VALUE_BYTES_MAX:,} bytes of JSON allowed. "
+            "Store it elsewhere and pass a reference to it.",
+        )
     if kind is str:
         count[0] += len(value)  # type: ignore[arg-type]
         return _text(value, path)  # type: ignore[arg-type]
@@ -166,8 +212,11 @@ def _copy(value: object, path: str, depth: int, count: list[int]) -> object:
         return _copy_object(value, path, depth, count)  # type: ignore[arg-type]
     if kind is list or kind is tuple:
         if depth == 0:
-            raise InvalidData(path[:80], f"is nested more than {DEPTH_MAX} deep, or in a circle.")
-        count[0] += 1
+            raise InvalidData(
+                path[:PATH_CHARACTERS_MAX], f"is nested more than {DEPTH_MAX} deep, or in a circle."
+            )
+        count[0] += 2
+        path = path[:PATH_CHARACTERS_MAX]
         return [
             _copy(item, f"{path}[{index}]", depth - 1, count)
             for index, item in enumerate(cast("list[object]", value))
@@ -179,8 +228,12 @@ def _copy_object(
     value: dict[object, object], path: str, depth: int, count: list[int]
 ) -> dict[str, object]:
     if depth == 0:
-        raise InvalidData(path[:80], f"is nested more than {DEPTH_MAX} deep, or in a circle.")
+        raise InvalidData(
+            path[:PATH_CHARACTERS_MAX], f"is nested more than {DEPTH_MAX} deep, or in a circle."
+        )
     copy = {}
+    count[0] += 2
+    path = path[:PATH_CHARACTERS_MAX]
     for key, item in value.items():
         if not isinstance(key, str):
             raise InvalidData(

@@ -43,6 +43,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.run import CALLING, Run
+from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
@@ -168,9 +169,11 @@ class AsyncTransactionManager(ManagerBase):
 
     async def close(self) -> None:
         """Let go of the store; what this manager was driving can be recovered at once."""
-        await asyncio.to_thread(self._close_store)
-        if self._handler_threads is not None:
-            self._handler_threads.shutdown(wait=False)
+        try:
+            await asyncio.to_thread(self._close_store)
+        finally:
+            if self._handler_threads is not None:
+                self._handler_threads.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
@@ -205,7 +208,7 @@ class AsyncTransactionManager(ManagerBase):
             if desk is not None and procedures.is_left_behind(desk, tx):
                 undoing = asyncio.create_task(self._run(procedures.cancel(desk, tx)))
                 while not undoing.done():
-                    with contextlib.suppress(asyncio.CancelledError):
+                    with contextlib.suppress(asyncio.CancelledError, InvalidTransactionState):
                         await asyncio.shield(undoing)
             raise
 
@@ -245,7 +248,7 @@ class AsyncTransactionManager(ManagerBase):
         if not desk.store.is_blocking:
             return desk.store.append((operation.append,))[0]
         if self._append_queue is None:
-            self._append_queue = AsyncAppendQueue(desk.store, asyncio.to_thread)
+            self._append_queue = AsyncAppendQueue(desk.store)
         return await _to_the_end(self._append_queue.append(operation.append), operation.run)
 
     async def _call(
@@ -260,7 +263,7 @@ class AsyncTransactionManager(ManagerBase):
                     self._called(operation), run, cancellable=kind == "action"
                 )
             else:
-                value = await _to_the_end(self._called_in_thread(operation), run)
+                value = await self._called_in_thread(operation)
                 if value is not None and inspect.isawaitable(value):
                     value = await _to_the_end(_awaited(value), run, cancellable=kind == "action")
             return returned(step, kind, value), None
@@ -278,12 +281,13 @@ class AsyncTransactionManager(ManagerBase):
             self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
         context = contextvars.copy_context()
         context.run(CALLING.set, (*CALLING.get(), run.transaction_id))
-        value, error = await asyncio.get_running_loop().run_in_executor(
+        running = asyncio.get_running_loop().run_in_executor(
             self._handler_threads,
             lambda: context.run(
                 _settled, call, operation.callee, run.saga, operation.step, operation.operation
             ),
         )
+        value, error = await _to_the_end(running, run)
         if error is not None:
             raise error
         return value
@@ -307,13 +311,12 @@ class AsyncStoredTransactions:
     async def __aiter__(self) -> AsyncIterator[Transaction]:
         """Read one after the other, a page of summaries at a time."""
         desk = await self._manager._desk()  # noqa: SLF001 (one module)
-        unsaved = desk.book.unsaved()
         after: int | None = None
         while listed := await self._manager.find(Query(after=after, limit=PAGE)):
             for item in listed:
                 yield await self._manager.get_transaction(item.summary.transaction_id)
             after = listed[-1].position
-        for transaction in unsaved:
+        for transaction in desk.book.unsaved():
             yield transaction
 
 
@@ -364,26 +367,29 @@ async def _awaited(awaitable: Any) -> object:
     return await awaitable
 
 
-async def _to_the_end(work: Coroutine[Any, Any, T], run: Run, *, cancellable: bool = False) -> T:
+async def _to_the_end(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T], run: Run, *, cancellable: bool = False
+) -> T:
     """Wait for some work even while this task is being cancelled; note the cancellation.
 
     Args:
-        work: What to wait for.
+        work: What to wait for. A future, where the work goes on in a thread: a task of its own
+            could be cancelled by whoever cancels all tasks, and would then look ended.
         run: Where the cancellation is noted.
         cancellable: True to cancel the work as well, and still wait until it has ended.
     """
-    task = asyncio.create_task(work)
+    future = work if asyncio.isfuture(work) else asyncio.ensure_future(work)
     while True:
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(future)
         except asyncio.CancelledError as cancelled:
-            if task.cancelled():
+            if future.cancelled():
                 raise
             run.interrupt = run.interrupt or cancelled
-            if task.done():
-                return task.result()
+            if future.done():
+                return future.result()
             if cancellable:
-                task.cancel()
+                future.cancel()
 
 
 def _id(tx: Transaction | str) -> str:

@@ -23,8 +23,7 @@ BATCH_MAX = 512
 @dataclass(slots=True, eq=False)
 class _Waiting:
     append: Append
-    answer: AppendAnswer | None = None
-    error: BaseException | None = None
+    outcome: AppendAnswer | Exception | None = None
 
 
 class AppendQueue:
@@ -43,41 +42,52 @@ class AppendQueue:
             self._waiting.append(mine)
         with self._writing:
             # Whoever gets here writes what has gathered; it may have been written meanwhile.
-            while mine.answer is None and mine.error is None:
+            while mine.outcome is None:
                 self._write_batch()
-        if mine.error is not None:
-            raise own_copy(mine.error)
-        if mine.answer is None:
-            message = "an append was neither answered nor refused."
-            raise InternalError(message)
-        return mine.answer
+        if isinstance(mine.outcome, Exception):
+            raise mine.outcome
+        return mine.outcome
 
     def _write_batch(self) -> None:
-        with self._guard:
-            batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+        batch: list[_Waiting] = []
         try:
-            answers = self._store.append([item.append for item in batch])
-        except BaseException as error:
-            # Why everybody: the batch is one durable write, so what is unknown of it is unknown
-            # to each member.
+            with self._guard:
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            outcomes = written(self._store, [item.append for item in batch])
+            for item, outcome in zip(batch, outcomes, strict=True):
+                item.outcome = outcome
+        finally:
+            # Invariant: nobody whose append was taken out of the queue is left without an
+            # outcome, whatever interrupts the one who writes for all.
             for item in batch:
-                item.error = error
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for item, answer in zip(batch, answers, strict=True):
-                item.answer = answer
+                if item.outcome is None:
+                    item.outcome = StoreUnavailable(
+                        "the write was interrupted.", outcome_unknown=True
+                    )
 
 
-def own_copy(error: BaseException) -> BaseException:
+def written(store: Store, appends: list[Append]) -> list[AppendAnswer | Exception]:
+    """Append, and return for each append its own answer, or its own exception.
+
+    An append that cannot be written for a reason of its own does not take the others along.
+    """
+    try:
+        answers = store.append(appends)
+        if len(answers) != len(appends):
+            message = f"a store gave {len(answers)} answers to {len(appends)} appends."
+            raise InternalError(message)
+    except StoreUnavailable as error:
+        # Why everybody: it is one durable write, so what is unknown of it is unknown to each.
+        return [_own_copy(error) for _append in appends]
+    except Exception as error:  # noqa: BLE001 (raised again by whoever waits for it)
+        if len(appends) == 1:
+            return [error]
+        return [written(store, [append])[0] for append in appends]
+    return list(answers)
+
+
+def _own_copy(error: StoreUnavailable) -> StoreUnavailable:
     """Return an exception of its own for each waiter, so that tracebacks do not mix."""
-    if isinstance(error, StoreUnavailable):
-        copy: BaseException = StoreUnavailable(str(error), outcome_unknown=error.outcome_unknown)
-    elif isinstance(error, Exception):
-        return error
-    else:
-        copy = StoreUnavailable(
-            f"the write was interrupted by {type(error).__name__}.", outcome_unknown=True
-        )
+    copy = StoreUnavailable(str(error), outcome_unknown=error.outcome_unknown)
     copy.__cause__ = error
     return copy

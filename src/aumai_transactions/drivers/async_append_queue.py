@@ -2,6 +2,9 @@
 
 Owns: the queue in front of a store's `append` for tasks; `append_queue.py` is the same for
 threads, and says where the idea comes from.
+Rules:
+  1. There is no task here, only futures: whoever cancels every task of a loop, as a shutdown
+     does, cannot make a write that is under way look as if it had not happened.
 """
 
 from __future__ import annotations
@@ -9,62 +12,55 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aumai_transactions.drivers.append_queue import BATCH_MAX, own_copy
+from aumai_transactions.drivers.append_queue import BATCH_MAX, written
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from aumai_transactions.store import Append, AppendAnswer, Store
+
+Waiting = tuple["Append", "asyncio.Future[AppendAnswer]"]
 
 
 class AsyncAppendQueue:
     """Let tasks share durable writes.
 
     Args:
-        store: The store.
-        in_thread: Carries out a blocking call outside the event loop.
+        store: The store; it is called in a thread of the loop's default executor.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        in_thread: Callable[[Callable[[], list[AppendAnswer]]], Awaitable[list[AppendAnswer]]],
-    ) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._in_thread = in_thread
-        self._waiting: list[tuple[Append, asyncio.Future[AppendAnswer]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._waiting: list[Waiting] = []
+        self._is_writing = False
 
-    async def append(self, append: Append) -> AppendAnswer:
+    def append(self, append: Append) -> asyncio.Future[AppendAnswer]:
         """Make one append durable, together with those that wait at the same time."""
-        future: asyncio.Future[AppendAnswer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[AppendAnswer] = loop.create_future()
         self._waiting.append((append, future))
-        if self._writer is None:
-            # Why a task of its own: a leader must not be cancelled with its own transaction.
-            self._writer = asyncio.create_task(self._write())
-        return await future
+        if not self._is_writing:
+            self._is_writing = True
+            # Why not at once: what other tasks append in this turn of the loop goes along.
+            loop.call_soon(self._write_next)
+        return future
 
-    async def _write(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-                await self._write_batch(batch)
-        finally:
-            self._writer = None
-
-    async def _write_batch(
-        self, batch: Sequence[tuple[Append, asyncio.Future[AppendAnswer]]]
-    ) -> None:
+    def _write_next(self) -> None:
+        batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+        if not batch:
+            self._is_writing = False
+            return
         appends = [append for append, _future in batch]
-        try:
-            answers = await self._in_thread(lambda: self._store.append(appends))
-        except BaseException as error:
-            for _append, future in batch:
-                if not future.done():
-                    future.set_exception(own_copy(error))
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for (_append, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+        loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(None, written, self._store, appends)
+        writing.add_done_callback(lambda done: self._settle(batch, done))
+
+    def _settle(
+        self, batch: list[Waiting], done: asyncio.Future[list[AppendAnswer | Exception]]
+    ) -> None:
+        for (_append, future), outcome in zip(batch, done.result(), strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        self._write_next()

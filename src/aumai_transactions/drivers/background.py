@@ -6,17 +6,20 @@ renews a driver's lease. Both are daemons and start only when they are needed.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.errors import StoreError
+from aumai_transactions.errors import StepRejected, StoreError
 from aumai_transactions.store import LEASE_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
+
+CLOSE_SECONDS_MAX = 10
 
 log = logging.getLogger("aumai_transactions")
 
@@ -35,6 +38,15 @@ class LoopThread:
         If this thread is interrupted meanwhile, the awaitable is cancelled and waited for, so
         that nothing of it runs on unseen.
         """
+        if threading.current_thread() is self._thread:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            message = (
+                "an async handler of a TransactionManager carries out another transaction of the "
+                "same manager, whose async handlers would have to wait for this one. Use an "
+                "AsyncTransactionManager, or a manager of its own for the inner transaction."
+            )
+            raise StepRejected(message)
         loop = self._started()
         ended: Future[asyncio.Task[Any]] = Future()
         tasks = []
@@ -63,6 +75,11 @@ class LoopThread:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is not None and thread is not None:
+            import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+
+            # Order matters: a handler that still runs is cancelled before its loop is stopped;
+            # else whoever waits for it would wait for ever.
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
@@ -78,6 +95,16 @@ class LoopThread:
                 )
                 self._thread.start()
             return self._loop
+
+
+async def _cancel_all() -> None:
+    import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=CLOSE_SECONDS_MAX)
 
 
 async def _settled(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:

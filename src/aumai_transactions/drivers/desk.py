@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.actions import Action, ActionRegistry
+from aumai_transactions.actions import Action, ActionRegistry, error_record
 from aumai_transactions.core.codec import describe
 from aumai_transactions.core.decider import next_after
 from aumai_transactions.core.entries import (
@@ -29,6 +29,7 @@ from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import (
     PENDING,
 )
+from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.errors import (
@@ -132,9 +133,8 @@ class Desk:
                 self.on_event(event)
             except Exception as error:
                 log.exception("on_event raised for %s", event.kind)
-                run.hook_warnings.append(
-                    f"the hook on_event raised {type(error).__name__} at {event.kind}: {error}"
-                )
+                said = error_record(error)
+                run.hook_warnings.append(f"the hook on_event raised {said} (at {event.kind})")
 
 
 def read_journal(desk: Desk, transaction_id: str) -> Procedure[Journal]:
@@ -175,7 +175,9 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
         sequence: The entry's place.
         entry: The entry.
     """
-    kind, fields = describe(entry)
+    kind, described = describe(entry)
+    # Why a copy: a hook may change what it is given, and the saga must not change with it.
+    fields = clone(described)
     return Event(
         transaction_id=saga.transaction_id,
         sequence=sequence,

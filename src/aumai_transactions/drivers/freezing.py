@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.actions import Action
 from aumai_transactions.core.definition import Definition, Reference, StepDefinition
+from aumai_transactions.core.outcome import instant
 from aumai_transactions.core.states import (
     PENDING,
 )
-from aumai_transactions.core.values import INTEGER_MAX, checked_name, checked_object
+from aumai_transactions.core.values import INTEGER_MAX, checked_name, checked_note, checked_object
 from aumai_transactions.errors import DefinitionError, InvalidData, InvalidTransactionState
-from aumai_transactions.models import Transaction, TransactionStep
+from aumai_transactions.models import OutputReference, Transaction, TransactionStep
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
 
 STEPS_MAX = 10_000
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _UNDECLARED = Action("", print)
 
 BeforeRecord = Callable[[TransactionStep], "dict[str, Any]"]
@@ -69,13 +73,8 @@ def frozen(
             "Its `state` was edited by hand; only the manager changes it.",
         )
     timeout = checked_timeout(transaction.timeout_seconds)
-    created_at = transaction.created_at
-    if created_at.tzinfo is None:
-        message = (
-            f"created_at of transaction {transaction.transaction_id} has no time zone. "
-            "Use datetime.now(timezone.utc)."
-        )
-        raise DefinitionError(message)
+    created_at = _checked_instant(transaction.created_at, transaction.transaction_id)
+    checked_choices(transaction)
     if len(transaction.steps) > STEPS_MAX:
         message = (
             f"transaction {transaction.transaction_id} has {len(transaction.steps):,} steps, more "
@@ -89,7 +88,7 @@ def frozen(
         ]
     )
     return Definition(
-        created_at=round(created_at.timestamp() * 1_000_000),
+        created_at=created_at,
         timeout_seconds=timeout,
         steps=steps,
         timeout_scope=transaction.timeout_scope,
@@ -100,9 +99,56 @@ def frozen(
     )
 
 
+def _checked_instant(value: object, transaction_id: str) -> int:
+    """Return an aware datetime as microseconds since 1970 UTC."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        message = (
+            f"created_at of transaction {transaction_id} must be a datetime with a time zone, not "
+            f"{value!r:.80}. Use datetime.now(timezone.utc)."
+        )
+        raise DefinitionError(message)
+    try:
+        microseconds = (value - _EPOCH) // _MICROSECOND
+        instant(microseconds)
+    except (OverflowError, ValueError):
+        message = (
+            f"created_at of transaction {transaction_id} is {value}, which is no time in UTC "
+            "that a clock can show."
+        )
+        raise DefinitionError(message) from None
+    return microseconds
+
+
+CHOICES: dict[str, tuple[object, ...]] = {
+    "timeout_scope": ("start", "transaction"),
+    "on_crash": ("resume", "roll_back", None),
+    "on_compensation_failure": ("continue", "halt"),
+}
+
+
+def checked_choices(transaction: Transaction) -> None:
+    """Refuse an option or a name of a transaction that cannot be.
+
+    Raises:
+        DefinitionError: An option has a value that is none of its choices.
+        InvalidData: The name is not text.
+    """
+    for option, choices in CHOICES.items():
+        value = getattr(transaction, option)
+        if value not in choices:
+            named = ", ".join(repr(choice) for choice in choices)
+            message = f"{option} must be one of {named}, not {value!r:.80}."
+            raise DefinitionError(message)
+    if transaction.name is not None:
+        checked_name(transaction.name, "name")
+
+
 def _frozen_step(
     step: TransactionStep, index: int, registry: ActionRegistry, before_record: BeforeRecord | None
 ) -> StepDefinition:
+    if not isinstance(step, TransactionStep):
+        message = f"steps[{index}] is {type(step).__name__}. Add steps with add_step()."
+        raise DefinitionError(message)
     data = step.data if before_record is None else before_record(step)
     callee = registry.get(step.action)
     action = callee.action if callee else _UNDECLARED
@@ -114,7 +160,7 @@ def _frozen_step(
             checked_name(step.action, "action"),
             checked_object(data, "data"),
             None if compensating is None else checked_name(compensating, "compensating_action"),
-            None if step.after is None else tuple(step.after),
+            None if step.after is None else tuple(checked_name(i, "after") for i in step.after),
             _references(step) if step.references else (),
             action.idempotent,
             action.on_unknown,
@@ -125,4 +171,14 @@ def _frozen_step(
 
 
 def _references(step: TransactionStep) -> tuple[Reference, ...]:
-    return tuple(Reference(tuple(item.into), item.step_id, item.at) for item in step.references)
+    found = []
+    for item in step.references:
+        if not isinstance(item, OutputReference):
+            raise InvalidData("references", "must hold OutputReference objects only.")
+        if not {type(key) for key in item.into} <= {str, int}:
+            raise InvalidData("references", "`into` must hold text and whole numbers only.")
+        step_id = checked_name(item.step_id, "references")
+        at = checked_note(item.at, "references")
+        into = tuple(checked_note(k, "references") if isinstance(k, str) else k for k in item.into)
+        found.append(Reference(into, step_id, at))
+    return tuple(found)

@@ -6,7 +6,9 @@ is begun and how a step is added, and how its store is opened.
 
 from __future__ import annotations
 
+import logging
 import os
+import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +24,7 @@ from aumai_transactions.core.states import (
 from aumai_transactions.core.values import checked_name, checked_object
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
-from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout
+from aumai_transactions.drivers.freezing import CHOICES, BeforeRecord, checked_timeout
 from aumai_transactions.drivers.run import Book
 from aumai_transactions.errors import (
     DefinitionError,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from aumai_transactions.core.definition import UnknownPolicy
     from aumai_transactions.store import Store
 
+log = logging.getLogger("aumai_transactions")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -50,7 +54,7 @@ class ManagerBase:
         self,
         action_handlers: Mapping[str, ActionHandler] | None = None,
         *,
-        store: str | Store | None = None,
+        store: str | os.PathLike[str] | Store | None = None,
         actions: Iterable[Action] = (),
         strict: bool = False,
         before_record: BeforeRecord | None = None,
@@ -84,13 +88,18 @@ class ManagerBase:
         return self._before_record
 
     @property
+    def _owns_store(self) -> bool:
+        return self._given_store is None or isinstance(self._given_store, (str, os.PathLike))
+
+    @property
     def has_durable_store(self) -> bool:
         """True where this manager's transactions outlive the process."""
         if self._opened is not None:
             return self._opened.store.is_durable
-        if self._given_store is None or isinstance(self._given_store, str):
-            return self._given_store not in (None, "memory:")
-        return self._given_store.is_durable
+        given = self._given_store
+        if given is None or isinstance(given, (str, os.PathLike)):
+            return given not in (None, "memory:")
+        return given.is_durable
 
     def action(
         self,
@@ -208,18 +217,19 @@ class ManagerBase:
         if tx.state is not PENDING:
             hint = "Steps can be added only before commit() or rollback(); begin a new one."
             raise InvalidTransactionState(tx.transaction_id, tx.state.value, call, hint)
-        held = self._opened.book.get(tx.transaction_id) if self._opened else None
-        if held is None:
+        book = self._opened.book if self._opened else None
+        held = book.get(tx.transaction_id) if book else None
+        if book is None or held is None:
             raise TransactionNotFound(
                 tx.transaction_id,
                 "this manager",
                 "Begin it here with begin(), or read it with get_transaction().",
             )
-        if self._opened is not None and self._opened.book.run_of(tx.transaction_id) is not None:
+        if book.run_of(tx.transaction_id) is not None:
             hint = "It is being carried out right now."
             raise InvalidTransactionState(tx.transaction_id, "active", call, hint)
-        if held.transaction is not tx and self._opened is not None:
-            self._opened.book.hold(tx, held.sequence)
+        if held.transaction is not tx:
+            book.hold(tx, held.sequence)
 
     def _open(self, *, create: bool) -> Desk:
         """Return the desk; the first call opens the store, and may wait for a disk."""
@@ -233,7 +243,7 @@ class ManagerBase:
 
     def _opened_desk(self, *, create: bool) -> Desk:
         given = self._given_store
-        if given is None or isinstance(given, str):
+        if given is None or isinstance(given, (str, os.PathLike)):
             store = open_store(given or "memory:", create=create, clock=self._clock)
         else:
             store = given
@@ -263,8 +273,13 @@ class ManagerBase:
             self._lease.stop()
         if desk is None:
             return
-        desk.store.leave(desk.driver_id)
-        if self._given_store is None or isinstance(self._given_store, str):
+        try:
+            desk.store.leave(desk.driver_id)
+        except StoreError as error:
+            # Why no error: everything acknowledged is durable, and the lock that this driver
+            # lets go of tells others that it is gone.
+            log.warning("the store could not be told that this driver leaves: %s", error)
+        if self._owns_store:
             desk.store.close()
 
     def _compensating_name(self, given: str | Handler | None) -> str | None:
@@ -340,13 +355,6 @@ class BeginOptions(TypedDict, total=False):
     name: str | None
 
 
-_BEGIN_CHOICES: dict[str, tuple[object, ...]] = {
-    "timeout_scope": ("start", "transaction"),
-    "on_crash": ("resume", "roll_back", None),
-    "on_compensation_failure": ("continue", "halt"),
-}
-
-
 def checked_options(options: BeginOptions) -> BeginOptions:
     """Return the options of `begin`; refuse a name or a value that is none of them.
 
@@ -359,9 +367,9 @@ def checked_options(options: BeginOptions) -> BeginOptions:
             if value is not None:
                 checked_name(value, "name")
             continue
-        choices = _BEGIN_CHOICES.get(option)
+        choices = CHOICES.get(option)
         if choices is None:
-            known = ", ".join([*_BEGIN_CHOICES, "name"])
+            known = ", ".join([*CHOICES, "name"])
             message = f"begin() has no option {option!r}. It has timeout_seconds, {known}."
             raise DefinitionError(message)
         if value not in choices:
@@ -371,9 +379,15 @@ def checked_options(options: BeginOptions) -> BeginOptions:
     return options
 
 
+_ids = random.Random(os.urandom(32))  # noqa: S311 (an id is a name, it opens nothing)
+if hasattr(os, "register_at_fork"):
+    # Why: parent and child would otherwise draw the same ids from here on.
+    os.register_at_fork(after_in_child=lambda: _ids.seed(os.urandom(32)))
+
+
 def _new_id() -> str:
-    """Return a random UUID (version 4) as text, in half the time that `uuid` takes."""
-    digits = os.urandom(16).hex()
+    """Return a random UUID (version 4) as text, without asking the kernel for each."""
+    digits = f"{_ids.getrandbits(128):032x}"
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 

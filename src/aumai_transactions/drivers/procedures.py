@@ -32,6 +32,7 @@ from aumai_transactions.core.states import (
     ACTIVE,
     PENDING,
 )
+from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.desk import Desk, pending_run, read_run, read_saga
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoAppend, DoCall, DoSleep, Procedure
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS = 0.02
 LAST_PAUSE_SECONDS = 0.5
 WAIT_PAUSE_SECONDS_MAX = 0.25
+WAIT_SECONDS_MAX = 30.0
 
 # Why names for members: Python 3.11 looks a member up on its enum slowly.
 _APPENDED = AppendAnswer.appended
@@ -97,7 +99,11 @@ def rollback(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[Tr
     """Undo a pending or active transaction, and return the outcome."""
     name = transaction.transaction_id
     held = desk.book.get(name)
-    if held is None or desk.book.run_of(name) is not None:
+    if desk.book.run_of(name) is not None:
+        return (yield from ask(desk, name, RollbackCalled(by)))
+    if held is None:
+        saga = yield from read_saga(desk, name)
+        desk.book.hold(transaction, saga.sequence)
         return (yield from ask(desk, name, RollbackCalled(by)))
     if held.sequence > 0:
         saga = yield from read_saga(desk, name)
@@ -126,7 +132,8 @@ def ask(
         wish: What is asked for.
         wait: True to wait for a living driver until it has done with the transaction.
     """
-    if transaction_id in CALLING.get():
+    # Why the run as well: a task that a handler started may outlive it.
+    if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
         raise InvalidTransactionState(
             transaction_id,
             "carrying out this very step",
@@ -198,8 +205,13 @@ def decide_and_evolve(desk: Desk, run: Run, seen: Observation) -> list[Entry]:
 
 
 def _see_through(desk: Desk, transaction_id: str, *, wait: bool) -> Procedure[TransactionResult]:
-    """Drive the transaction, or wait until whoever drives it has done with it."""
+    """Drive the transaction, or wait until whoever drives it has done with it.
+
+    A driver elsewhere is waited for up to `WAIT_SECONDS_MAX`; what was asked for stands in the
+    journal, and it will come to it.
+    """
     pause = 0.001
+    waited = 0.0
     while True:
         here = desk.book.run_of(transaction_id)
         if here is None:
@@ -209,8 +221,9 @@ def _see_through(desk: Desk, transaction_id: str, *, wait: bool) -> Procedure[Tr
             try:
                 return (yield from _take_over(desk, run))
             except (HeldByAnother, JournalConflict, InvalidTransactionState):
-                if not wait:
+                if not wait or waited >= WAIT_SECONDS_MAX:
                     return desk.result_of(run)
+                waited += pause
         yield DoSleep(pause)
         pause = min(pause * 2, WAIT_PAUSE_SECONDS_MAX)
         if here is not None and here.is_over and here.result is not None:
@@ -277,7 +290,14 @@ def _drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transacti
                 desk.announce(run, entries)
         if not calls:
             break
-        seen = [(yield from _carry_out(run, calls[0]))]
+        call = _call_of(run, calls[0])
+        if isinstance(call, HandlerMissing):
+            seen = [call]
+            continue
+        observation, raised = yield call
+        if raised is not None:
+            _remember(run, calls[0], raised)
+        seen = [observation]
         if run.interrupt is not None and not run.is_cancelled:
             run.is_cancelled = True
             if run.saga.state is ACTIVE and not _says_cancelled(seen[0]):
@@ -382,12 +402,18 @@ def _take(run: Run, answer: AppendAnswer, *, claims: bool) -> None:
 
 
 def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:
-    what = (
-        "Nothing of it has run."
-        if run.token == 0
-        else "No further step of it runs; once the store works again, recover() or "
-        "`aumai-transactions recover` finishes it."
-    )
+    if run.token:
+        what = (
+            "No further step of it runs. Once the store works again, call recover() on this "
+            "manager; or end this process, and then: aumai-transactions recover"
+        )
+    elif error.outcome_unknown:
+        what = (
+            "It may have been recorded all the same, so do not begin it a second time: once the "
+            "store works again, call recover() on this manager, and then get_result()."
+        )
+    else:
+        what = "Nothing of it has run; try again once the store works."
     return StoreUnavailable(
         f"the journal of transaction {run.transaction_id} could not be written: {error} {what}",
         outcome_unknown=error.outcome_unknown,
@@ -398,7 +424,8 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
     """Take up what somebody else has appended; what was seen is decided upon again."""
     saga = yield from read_saga(desk, run.transaction_id)
     if any(isinstance(observation, PlanGiven) for observation in seen):
-        run.sequence = saga.sequence
+        # Why not the journal's: the caller's object does not show what stands there.
+        run.sequence = run.sequence or 1
         raise JournalConflict(run.transaction_id, "it was changed while it was being started")
     if run.token and saga.token != run.token:
         raise JournalConflict(run.transaction_id, "another driver has claimed it since")
@@ -410,30 +437,31 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
         saga.touched.extend(range(len(run.models)))
 
 
-def _carry_out(run: Run, command: RunStep | RunCompensation) -> Procedure[Observation]:
-    """Call the handler that a command names, and return what was seen."""
+def _call_of(run: Run, command: RunStep | RunCompensation) -> DoCall | HandlerMissing:
+    """Return the call that a command stands for; or that nobody here can make it."""
     step = command.step
-    operation = command.operation
     definition = step.definition
+    operation = command.operation
     name = definition.action if operation == "action" else definition.compensating_action
     callee = run.registry.get(name)
     if callee is None:
         return HandlerMissing(definition.step_id, operation)
-    seen: Observation
-    seen, error = yield DoCall(callee, run, step, operation)
-    if error is not None:
-        if operation == "action":
-            run.cause = error
-        if not isinstance(error, Exception):
-            run.interrupt = error
-    return seen
+    return DoCall(callee, run, step, operation)
+
+
+def _remember(run: Run, command: RunStep | RunCompensation, error: BaseException) -> None:
+    """Keep an exception for the result, and an interrupt to be raised again."""
+    if command.operation == "action":
+        run.cause = error
+    if not isinstance(error, Exception):
+        run.interrupt = error
 
 
 def _frozen(desk: Desk, run: Run, transaction: Transaction) -> Definition:
     definition = frozen(transaction, run.registry, desk.before_record)
     if desk.before_record is not None:
         for model, step in zip(transaction.steps, definition.steps, strict=True):
-            model.data = dict(step.data)
+            model.data = clone(step.data)
     return definition
 
 

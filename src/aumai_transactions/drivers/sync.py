@@ -5,6 +5,7 @@ Owns: how this thread waits for a store, for a handler and for time. The rules a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never, overload
@@ -39,6 +40,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.run import CALLING
+from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
@@ -208,8 +210,10 @@ class TransactionManager(ManagerBase):
 
     def close(self) -> None:
         """Let go of the store; what this manager was driving can be recovered at once."""
-        self._close_store()
-        self._loop_thread.close()
+        try:
+            self._close_store()
+        finally:
+            self._loop_thread.close()
 
     def __enter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
@@ -243,7 +247,8 @@ class TransactionManager(ManagerBase):
             return self._run(procedure)
         except (KeyboardInterrupt, SystemExit):
             if procedures.is_left_behind(self._desk(), tx):
-                self._run(procedures.cancel(self._desk(), tx))
+                with contextlib.suppress(InvalidTransactionState):
+                    self._run(procedures.cancel(self._desk(), tx))
             raise
 
     def _run(self, procedure: Procedure[T]) -> T:
@@ -342,13 +347,12 @@ class StoredTransactions(Sequence[Transaction]):
 
     def __iter__(self) -> Iterator[Transaction]:
         """Read one after the other, a page of summaries at a time."""
-        unsaved = self._desk.book.unsaved()
         after: int | None = None
         while listed := self._desk.store.find(Query(after=after, limit=PAGE)):
             for item in listed:
                 yield self._manager.get_transaction(item.summary.transaction_id)
             after = listed[-1].position
-        yield from unsaved
+        yield from self._desk.book.unsaved()
 
 
 class SagaOrchestrator:

@@ -132,6 +132,8 @@ class MemoryStore:
 
     def _append(self, append: Append) -> AppendAnswer:
         transaction_id, expected, append_id, entries, summary, token, driver_id, release = append
+        if token is None or driver_id is not None:
+            check_append(append)
         kept = self._by_id.get(transaction_id)
         if kept is None:
             if driver_id is not None:

@@ -174,7 +174,7 @@ def check_an_act_without_a_token_is_refused(make_store: StoreFactory) -> None:
         driver = store.join()
         store.append([plan("t"), claim("t", 2, 1, driver)])
         act_of_nobody = request("t", 3)._replace(entries=[TransactionActivated(4)])
-        claim_for_nobody = claim("t", 3, 2, driver)._replace(driver_id=None)
+        claim_for_nobody = claim("t", 3, 2, driver)._replace(driver_id=None, token=None)
         for wrong in (act_of_nobody, claim_for_nobody):
             try:
                 store.append([wrong])

@@ -233,11 +233,10 @@ def test_a_cancellation_while_a_failed_write_waits_to_be_repeated_stops_no_undo(
 
 def test_a_cancellation_while_foreign_news_is_read_is_noted(scripted_store):
     async def story():
-        store = scripted_store(blocking=True)
         reading, go = threading.Event(), threading.Event()
         calls = []
 
-        class Slow(type(store)):
+        class Slow(scripted_store):  # type: ignore[misc, valid-type]  # a fixture
             def read(self, transaction_id):
                 if calls == ["first"]:
                     reading.set()
@@ -257,7 +256,7 @@ def test_a_cancellation_while_foreign_news_is_read_is_noted(scripted_store):
             def ask():
                 # From a thread: somebody else's wish comes between, and this append is too late.
                 calls.append("asked")
-                wish = other.rollback(tx.transaction_id and tx_of_other[0])
+                wish = other.rollback(theirs)
                 asked.append(asyncio.run_coroutine_threadsafe(wish, loop))
                 while slow._by_id[tx.transaction_id].entries[-1].__class__.__name__ != (
                     "RollbackRequested"
@@ -267,7 +266,7 @@ def test_a_cancellation_while_foreign_news_is_read_is_noted(scripted_store):
 
             loop = asyncio.get_running_loop()
             await manager.save(tx)
-            tx_of_other = [await other.get_transaction(tx.transaction_id)]
+            theirs = await other.get_transaction(tx.transaction_id)
             slow.before[3] = ask
             committing = asyncio.create_task(manager.commit(tx))
             await asyncio.to_thread(reading.wait)
