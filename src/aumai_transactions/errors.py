@@ -229,18 +229,18 @@ class StoreUnavailable(StoreError):
 
 
 class JournalConflict(StoreError):
-    """Say that somebody else drives this transaction; whoever gets this stops at once.
+    """Say that somebody else drives or has changed this transaction; whoever gets this stops.
 
     Args:
         transaction_id: The transaction.
-        detail: Who holds it, as far as it is known.
+        detail: What somebody else did, as far as it is known.
     """
 
     def __init__(self, transaction_id: str, detail: str) -> None:
         self.transaction_id = transaction_id
         super().__init__(
-            f"transaction {transaction_id} is driven by somebody else: {detail}. Nothing more was "
-            f"done here; look at it with: aumai-transactions show {transaction_id}"
+            f"transaction {transaction_id}: {detail}. Nothing more was done here; read it again "
+            f"with get_transaction(), or: aumai-transactions show {transaction_id}"
         )
 
 

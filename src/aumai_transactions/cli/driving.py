@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 
 from aumai_transactions.cli.exits import Code, code_of, needs_person
@@ -75,7 +76,8 @@ def watched(session: Session) -> Iterator[tuple[TransactionManager, Progress]]:
         progress.read = manager.get_events
         session.say = progress.say
         try:
-            with interrupts(progress):
+            # Why the redirection: what a handler prints must not stand between the results.
+            with interrupts(progress), redirect_stdout(sys.stderr):
                 yield manager, progress
             # Why only there: where the result goes elsewhere, the last picture is what is left.
             if settings.out.is_terminal and not settings.as_json:

@@ -43,7 +43,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.run import CALLING, Run
-from aumai_transactions.errors import InvalidTransactionState
+from aumai_transactions.errors import InvalidTransactionState, JournalCorrupt, JournalTooNew
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
@@ -312,12 +312,18 @@ class AsyncStoredTransactions:
         """Read one after the other, a page of summaries at a time."""
         desk = await self._manager._desk()  # noqa: SLF001 (one module)
         after: int | None = None
+        unreadable: Exception | None = None
         while listed := await self._manager.find(Query(after=after, limit=PAGE)):
             for item in listed:
-                yield await self._manager.get_transaction(item.summary.transaction_id)
+                try:
+                    yield await self._manager.get_transaction(item.summary.transaction_id)
+                except (JournalCorrupt, JournalTooNew) as error:
+                    unreadable = unreadable or error
             after = listed[-1].position
         for transaction in desk.book.unsaved():
             yield transaction
+        if unreadable is not None:
+            raise unreadable
 
 
 class AsyncSagaOrchestrator:

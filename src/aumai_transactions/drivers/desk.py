@@ -259,9 +259,7 @@ def pending_run(desk: Desk, transaction: Transaction, call: str) -> Procedure[Ru
         if saga.state is not PENDING:
             raise InvalidTransactionState(name, saga.state.value, call, next_after(saga.state))
         if held is not None and held.sequence != saga.sequence:
-            raise JournalConflict(
-                name, "it was changed since it was read here; call get_transaction() again"
-            )
+            raise JournalConflict(name, "somebody else changed it since it was read here")
         run = Run(name, saga, registry, sequence=saga.sequence)
     run.attach(transaction)
     return run

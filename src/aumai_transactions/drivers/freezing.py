@@ -152,6 +152,10 @@ def _frozen_step(
     data = step.data if before_record is None else before_record(step)
     callee = registry.get(step.action)
     action = callee.action if callee else _UNDECLARED
+    if step.compensating_action is None:
+        # Why here as well as in add_step: the action may have been registered since, or in
+        # another process.
+        step.compensating_action = action.compensating_action
     compensating = step.compensating_action
     try:
         return StepDefinition(

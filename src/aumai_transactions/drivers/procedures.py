@@ -90,7 +90,9 @@ def save(desk: Desk, transaction: Transaction) -> Procedure[None]:
         return
     answer = yield from _append(desk, run, entries)
     if answer is _MOVED:
-        raise JournalConflict(run.transaction_id, "it was changed while it was saved here")
+        raise JournalConflict(
+            run.transaction_id, "somebody else changed it while it was saved here"
+        )
     desk.announce(run, entries)
     desk.book.hold(transaction, run.saga.sequence)
 
@@ -255,7 +257,7 @@ def _drive_pending(
         seen: list[Observation] = [PlanGiven(definition), wish, DriverArrived(desk.driver_id)]
         return (yield from _drive(desk, run, seen))
     except HeldByAnother:
-        raise JournalConflict(run.transaction_id, "another process has it") from None
+        raise JournalConflict(run.transaction_id, "somebody else is carrying it out") from None
     finally:
         _leave(desk, run)
 
@@ -398,7 +400,7 @@ def _take(run: Run, answer: AppendAnswer, *, claims: bool) -> None:
     elif answer is _HELD:
         raise HeldByAnother
     elif answer is _FENCED:
-        raise JournalConflict(run.transaction_id, "another driver has claimed it since")
+        raise JournalConflict(run.transaction_id, "somebody else has claimed it since")
 
 
 def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:
@@ -426,9 +428,11 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
     if any(isinstance(observation, PlanGiven) for observation in seen):
         # Why not the journal's: the caller's object does not show what stands there.
         run.sequence = run.sequence or 1
-        raise JournalConflict(run.transaction_id, "it was changed while it was being started")
+        raise JournalConflict(
+            run.transaction_id, "somebody else changed it while it was being started here"
+        )
     if run.token and saga.token != run.token:
-        raise JournalConflict(run.transaction_id, "another driver has claimed it since")
+        raise JournalConflict(run.transaction_id, "somebody else has claimed it since")
     if not run.token and (saga.token != run.saga.token - 1 or not is_runnable(saga)):
         raise HeldByAnother
     run.saga = saga

@@ -6,15 +6,17 @@ path as all other work (invariant I14).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from aumai_transactions.core.journal import load
+from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.drivers.desk import Desk, read_journal
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.procedures import recover_one
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered, TransactionResult, Verification
-from aumai_transactions.store import Query
+from aumai_transactions.store import Listed, Query
 
 PAGE = 500
 
@@ -55,25 +57,47 @@ def _recovered(desk: Desk, name: str) -> Procedure[Recovered]:
 def verify(desk: Desk, transaction_id: str | None) -> Procedure[Verification]:
     """Check the hash chain and every entry of one journal, or of all, one at a time."""
     found = Verification()
-    if transaction_id is not None:
-        yield from _verify_one(desk, transaction_id, found)
-        return found
-    after: int | None = None
+    query = Query(prefix=transaction_id or "", limit=PAGE)
+    is_found = False
     while True:
-        query = Query(after=after, limit=PAGE)
         page = yield from blocking(partial(desk.store.find, query))
         for listed in page:
-            yield from _verify_one(desk, listed.summary.transaction_id, found)
+            if transaction_id in (None, listed.summary.transaction_id):
+                is_found = True
+                yield from _verify_one(desk, listed, found)
         if len(page) < PAGE:
-            return found
-        after = page[-1].position
+            break
+        query = replace(query, after=page[-1].position)
+    if transaction_id is not None and not is_found:
+        yield from read_journal(desk, transaction_id)
+    return found
 
 
-def _verify_one(desk: Desk, transaction_id: str, found: Verification) -> Procedure[None]:
+def _verify_one(desk: Desk, listed: Listed, found: Verification) -> Procedure[None]:
+    """Check one journal, and that the line which lists it says what the journal says."""
+    name = listed.summary.transaction_id
     found.transactions += 1
-    journal = yield from read_journal(desk, transaction_id)
+    journal = yield from read_journal(desk, name)
     found.entries += len(journal.entries)
     try:
-        load(journal)
+        saga = load(journal)
     except (JournalCorrupt, JournalTooNew) as error:
-        found.problems[transaction_id] = str(error)
+        found.problems[name] = str(error)
+        return
+    told = summary_of(saga)
+    # Why the time: somebody may have appended between the two reads.
+    if told != listed.summary and told.updated_at == listed.summary.updated_at:
+        wrong = [
+            field
+            for field, mine, theirs in zip(told._fields, told, listed.summary, strict=True)
+            if mine != theirs
+        ]
+        found.problems[name] = (
+            f"the summary of transaction {name} does not fit its journal: {', '.join(wrong)}. "
+            "Lists and recovery go by the summary; compare it with a backup."
+        )
+    elif journal.token != saga.token:
+        found.problems[name] = (
+            f"the summary of transaction {name} has token {journal.token}, its journal "
+            f"{saga.token}. Compare it with a backup."
+        )

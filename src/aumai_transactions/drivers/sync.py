@@ -40,7 +40,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.run import CALLING
-from aumai_transactions.errors import InvalidTransactionState
+from aumai_transactions.errors import InvalidTransactionState, JournalCorrupt, JournalTooNew
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
@@ -346,13 +346,24 @@ class StoredTransactions(Sequence[Transaction]):
         return unsaved[position - (length - len(unsaved))]
 
     def __iter__(self) -> Iterator[Transaction]:
-        """Read one after the other, a page of summaries at a time."""
+        """Read one after the other, a page of summaries at a time.
+
+        Raises:
+            JournalCorrupt: A journal is damaged; raised behind all the others, which can be read.
+            JournalTooNew: Likewise, for one that a newer release wrote.
+        """
         after: int | None = None
+        unreadable: Exception | None = None
         while listed := self._desk.store.find(Query(after=after, limit=PAGE)):
             for item in listed:
-                yield self._manager.get_transaction(item.summary.transaction_id)
+                try:
+                    yield self._manager.get_transaction(item.summary.transaction_id)
+                except (JournalCorrupt, JournalTooNew) as error:
+                    unreadable = unreadable or error
             after = listed[-1].position
         yield from self._desk.book.unsaved()
+        if unreadable is not None:
+            raise unreadable
 
 
 class SagaOrchestrator:

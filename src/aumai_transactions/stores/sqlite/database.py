@@ -271,6 +271,11 @@ class Database:
         self._poison()
         self.writer.close()
 
+    def drop(self) -> None:
+        """Close everything without writing anything; nothing happens where it is closed."""
+        self._poison()
+        self.writer.close()
+
     def abandon(self) -> sqlite3.Connection | None:
         """Return the connection without touching it, for a child of fork; close our lock file."""
         connection, self._connection = self._connection, None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -94,6 +95,9 @@ class SqliteStore:
         else:
             creation.sweep_links(self._path)
         forking.watch(self)
+        # Why: a handle that was dropped without close() would otherwise keep its drivers alive,
+        # and what they left half-way could not be recovered before this process ends.
+        weakref.finalize(self, _let_go, self._locks, self._database, self._pid)
 
     @property
     def path(self) -> Path:
@@ -372,6 +376,12 @@ class SqliteStore:
 
 def _driver_rows(connection: sqlite3.Connection) -> list[DriverRow]:
     return [DriverRow(*row) for row in connection.execute(statements.ALL_DRIVERS).fetchall()]
+
+
+def _let_go(locks: DriverLocks, database: Database, pid: int) -> None:
+    if os.getpid() == pid:
+        locks.abandon()
+        database.drop()
 
 
 def _real_path(path: str | os.PathLike[str]) -> Path:
