@@ -107,7 +107,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import what needs asyncio when it is first asked for: asyncio costs 40 ms."""
     if name in {"AsyncSagaOrchestrator", "AsyncTransactionManager"}:
-        from aumai_transactions.drivers import aio  # noqa: PLC0415
+        from aumai_transactions.drivers import aio
 
         return getattr(aio, name)
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -41,9 +41,9 @@ def _one_encoder() -> Callable[[object], str]:
         return slow
     # Why not `encode` itself: it makes a new C encoder for every call, which takes as long as
     # encoding a small entry. Without memory of what it visits: a checked value has no circles.
-    write = make(
-        None, _not_json, json.encoder.encode_basestring, None, ":", ",", True, False, False
-    )
+    sort_keys, skip_keys, allow_nan = True, False, False
+    escape = json.encoder.encode_basestring
+    write = make(None, _not_json, escape, None, ":", ",", sort_keys, skip_keys, allow_nan)
     return lambda value: "".join(write(value, 0))
 
 

@@ -73,9 +73,6 @@ def written(store: Store, appends: list[Append]) -> list[AppendAnswer | Exceptio
     """
     try:
         answers = store.append(appends)
-        if len(answers) != len(appends):
-            message = f"a store gave {len(answers)} answers to {len(appends)} appends."
-            raise InternalError(message)
     except StoreUnavailable as error:
         # Why everybody: it is one durable write, so what is unknown of it is unknown to each.
         return [_own_copy(error) for _append in appends]
@@ -83,6 +80,9 @@ def written(store: Store, appends: list[Append]) -> list[AppendAnswer | Exceptio
         if len(appends) == 1:
             return [error]
         return [written(store, [append])[0] for append in appends]
+    if len(answers) != len(appends):
+        message = f"a store gave {len(answers)} answers to {len(appends)} appends."
+        return [InternalError(message) for _append in appends]
     return list(answers)
 
 

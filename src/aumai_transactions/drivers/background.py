@@ -75,7 +75,7 @@ class LoopThread:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is not None and thread is not None:
-            import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+            import asyncio
 
             # Order matters: a handler that still runs is cancelled before its loop is stopped;
             # else whoever waits for it would wait for ever.
@@ -98,7 +98,7 @@ class LoopThread:
 
 
 async def _cancel_all() -> None:
-    import asyncio  # noqa: PLC0415 (costs 40 ms, and few need it)
+    import asyncio
 
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -56,6 +57,9 @@ class Victim:
         """Return the next report; None where the victim has ended."""
         while not self._lines:
             if not select.select([self._reports], [], [], seconds)[0]:
+                # It then writes the stacks of all its threads to stderr, for whoever looks into it.
+                self.send(signal.SIGUSR1)
+                select.select([self._reports], [], [], 1)
                 raise VictimFailed(f"process {self.pid} said nothing for {seconds:g} s")
             content = os.read(self._reports, 1 << 16)
             if not content:
@@ -234,6 +238,7 @@ def _live(
 ) -> None:
     """Be the victim; never return."""
     code = 1
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
         run(reporter, orders)
         code = 0
