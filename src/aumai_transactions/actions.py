@@ -162,7 +162,7 @@ class ActionRegistry:
         return name in self._callees
 
 
-def plain_actions(handlers: Mapping[str, ActionHandler]) -> list[Action]:
+def plain_actions(handlers: Mapping[str, ActionHandler | Handler]) -> list[Action]:
     """Return the seed's mapping of names to handlers as actions."""
     return [Action(name, handler, is_plain=True) for name, handler in handlers.items()]
 

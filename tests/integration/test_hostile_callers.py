@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,9 @@ def test_a_note_that_no_journal_can_hold_is_refused_before_it_is_written(
     with TransactionManager({"act": doubtful}, store=store) as manager:
         tx = manager.begin()
         manager.add_step(tx, "agent", "act", {})
-        assert manager.commit(tx).waiting.reason == "in_doubt"
+        waiting = manager.commit(tx).waiting
+        assert waiting is not None
+        assert waiting.reason == "in_doubt"
         with pytest.raises(InvalidData):
             manager.resolve(tx, "s1", "happened", note=note, by=by)
         with pytest.raises(InvalidData):
@@ -256,9 +259,9 @@ def test_an_interrupted_leader_leaves_nobody_waiting():
                 raise KeyboardInterrupt
             return self.store.append(appends)
 
-    store = Interrupted()
+    store: Any = Interrupted()
     queue = AppendQueue(store)
-    ends = []
+    ends: list[Any] = []
 
     def append(name):
         try:
@@ -320,7 +323,8 @@ def test_what_before_record_returned_is_what_is_done_whatever_the_caller_edits_l
 
 
 def test_closing_a_manager_cancels_the_async_handler_that_it_runs():
-    entered, ends = threading.Event(), []
+    entered = threading.Event()
+    ends: list[Any] = []
 
     async def act(action, data):
         entered.set()
@@ -359,11 +363,11 @@ def test_an_async_handler_that_drives_another_transaction_of_its_manager_is_told
     manager.add_step(tx, "agent", "outer", {})
     result = manager.commit(tx)
     assert result.state.value == "rolled_back"
-    assert "AsyncTransactionManager" in result.error
+    assert "AsyncTransactionManager" in str(result.error)
 
 
 def test_an_object_that_holds_another_one_many_times_over_is_refused_soon():
-    value = ["x"]
+    value: list[Any] = ["x"]
     for _ in range(50):
         value = [value, value]
     with pytest.raises(InvalidData, match="far larger"):
@@ -375,8 +379,11 @@ def test_a_manager_that_was_dropped_holds_nothing(tmp_path):
     tx = manager.begin()
     manager.add_step(tx, "agent", "act", {})
     manager.commit(tx)
-    lease = manager._lease._thread
-    del manager, tx
+    keeper = manager._lease
+    assert keeper is not None
+    lease = keeper._thread
+    assert lease is not None
+    del keeper, manager, tx
     gc.collect()
     lease.join(30)
     gc.collect()

@@ -52,7 +52,7 @@ class ManagerBase:
 
     def __init__(
         self,
-        action_handlers: Mapping[str, ActionHandler] | None = None,
+        action_handlers: Mapping[str, ActionHandler | Handler] | None = None,
         *,
         store: str | os.PathLike[str] | Store | None = None,
         actions: Iterable[Action] = (),
