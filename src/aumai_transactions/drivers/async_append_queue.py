@@ -13,8 +13,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aumai_transactions.drivers.append_queue import BATCH_MAX, written
+from aumai_transactions.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aumai_transactions.store import Append, AppendAnswer, Store
 
 Waiting = tuple["Append", "asyncio.Future[AppendAnswer]"]
@@ -50,13 +53,17 @@ class AsyncAppendQueue:
             return
         appends = [append for append, _future in batch]
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(None, written, self._store, appends)
-        writing.add_done_callback(lambda done: self._settle(batch, done))
+        try:
+            writing = loop.run_in_executor(None, written, self._store, appends)
+        except RuntimeError as error:
+            # No thread can be started, or the loop is shutting down: certainly not written.
+            refusal = StoreUnavailable(f"no thread can be started for the write ({error}).")
+            self._settle(batch, [refusal] * len(batch))
+        else:
+            writing.add_done_callback(lambda done: self._settle(batch, done.result()))
 
-    def _settle(
-        self, batch: list[Waiting], done: asyncio.Future[list[AppendAnswer | Exception]]
-    ) -> None:
-        for (_append, future), outcome in zip(batch, done.result(), strict=True):
+    def _settle(self, batch: list[Waiting], outcomes: Sequence[AppendAnswer | Exception]) -> None:
+        for (_append, future), outcome in zip(batch, outcomes, strict=True):
             if future.done():
                 continue
             if isinstance(outcome, Exception):
