@@ -42,7 +42,7 @@ def test_toml_and_json_become_the_same_document(plan_file):
         ("p.toml", b"a = 1\nb = '\xe9'", "line 2: is not UTF-8"),
         ("p.toml", "a" * (FILE_BYTES_MAX + 1), "is larger than 256 KB"),
         ("p.json", '{"a": }', "p.json: line 1, column 7: is not JSON: Expecting value."),
-        ("p.json", '{\n"a": 1,\n}', "line 3, column 1: is not JSON"),
+        ("p.json", '{\n"a": 1,\nb}', "line 3, column 1: is not JSON"),
         ("p.json", "{} {}", "line 1, column 4: is not JSON: Extra data."),
         ("p.json", "", "line 1, column 1: is empty"),
         ("p.json", "{}", "is empty. A plan has at least"),
