@@ -77,7 +77,7 @@ def check_append(append: Append) -> None:
         InternalError: It holds an act without a token, or its claim and its `driver_id` do not
             go together.
     """
-    claims = any(type(entry) is Claimed for entry in append.entries)
+    claims = Claimed in [type(entry) for entry in append.entries]
     if claims != (append.driver_id is not None) or (claims and append.token is None):
         message = f"an append to {append.transaction_id} claims without saying for whom, or not."
         raise InternalError(message)

@@ -70,11 +70,25 @@ def evolve(saga: Saga, entry: Entry) -> None:
     Raises:
         IllegalEntry: The entry cannot follow what came before; the saga is not usable then.
     """
+    # Order matters only for speed: what every transaction has stands first.
     match entry:
         case StepStarted():
             _step_started(saga, entry)
         case StepSucceeded():
             _step_succeeded(saga, entry)
+        case TransactionActivated():
+            _require(saga.state is PENDING, "it is not pending any more")
+            saga.state = ACTIVE
+            saga.started_at = entry.at
+        case TransactionCommitted():
+            _committed(saga, entry)
+        case Claimed():
+            _claimed(saga, entry)
+        case CommitRequested():
+            saga.commit_requested = True
+        case PlanRecorded():
+            _require(saga.state is PENDING, "it is not pending any more")
+            _plan_recorded(saga, entry.definition)
         case StepFailed():
             _step_failed(saga, entry)
         case StepInDoubt():
@@ -89,25 +103,12 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _step_outstanding(saga, entry)
         case RollbackStarted():
             _rollback_started(saga, entry)
-        case TransactionActivated():
-            _require(saga.state is PENDING, "it is not pending any more")
-            saga.state = ACTIVE
-            saga.started_at = entry.at
-        case TransactionCommitted():
-            _committed(saga, entry)
         case TransactionRolledBack():
             _rolled_back(saga, entry)
         case TransactionExpired():
             _expired(saga, entry)
         case TransactionImported():
             _imported(saga, entry)
-        case PlanRecorded():
-            _require(saga.state is PENDING, "it is not pending any more")
-            _plan_recorded(saga, entry.definition)
-        case Claimed():
-            _claimed(saga, entry)
-        case CommitRequested():
-            saga.commit_requested = True
         case RollbackRequested():
             saga.rollback_requested = saga.rollback_requested or entry.reason
         case RetryRequested():
