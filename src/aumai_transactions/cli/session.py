@@ -121,8 +121,8 @@ class Session:
 
     def is_waiting(self, transaction_id: str) -> bool:
         """Tell whether something of a transaction is to be done that nobody is doing here."""
-        listed = self.store.find(Query(prefix=transaction_id, limit=1))
-        return bool(listed) and listed[0].summary.runnable
+        listed = [item.summary for item in self.store.find(Query(prefix=transaction_id))]
+        return any(item.transaction_id == transaction_id and item.runnable for item in listed)
 
     @property
     def place(self) -> str:

@@ -123,6 +123,8 @@ def rollback_command(settings: Settings, words: tuple[str, ...], tx_id: str | No
                 _refuse_unknown(
                     manager, transaction, (step.compensating_action for step in transaction.steps)
                 )
+            elif not transaction.state.is_final:
+                held.say("asked it to go back; if a living process has it, that one undoes it …")
             return manager.rollback(transaction)
 
         return drive(held, stored(found), work, code_of_rollback)
