@@ -4,6 +4,7 @@ No test sleeps: a step tells over a FIFO that it runs, and then waits until it i
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -161,6 +162,45 @@ def test_a_living_run_is_not_touched_by_recover(at, here, started):
         assert "nothing to recover" in at("recover").stderr
         assert process.poll() is None
     assert effects(here) == ["reserve", "wait"]
+
+
+def test_a_rollback_of_a_living_run_is_carried_out_by_that_run(at, here, environment):
+    (here / "plan.toml").write_text("""
+[actions.wait]
+kind = "command"
+argv = ["sh", "-c", "echo on > running; cat gate"]
+compensating_action = "undo"
+[actions.undo]
+kind = "command"
+argv = ["touch", "undone"]
+[[steps]]
+agent = "agent"
+action = "wait"
+""")
+    os.mkfifo(here / "running")
+    os.mkfifo(here / "gate")
+    popen = functools.partial(
+        subprocess.Popen,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=here,
+        text=True,
+    )
+    with popen([*PROGRAM, "run", "plan.toml"]) as run:
+        assert (here / "running").read_text() == "on\n"
+        asking = [*PROGRAM, "rollback", the_only(at)["transaction_id"]]
+        with popen(asking) as asker:
+            assert any("rollback requested" in line for line in asker.stderr)
+            assert not (here / "undone").exists()
+            (here / "gate").write_text("go")
+            told, _ = asker.communicate(timeout=SECONDS_MAX)
+        run.communicate(timeout=SECONDS_MAX)
+    assert (asker.returncode, run.returncode) == (0, 3)
+    assert (here / "undone").exists()
+    assert "undone: s1" in told
+    assert "running" not in told
 
 
 def test_an_interrupted_run_ends_with_130_after_everything_is_undone(at, here, started):

@@ -126,7 +126,8 @@ def tell(
     if settings.as_json:
         settings.out.say_json(result.model_dump(mode="json"))
         return
-    if timeline is None or not timeline.steps:
+    # Why the state: where another process did it, this one has not seen all of it.
+    if timeline is None or not timeline.steps or timeline.state is not result.state:
         name = result.transaction_id
         timeline = Timeline.of(name, manager.get_events(name))
     transaction = manager.get_transaction(result.transaction_id)
