@@ -54,10 +54,11 @@ class Points:
     def one_more_in_flight(self):
         """Note that one more transaction has made its first call."""
         with self.guard:
+            # Order matters: counting begins when nothing is missing, and whoever waits for "in
+            # flight" must not have read past a "now" that another thread said before it.
+            if self.missing == 1:
+                self.reporter.say("in flight")
             self.missing -= 1
-            is_complete = self.missing == 0
-        if is_complete:
-            self.reporter.say("in flight")
 
     def passing(self, name, transaction_id):
         if name == self.stop_at:

@@ -192,6 +192,7 @@ action = "wait"
         assert (here / "running").read_text() == "on\n"
         asking = [*PROGRAM, "rollback", the_only(at)["transaction_id"]]
         with popen(asking) as asker:
+            assert asker.stderr is not None
             assert any("rollback requested" in line for line in asker.stderr)
             assert not (here / "undone").exists()
             (here / "gate").write_text("go")
