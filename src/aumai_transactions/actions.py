@@ -14,7 +14,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aumai_transactions.core.definition import Operation, UnknownPolicy, idempotency_key
 from aumai_transactions.core.entries import ErrorRecord
@@ -107,8 +107,7 @@ class Action:
     is_plain: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class Callee:
+class Callee(NamedTuple):
     """Hold a handler that was looked at once, so that a call need not look again.
 
     Args:

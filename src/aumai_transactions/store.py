@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -91,8 +90,7 @@ def check_append(append: Append) -> None:
                 raise InternalError(message)
 
 
-@dataclass(slots=True, frozen=True)
-class Query:
+class Query(NamedTuple):
     """Say which transactions to list.
 
     Args:
@@ -114,8 +112,7 @@ class Query:
     newest_first: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """Hold one line of a list.
 
     Args:
@@ -129,8 +126,7 @@ class Listed:
     driver_id: str | None
 
 
-@dataclass(slots=True, frozen=True)
-class StoreInfo:
+class StoreInfo(NamedTuple):
     """Say what a store is.
 
     Args:
@@ -147,7 +143,7 @@ class StoreInfo:
     durable: bool
     schema_version: int
     changes: int
-    checks: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, str]
 
 
 class Store(Protocol):

@@ -12,8 +12,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.core.codec import FORMAT_VERSION, decode
 from aumai_transactions.core.evolution import evolve
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 NO_HASH = bytes(32)
 
 
-@dataclass(slots=True, frozen=True)
-class StoredEntry:
+class StoredEntry(NamedTuple):
     """Hold one entry as a store keeps it.
 
     Args:
@@ -43,8 +41,7 @@ class StoredEntry:
     hash: bytes
 
 
-@dataclass(slots=True, frozen=True)
-class Journal:
+class Journal(NamedTuple):
     """Hold the whole journal of one transaction as a store keeps it.
 
     Args:

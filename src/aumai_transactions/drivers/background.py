@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.errors import StepRejected, StoreError
@@ -47,6 +46,8 @@ class LoopThread:
                 "AsyncTransactionManager, or a manager of its own for the inner transaction."
             )
             raise StepRejected(message)
+        from concurrent.futures import Future
+
         loop = self._started()
         ended: Future[asyncio.Task[Any]] = Future()
         tasks = []

@@ -6,7 +6,6 @@ path as all other work (invariant I14).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from aumai_transactions.core.journal import load
@@ -67,7 +66,7 @@ def verify(desk: Desk, transaction_id: str | None) -> Procedure[Verification]:
                 yield from _verify_one(desk, listed, found)
         if len(page) < PAGE:
             break
-        query = replace(query, after=page[-1].position)
+        query = query._replace(after=page[-1].position)
     if transaction_id is not None and not is_found:
         yield from read_journal(desk, transaction_id)
     return found

@@ -264,6 +264,7 @@ class MemoryStore:
                 durable=False,
                 schema_version=0,
                 changes=self._changes,
+                checks={},
             )
 
     def close(self) -> None:
