@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: nine methods, and what each one guarantees.
+Owns: the contract between drivers and stores: ten methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
