@@ -59,7 +59,17 @@ from aumai_transactions.core.states import (
 
 if TYPE_CHECKING:
     from aumai_transactions.core.definition import Definition
+    from aumai_transactions.models import TransactionState
 
+
+STATE_WITH: dict[type[Entry], TransactionState] = {
+    TransactionActivated: ACTIVE,
+    RollbackStarted: COMPENSATING,
+    TransactionCommitted: COMMITTED,
+    TransactionRolledBack: ROLLED_BACK,
+    TransactionExpired: FAILED,
+}
+"""The state that a transaction is in from an entry of this kind on; other kinds change none."""
 
 _ATTEMPTS = "its attempt does not follow the one before"
 
@@ -78,7 +88,6 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _step_succeeded(saga, entry)
         case TransactionActivated():
             _require(saga.state is PENDING, "it is not pending any more")
-            saga.state = ACTIVE
             saga.started_at = entry.at
         case TransactionCommitted():
             _committed(saga, entry)
@@ -117,6 +126,7 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _resolution_given(saga, entry)
         case _:
             assert_never(entry)
+    saga.state = STATE_WITH.get(type(entry), saga.state)
     saga.sequence += 1
     saga.updated_at = entry.at
 
@@ -259,7 +269,6 @@ def _rollback_started(saga: Saga, entry: RollbackStarted) -> None:
     pending = saga.state is PENDING
     _require(pending or saga.state is ACTIVE, "it cannot go back any more")
     _require(saga.running == 0, "a rollback starts while a step runs")
-    saga.state = COMPENSATING
     saga.reason = entry.reason
     saga.failed_step = entry.step_id
     saga.error = entry.error
@@ -403,7 +412,6 @@ def _committed(saga: Saga, entry: TransactionCommitted) -> None:
     # Invariant: I2, nothing is committed over a step that did not succeed.
     _require(saga.state is ACTIVE, "it commits while it is not active")
     _require(saga.succeeded == len(saga.steps), "it commits before every step succeeded")
-    saga.state = COMMITTED
     saga.finished_at = entry.at
 
 
@@ -411,14 +419,12 @@ def _rolled_back(saga: Saga, entry: TransactionRolledBack) -> None:
     # Invariant: I2, everything that may have had an effect is undone or outstanding.
     _require(saga.state is COMPENSATING, "it is not going back")
     _require(not saga.undo and not saga.halted, "something is still to be undone")
-    saga.state = ROLLED_BACK
     saga.finished_at = entry.at
     _skip_pending(saga)
 
 
 def _expired(saga: Saga, entry: TransactionExpired) -> None:
     _require(saga.state is PENDING, "it expires after it began")
-    saga.state = FAILED
     saga.reason = "deadline"
     saga.error = entry.error
     saga.finished_at = entry.at

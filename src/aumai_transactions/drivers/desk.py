@@ -17,12 +17,8 @@ from aumai_transactions.core.codec import describe
 from aumai_transactions.core.decider import next_after
 from aumai_transactions.core.entries import (
     Entry,
-    RollbackStarted,
-    TransactionActivated,
-    TransactionCommitted,
-    TransactionExpired,
-    TransactionRolledBack,
 )
+from aumai_transactions.core.evolution import STATE_WITH
 from aumai_transactions.core.journal import Journal, load, replay
 from aumai_transactions.core.outcome import instant, result_of, transaction_of
 from aumai_transactions.core.saga import Saga
@@ -38,7 +34,7 @@ from aumai_transactions.errors import (
     JournalConflict,
     TransactionNotFound,
 )
-from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
+from aumai_transactions.models import Event, Transaction, TransactionResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +44,6 @@ if TYPE_CHECKING:
     from aumai_transactions.store import Store
 
 log = logging.getLogger("aumai_transactions")
-
-_STATE_WITH: dict[type[Entry], TransactionState] = {
-    TransactionActivated: TransactionState.active,
-    RollbackStarted: TransactionState.compensating,
-    TransactionCommitted: TransactionState.committed,
-    TransactionRolledBack: TransactionState.rolled_back,
-    TransactionExpired: TransactionState.failed,
-}
 
 ActionSource = Callable[[Mapping[str, Any]], Iterable[Action]]
 """Given the action definitions that a journal holds itself, return the actions."""
@@ -128,7 +116,7 @@ class Desk:
         for number, entry in enumerate(written, first):
             event = event_of(run.saga, number, entry)
             # Why not the saga's: it has said all of them already.
-            event.state = run.announced = _STATE_WITH.get(type(entry), run.announced)
+            event.state = run.announced = STATE_WITH.get(type(entry), run.announced)
             try:
                 self.on_event(event)
             except Exception as error:
