@@ -8,6 +8,7 @@
         UnknownStep                     a step names another step that does not exist
         DependencyCycle                 steps wait for each other in a circle
         PlanFileError                   a plan file cannot be used; names file, table and key
+        IdempotencyKeyReused            a key was used again for another plan
       InvalidData                       a value cannot be written to the journal; names the key
       TransactionRolledBack             wanted a commit, got a rollback: see .result
         TransactionExpired              the deadline had passed before anything ran (state `failed`)
@@ -23,7 +24,8 @@
         JournalTooNew                   an entry was written by a newer release
       InternalError                     our bug; asks for a report, carries the journal's tail
 
-Raised *by* a handler to steer the core: `StepRejected`, `RetryLater`, `OutcomeUnknown`.
+Raised *by* a handler to steer the core: `StepRejected`, `NotDelivered`, `RetryLater`,
+`OutcomeUnknown`.
 
 Rules:
   1. Attributes first, message second: whoever catches an error need not parse its text.
@@ -153,6 +155,25 @@ class PlanFileError(DefinitionError):
         self.problem = problem
         place = f"{file}: {where}" if where else file
         super().__init__(f"{place}: {problem}")
+
+
+class IdempotencyKeyReused(DefinitionError):
+    """Say that an idempotency key was used again for something else; nothing was run.
+
+    Args:
+        key: The key.
+        transaction_id: The transaction that has it.
+        detail: What is different.
+    """
+
+    def __init__(self, key: str, transaction_id: str, detail: str) -> None:
+        self.key = key
+        self.transaction_id = transaction_id
+        self.detail = detail
+        super().__init__(
+            f"the idempotency key {key!r} belongs to transaction {transaction_id}, and {detail}. "
+            "Repeat the same plan, or use another key."
+        )
 
 
 class InvalidData(TransactionError, ValueError):
@@ -345,8 +366,24 @@ class StepRejected(Exception):
     """Raise it in a handler to say: definitely not done, and trying again is pointless."""
 
 
-class OutcomeUnknown(Exception):
-    """Raise it in a handler to say: it may or may not have happened (in doubt)."""
+class NotDelivered(Exception):
+    """Raise it in a handler to say: not done, for nothing of this call ever left.
+
+    It says nothing about an earlier attempt whose outcome is unknown, and trying again may help.
+    """
+
+
+class OutcomeUnknown(_Portable):
+    """Raise it in a handler to say: it may or may not have happened (in doubt).
+
+    Args:
+        message: What is known.
+        after_seconds: How long to wait at least before asking or calling again.
+    """
+
+    def __init__(self, message: str = "", after_seconds: float | None = None) -> None:
+        self.after_seconds = after_seconds
+        super().__init__(message)
 
 
 class RetryLater(_Portable):

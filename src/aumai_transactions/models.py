@@ -26,6 +26,7 @@ from aumai_transactions.errors import (
 )
 
 DEFAULT_TIMEOUT_SECONDS = 60
+SECONDS_MAX = 10 * 366 * 86_400
 
 
 class Model(BaseModel):
@@ -103,6 +104,34 @@ def _new_step_id() -> str:
     return f"s-{uuid4().hex[:12]}"
 
 
+class RetryPolicy(Model):
+    """Say how often, and how long apart, a call is tried again that was not done.
+
+    The wait before attempt n+1 is at most `first_delay_seconds * delay_factor ** (n - 1)`, and at
+    most `delay_seconds_max`; how much of it is waited is drawn evenly (full jitter), so that
+    those who failed together do not come back together. The draw and the time of the next
+    attempt stand in the journal.
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+
+    Args:
+        attempts_max: How often it is called at most, the first time included.
+        first_delay_seconds: The longest wait before the second attempt.
+        delay_factor: How much longer each further wait may be.
+        delay_seconds_max: The longest wait of all; what `RetryLater` asks for may be longer.
+        jitter: Which part of a wait is drawn: 1 for all of it, 0 to wait exactly that long.
+        budget_seconds: No attempt begins later than this after the first one; None for no limit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempts_max: int = Field(default=5, ge=1, le=10_000)
+    first_delay_seconds: float = Field(default=0.5, ge=0, le=SECONDS_MAX, allow_inf_nan=False)
+    delay_factor: float = Field(default=2.0, ge=1, le=1_000, allow_inf_nan=False)
+    delay_seconds_max: float = Field(default=60.0, ge=0, le=SECONDS_MAX, allow_inf_nan=False)
+    jitter: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
+    budget_seconds: float | None = Field(default=None, gt=0, le=SECONDS_MAX, allow_inf_nan=False)
+
+
 class OutputReference(Model):
     """Point from a place in a step's data to a place in an earlier step's output.
 
@@ -129,6 +158,8 @@ class TransactionStep(Model):
         state: Where it stands, kept current while the transaction runs.
         after: Ids of the steps that must have succeeded before; None means all added before.
         references: Where its data is filled in from earlier outputs when it starts.
+        retry: How often it is tried again; None means what its action says.
+        timeout_seconds: How long a call of it may take; None means what its action says.
     """
 
     step_id: str = Field(default_factory=_new_step_id)
@@ -139,6 +170,8 @@ class TransactionStep(Model):
     state: StepState = StepState.pending
     after: list[str] | None = None
     references: list[OutputReference] = Field(default_factory=list)
+    retry: RetryPolicy | None = None
+    timeout_seconds: float | None = None
 
 
 class Transaction(Model):
@@ -159,6 +192,7 @@ class Transaction(Model):
             deadline has passed by then.
         on_compensation_failure: `continue` undoes the rest; `halt` stops what depends on it.
         name: What people call it.
+        idempotency_key: The key that it was begun with, if there was one.
         actions: Definitions of actions that need no Python, by name; a plan file's.
     """
 
@@ -171,6 +205,7 @@ class Transaction(Model):
     on_crash: Literal["resume", "roll_back"] | None = None
     on_compensation_failure: Literal["continue", "halt"] = "continue"
     name: str | None = None
+    idempotency_key: str | None = None
     actions: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -183,8 +218,10 @@ class OutstandingCompensation(Model):
         action: What was done, or may have been done.
         compensating_action: What should have undone it, if there is such an action.
         reason: `failed` (the undo raised), `no_handler` (the undo has no handler here),
-            `no_compensation` (in doubt, and nothing declared undoes it). Once a person has resolved
-            it, it is no longer listed; a warning tells what was decided.
+            `no_compensation` (in doubt, and nothing declared undoes it), `residue` (the undo left
+            something), `may_still_act` (undone, but a call of the action that was given up after
+            its timeout still runs), `acted_late` (such a call succeeded after the undo). Once a
+            person has resolved it, it is no longer listed; a warning tells what was decided.
         error: The error's text, where there was one.
     """
 
@@ -201,14 +238,18 @@ class Waiting(Model):
 
     Args:
         reason: `in_doubt` (a person must say what happened), `halted` (an undo failed and the
-            policy is halt), or `running` (a driver has it, or one must claim it).
+            policy is halt), `retry` (the next attempt is due at `until`), `left_behind` (an undo
+            waits, until then at most, for a call that was given up), or `running` (a driver has it,
+            or one must claim it).
         detail: A sentence that says what to do next.
         step_ids: The steps that it waits for.
+        until: When it goes on, where time alone decides.
     """
 
-    reason: Literal["in_doubt", "halted", "running"]
+    reason: Literal["in_doubt", "halted", "retry", "left_behind", "running"]
     detail: str
     step_ids: list[str] = Field(default_factory=list)
+    until: AwareDatetime | None = None
 
 
 class TransactionResult(Model):
@@ -229,10 +270,12 @@ class TransactionResult(Model):
         compensated_steps: Ids of the steps that were undone, in the order of undoing.
         uncompensated: Ids of steps that took effect and declare nothing that undoes them.
         outstanding: Effects that may still stand and that need a person.
+        unverified: Ids of steps that were undone, and of which it could not be told whether the
+            undo left nothing.
         simulated_steps: Ids of steps that ran without a handler, that is, did nothing.
         warnings: Everything else worth knowing, one sentence each.
         durable: True where the outcome survives the end of this process.
-        waiting: What it waits for, where it is not final.
+        waiting: What it waits for, where it is not final, or where an undo of it is tried again.
         started_at: When execution began, if it did.
         finished_at: When it became final, if it did.
     """
@@ -247,6 +290,7 @@ class TransactionResult(Model):
     compensated_steps: list[str] = Field(default_factory=list)
     uncompensated: list[str] = Field(default_factory=list)
     outstanding: list[OutstandingCompensation] = Field(default_factory=list)
+    unverified: list[str] = Field(default_factory=list)
     simulated_steps: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     durable: bool = False
@@ -264,7 +308,8 @@ class TransactionResult(Model):
     @property
     def clean(self) -> bool:
         """True where nothing is left for a person: committed or undone without remainder."""
-        return self.is_final and not self.outstanding and not self.uncompensated
+        left = self.outstanding or self.uncompensated or self.unverified or self.waiting
+        return self.is_final and not left
 
     def attach_cause(self, cause: BaseException | None) -> None:
         """Remember the exception that `raise_for_state` names as the cause."""
@@ -306,6 +351,7 @@ class TransactionResult(Model):
             ("completed", self.completed_steps),
             ("undone", self.compensated_steps),
             ("cannot be undone, nothing declared", self.uncompensated),
+            ("undone, but not verified", self.unverified),
             ("simulated, no handler", self.simulated_steps),
         ):
             if steps:
@@ -342,6 +388,35 @@ class Event(Model):
     state: TransactionState
     step_id: str | None = None
     fields: dict[str, Any] = Field(default_factory=dict)
+
+
+RiskCode = Literal[
+    "no_steps",
+    "unknown_action",
+    "not_undone",
+    "verify_without_undo",
+    "plain_handler",
+    "no_probe",
+    "retry_not_idempotent",
+    "undo_not_idempotent",
+    "timeout_beyond_deadline",
+    "secret_in_data",
+    "plan",
+]
+
+
+class Risk(Model):
+    """Name something that may go wrong with a transaction that has not run yet.
+
+    Args:
+        code: Which rule found it; for programs.
+        message: What may happen, and what to do about it.
+        step_id: The step that it is about, if it is about one.
+    """
+
+    code: RiskCode
+    message: str
+    step_id: str | None = None
 
 
 class Recovered(Model):

@@ -197,8 +197,16 @@ class Store(Protocol):
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
 
-    def due(self, driver_id: str, limit: int) -> list[str]:
-        """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
+    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
+        """Return ids of runnable transactions whose driver is dead, is nobody, or is this one.
+
+        Those that wait for a time to come (`Summary.due_at`) are left out until then.
+
+        Args:
+            driver_id: Who asks.
+            limit: How many at most.
+            now: Microseconds since 1970 UTC.
+        """
 
     def info(self, *, thorough: bool = False) -> StoreInfo:
         """Return what this store is, and facts for `doctor`.

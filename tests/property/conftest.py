@@ -1,70 +1,69 @@
-"""A simulated life of one transaction, and a plain model that judges it.
+"""What a program declares, what really happens outside, and a plain model that judges both.
 
-The program says what each handler does, when the driver's process dies, how far the clock jumps
-then, and when somebody else asks to roll back. The simulation drives the product's own procedures
-operation by operation; at each moment before and after an operation the process may die: the
-generator is abandoned, its driver leaves the store, and another manager recovers.
-
-After each append the journal is read back and judged by `Judge`, which shares no code with the
-core: it knows the program and the invariants, nothing else.
+`Judge` shares no code with the core: it knows the program and the invariants, nothing else. It is
+told each entry once, in order, and each call of a handler before the call has an effect. A
+violation names the invariant (DESIGN.md section 2) or the rule of SEMANTICS.md that it breaks.
 """
-# mypy: disable-error-code="arg-type, assignment, attr-defined"
-# mypy: disable-error-code="possibly-undefined, union-attr, var-annotated"
+# mypy: disable-error-code="arg-type, attr-defined, operator, union-attr, var-annotated"
 
-from contextlib import suppress
+import re
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
-from aumai_transactions import TransactionManager
-from aumai_transactions.actions import Action, call, raised, returned
-from aumai_transactions.core.evolution import evolve
-from aumai_transactions.core.journal import entries as entries_of
-from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked, RollbackCalled
-from aumai_transactions.core.saga import IllegalEntry, Saga
-from aumai_transactions.drivers import procedures, recovery
-from aumai_transactions.drivers.desk import read_result
-from aumai_transactions.drivers.operations import DoAppend, DoBlocking, DoCall
-from aumai_transactions.errors import (
-    InvalidTransactionState,
-    JournalCorrupt,
-    OutcomeUnknown,
-    StepRejected,
-    TransactionNotFound,
-)
-from aumai_transactions.testing.clock import ManualClock
+from aumai_transactions import RetryPolicy
 
 T0 = 1_772_193_600_000_000
-ROUNDS_MAX = 60
+SECOND = 1_000_000
+TIMEOUT_SECONDS = 60
+
+
+CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Violation(Exception):
     """An invariant does not hold."""
 
 
-class Killed(Exception):
-    """The process of the driver is dead."""
-
-
 @dataclass(frozen=True)
 class Step:
-    """What is declared about a step, and what its handlers do at each call.
+    """What is declared about a step, and what its handlers do at each call; the last is repeated.
 
-    forward: `ok`, `fail` (not done), `lost` and `late` (done, and the answer is lost), `void` (not
-    done, and the answer is lost). back: `ok`, `fail`. The last one is repeated.
+    forward: `ok`; `fail` (rejected), `error` (not done, another try may help), `later`, `refused`
+    (never left the house); `lost` and `late` (done, and the answer is lost), `void` (not done, and
+    the answer is lost), `cut` and `cut_void` (likewise, cancelled after a timeout); and calls that
+    are left behind after a timeout: `slow` (acts when it returns), `slow_early` (has acted),
+    `slow_fail` (never acts, and says so), `slow_lost` (acts, and does not know it), `slow_never`
+    (acts at the end of all days, and never returns).
+    back: `ok`, `fail`, `later`, `nothing` (says so where nothing stands), `continue`, `slow`,
+    `slow_fail`, `lost`, and `residue` (it says that it worked, and it has not).
+    probe: None for no probe; `truth`, `unknown`, `error`. verify: likewise.
     """
 
     after: tuple[int, ...] | None = None
     idempotent: bool = False
     undo: bool = True
+    undo_idempotent: bool = True
     on_unknown: str | None = None
     effect: str | None = None
     forward: tuple[str, ...] = ("ok",)
     back: tuple[str, ...] = ("ok",)
+    probe: tuple[str, ...] | None = None
+    verify: tuple[str, ...] | None = None
+    retry: RetryPolicy | None = None
+    undo_retry: RetryPolicy | None = None
+    asks_retry: RetryPolicy | None = None
+    abandon_after_seconds: float = 5.0
 
 
 @dataclass(frozen=True)
 class Program:
+    """A plan, and what befalls it.
+
+    `lag` says after how many operations a call that was left behind returns.
+    """
+
     steps: tuple[Step, ...]
     start: str = "commit"
     timeout_scope: str = "start"
@@ -74,6 +73,9 @@ class Program:
     jumps: tuple[int, ...] = (0,)
     wish: int | None = None
     person: str = "retry"
+    lag: int = 5
+    draw: float = 0.5
+    keyed: bool = False
 
     def before(self, index):
         """All steps that this one depends on, directly or not."""
@@ -87,17 +89,76 @@ class Program:
 
 @dataclass
 class World:
-    """What really happened outside."""
+    """What really happened outside.
+
+    A participant honours the key of an idempotent step: a repeat changes nothing, not even after
+    the undo; and once it has rejected a key, or was asked for it by a probe, calls of before
+    cannot act any more.
+    """
 
     program: Program
     standing: set = field(default_factory=set)
-    by_hand: set = field(default_factory=set)
+    applied: set = field(default_factory=set)
     left: set = field(default_factory=set)
     calls: list = field(default_factory=list)
     keys: dict = field(default_factory=dict)
+    rejected: set = field(default_factory=set)
+    wished: set = field(default_factory=set)
+    pending: list = field(default_factory=list)
 
     def count(self, operation, index):
         return sum(1 for call in self.calls if call == (operation, index))
+
+    def apply(self, index):
+        """Let an action have its effect."""
+        if not (self.program.steps[index].idempotent and index in self.applied):
+            self.standing.add(index)
+        self.applied.add(index)
+
+    def tombstone(self, index):
+        for call in self.pending:
+            if call.index == index and call.operation == "action":
+                call.is_dead = True
+
+    def may_act_yet(self, index):
+        return any(
+            call.index == index and call.operation == "action" and not call.is_dead
+            for call in self.pending
+        )
+
+
+@dataclass
+class Told:
+    """What the journal has said about one step."""
+
+    starts: int = 0
+    first_at: int = 0
+    runs: bool = False
+    doubt: bool = False
+    doubt_at: int = 0
+    crashed: bool = False
+    asked: bool = False
+    may_be_done: bool = False
+    is_failed: bool = False
+    is_undone: bool = False
+    wished: bool = False
+    by_person: bool = False
+    due: int | None = None
+    left: dict = field(default_factory=dict)
+    answered: set = field(default_factory=set)
+    accounted: set = field(default_factory=set)
+    late_success: bool = False
+    acted_late: bool = False
+    undos: int = 0
+    is_open: bool = False
+    is_stuck: bool = False
+    may_continue: bool = False
+    revoked: bool = False
+
+    def account(self):
+        """Somebody says that it is done: what its calls answer later is no news."""
+        self.accounted |= {*self.left, self.starts}
+        self.left = {}
 
 
 def number_of(step_id):
@@ -114,109 +175,308 @@ class Judge:
     def __init__(self, program, world):
         self.program = program
         self.world = world
+        self.told = [Told() for _ in program.steps]
+        self.ran = self.goes_back = self.has_ended = self.has_committed = False
+        self.requested = False
+        self.reason = None
+        self.driver = None
+        self.begun = set()
+        self.last = {}
 
     def require(self, holds, invariant, what):
         if not holds:
             raise Violation(f"{invariant}: {what}")
 
-    def journal(self, entries):  # noqa: PLR0915 (one branch for each kind of entry)
-        """Judge a journal as it stands."""
-        has_back = has_ended = has_committed = False
-        may_be_done, is_open, stuck = set(), set(), set()
-        ran = False
-        starts, retries = {}, {}
-        for entry in entries:
-            kind = kind_of(entry)
-            index = number_of(entry.step_id) if getattr(entry, "step_id", None) else None
-            requests = ("RollbackRequested", "CommitRequested", "ResolutionGiven", "RetryRequested")
-            if kind in ("Claimed", *requests):
-                if kind == "RetryRequested":
-                    retries[index] = retries.get(index, 0) + 1
-                    if has_back:
-                        is_open.add(index)
-                        stuck.discard(index)
-                if kind == "ResolutionGiven":
-                    stuck.discard(index)
-                    if entry.answer == "did_not_happen":
-                        may_be_done.discard(index)
-                continue
-            self.require(not has_committed, "I8", f"{kind} follows the commit")
-            if kind == "StepStarted":
-                ran = True
-                self.require(not has_back, "I4", f"{entry} follows the rollback")
-                starts[index] = starts.get(index, 0) + 1
-                again = starts[index] - 1 - retries.get(index, 0)
-                safe = self.program.steps[index].idempotent
-                self.require(safe or again <= 0, "I5", f"{entry} starts again")
-                ready = all(before in may_be_done for before in self.program.before(index))
-                self.require(ready, "I3", f"{entry} starts before what it waits for")
-            elif kind in ("StepSucceeded", "StepInDoubt"):
-                may_be_done.add(index)
-            elif kind == "StepFailed":
-                may_be_done.discard(index)
-            elif kind == "RollbackStarted":
-                has_back = True
-                undoable = {i for i, step in enumerate(self.program.steps) if step.undo}
-                is_open = (may_be_done if ran else set(range(len(self.program.steps)))) & undoable
-            elif kind == "CompensationStarted":
-                self.require(has_back, "I3", f"{entry} without a rollback")
-                blocking = self.program.behind(index) & (is_open | stuck)
-                self.require(not blocking, "I3", f"{entry} before the undo of {blocking}")
-            elif kind in ("CompensationSucceeded", "CompensationFailed", "StepOutstanding"):
-                if getattr(entry, "will_retry", False):
-                    continue
-                is_open.discard(index)
-                halts = self.program.on_compensation_failure == "halt" and ran and not has_ended
-                if halts and kind != "CompensationSucceeded":
-                    stuck.add(index)
-            elif kind == "TransactionRolledBack":
-                self.require(not is_open and not stuck, "I2", f"ends with {is_open} not undone")
-                has_ended = True
-            elif kind == "TransactionCommitted":
-                everything = set(range(len(self.program.steps)))
-                self.require(may_be_done == everything, "I2", "commits over what is not done")
-                has_committed = True
+    # -------------------------------------------------------------------------------- the journal
 
-    def call(self, entries, context):
+    def entry(self, entry):
+        """Judge the next entry of the journal."""
+        kind = kind_of(entry)
+        name = getattr(entry, "step_id", None)
+        index = number_of(name) if name else None
+        if index is not None and hasattr(entry, "attempt") and kind != "CallReturnedLate":
+            self.last[index] = entry
+        free = ("Claimed", "RollbackRequested", "CommitRequested", "ResolutionGiven")
+        if kind not in (*free, "RetryRequested", "CallReturnedLate"):
+            self.require(not self.has_committed, "I8", f"{kind} follows the commit")
+        method = getattr(self, f"_on_{CAPITAL.sub('_', kind).lower()}", None)
+        if method is None:
+            return
+        if index is None or kind == "RollbackStarted":
+            method(entry)
+        else:
+            method(entry, index, self.told[index])
+
+    def _on_claimed(self, entry):
+        if entry.takeover and entry.driver_id != self.driver:
+            for told in self.told:
+                told.left = {n: who for n, who in told.left.items() if who != self.driver}
+        self.driver = entry.driver_id
+
+    def _on_rollback_requested(self, _entry):
+        self.requested = True
+
+    def _on_retry_requested(self, entry, _index, told):
+        if told.due is not None:
+            told.due = entry.at
+        elif self.goes_back:
+            told.is_open, told.is_stuck, told.acted_late = True, False, False
+        else:
+            told.wished, told.asked = True, False
+
+    def _on_resolution_given(self, entry, _index, told):
+        told.is_stuck = told.acted_late = False
+        if entry.answer == "happened":
+            told.doubt, told.by_person = False, not told.late_success
+            told.account()
+        if entry.answer == "did_not_happen":
+            told.doubt = told.may_be_done = False
+            told.is_failed = True
+
+    def _on_step_started(self, entry, index, told):
+        declared = self.program.steps[index]
+        self.ran = True
+        self.require(not self.goes_back, "I4", f"{entry} follows the rollback")
+        before = [self.told[other] for other in self.program.before(index)]
+        ready = all(other.may_be_done and not other.doubt for other in before)
+        self.require(ready, "I3", f"{entry} starts before what it waits for is certain")
+        if told.doubt:
+            safe = declared.idempotent or told.wished
+            self.require(safe, "I5", f"{entry} starts again")
+            asked = declared.probe is None or told.asked
+            self.require(asked, "C4", f"{entry} starts again before its probe was asked")
+        self._not_too_early(entry, told)
+        told.starts += 1
+        told.runs = True
+        told.first_at = told.first_at or entry.at
+        told.wished = False
+        told.is_failed = False
+
+    def _not_too_early(self, entry, told):
+        self.require(told.due is None or entry.at >= told.due, "R2", f"{entry} is too early")
+        told.due = None
+
+    def _on_step_succeeded(self, _entry, _index, told):
+        told.doubt, told.may_be_done, told.by_person = False, True, False
+        told.runs = False
+
+    def _on_step_failed(self, entry, index, told):
+        sure = not told.doubt or self.program.steps[index].idempotent
+        self.require(sure, "I13", f"{entry} clears what is in doubt")
+        self.require(not told.late_success, "I13", f"{entry} behind a late success")
+        told.doubt = told.may_be_done = told.runs = False
+        told.is_failed = True
+
+    def _on_step_in_doubt(self, entry, _index, told):
+        told.doubt, told.may_be_done, told.asked = True, True, False
+        told.doubt_at = entry.at
+        told.crashed = entry.cause == "crash"
+        told.runs = False
+        if entry.left_behind and entry.attempt not in told.answered:
+            told.left[entry.attempt] = self.driver
+
+    def _on_retry_scheduled(self, entry, index, told):
+        declared = self.program.steps[index]
+        policy = {
+            "action": declared.retry or RetryPolicy(),
+            "compensation": declared.undo_retry or RetryPolicy(),
+        }.get(entry.operation, declared.asks_retry or RetryPolicy())
+        told.due = entry.due_at
+        if entry.operation != "action" or told.crashed:
+            return
+        self.require(entry.attempt <= policy.attempts_max, "R1", f"{entry} is one too many")
+        if policy.budget_seconds is not None and entry.due_at > entry.at:
+            end = told.first_at + policy.budget_seconds * SECOND
+            self.require(entry.due_at <= end, "R1", f"{entry} is beyond its budget")
+        if self.program.timeout_scope == "transaction" and entry.due_at > entry.at:
+            end = T0 + TIMEOUT_SECONDS * SECOND
+            self.require(entry.due_at <= end, "D1", f"{entry} is beyond the deadline")
+
+    def _on_probe_started(self, entry, _index, told):
+        self.require(told.doubt, "I13", f"{entry} about what is certain")
+        self._not_too_early(entry, told)
+
+    def _on_probe_answered(self, entry, _index, told):
+        if entry.answer == "unknown":
+            told.asked = not entry.will_retry
+            return
+        told.doubt = False
+        if entry.answer == "done":
+            told.account()
+        told.may_be_done = entry.answer == "done"
+        told.is_failed = not told.may_be_done
+        if told.is_failed:
+            told.is_open = False
+
+    def _on_call_returned_late(self, entry, index, told):
+        if entry.operation != "action":
+            return
+        told.left.pop(entry.attempt, None)
+        told.answered.add(entry.attempt)
+        if entry.attempt in told.accounted:
+            return
+        if entry.outcome == "succeeded":
+            if (told.doubt or told.runs) and not self.goes_back:
+                told.late_success = True
+            elif told.doubt and not told.undos:
+                told.doubt = False
+            elif told.is_failed or told.undos:
+                told.acted_late = True
+                self.begun.add(index)
+                told.is_stuck = told.is_stuck or (self._halts() and not told.is_open)
+        elif entry.outcome == "not_done" and entry.attempt == told.starts == 1:
+            if told.doubt and not told.undos:
+                told.doubt = told.may_be_done = told.is_open = False
+                told.is_failed = True
+            elif told.is_undone:
+                told.is_stuck = False
+
+    def _halts(self):
+        halts = self.program.on_compensation_failure == "halt"
+        return halts and self.ran and self.goes_back and not self.has_ended
+
+    def _on_rollback_started(self, entry):
+        self.goes_back, self.reason = True, entry.reason
+        self.begun = set()
+        for index, (told, step) in enumerate(zip(self.told, self.program.steps, strict=True)):
+            told.due = None
+            if told.doubt and told.late_success:
+                told.doubt = False
+            told.is_open = step.undo and (told.may_be_done or not self.ran)
+            if told.is_failed and told.acted_late:
+                told.is_stuck = self._halts()
+                self.begun.add(index)
+
+    def _on_rollback_revoked(self, entry, index, told):
+        self.require(self.may_revoke(index), "D3", f"{entry} is too late")
+        told.revoked = told.may_be_done = True
+        told.doubt = told.by_person = False
+        self.goes_back = False
+        # Whatever goes on tries again what was rejected, too: there is no other way on.
+        self.world.rejected.clear()
+        for other in self.told:
+            other.is_open = False
+
+    def may_revoke(self, index):
+        """Tell whether the undo of a step may answer `Continue`."""
+        told = self.told[index]
+        return (
+            self.goes_back
+            and not self.has_ended
+            and self.reason in ("step_failed", "in_doubt")
+            and not self.requested
+            and self.begun == {index}
+            and not told.revoked
+            and not told.left
+            and not told.acted_late
+        )
+
+    def _on_compensation_started(self, entry, index, told):
+        self.require(self.goes_back, "I3", f"{entry} without a rollback")
+        behind = self.program.behind(index)
+        blocking = {i for i in behind if self.told[i].is_open or self.told[i].is_stuck}
+        self.require(not blocking, "I3", f"{entry} before the undo of {blocking}")
+        declared = self.program.steps[index]
+        asked = not told.doubt or declared.probe is None or told.asked
+        self.require(asked, "C4", f"{entry} before the probe was asked")
+        self.require(entry.in_doubt == told.doubt, "I13", f"{entry}: in_doubt is wrong")
+        if told.left and not told.undos:
+            until = told.doubt_at + declared.abandon_after_seconds * SECOND
+            self.require(entry.at >= until, "C5", f"{entry} does not wait for {told.left}")
+        self._not_too_early(entry, told)
+        told.undos += 1
+        self.begun.add(index)
+        told.may_continue = self.may_revoke(index)
+
+    def _on_compensation_succeeded(self, entry, index, told):
+        if self.program.steps[index].verify is None or not self.ran or entry.simulated:
+            self._close(told)
+
+    def _on_verification_started(self, entry, _index, told):
+        self._not_too_early(entry, told)
+
+    def _on_verification_answered(self, entry, _index, told):
+        if entry.answer == "residue":
+            told.is_open, told.is_stuck = False, self._halts()
+        elif not entry.will_retry:
+            self._close(told)
+
+    def _close(self, told):
+        told.is_open, told.is_undone = False, True
+        if told.left or told.acted_late:
+            told.is_stuck = self._halts()
+
+    def _on_compensation_failed(self, entry, _index, told):
+        if not entry.will_retry:
+            told.is_open, told.is_stuck = False, self._halts()
+
+    def _on_step_outstanding(self, _entry, index, told):
+        self.begun.add(index)
+        told.is_open, told.is_stuck = False, self._halts()
+
+    def _on_transaction_rolled_back(self, _entry):
+        left = [i for i, told in enumerate(self.told) if told.is_open or told.is_stuck]
+        self.require(not left, "I2", f"ends with {left} not undone")
+        self.has_ended = True
+
+    def _on_transaction_committed(self, _entry):
+        sure = all(told.may_be_done and not told.doubt for told in self.told)
+        self.require(sure, "I2", "commits over what is not done")
+        self.has_committed = True
+
+    # ---------------------------------------------------------------------------------- the calls
+
+    def call(self, context):
         """Judge one call of a handler, before it has an effect."""
         index = number_of(context.step_id)
         what = f"{context.operation} of step {context.step_id}, attempt {context.attempt}"
-        start = "StepStarted" if context.operation == "action" else "CompensationStarted"
-        own = [
-            entry
-            for entry in entries
-            if getattr(entry, "step_id", None) == context.step_id and hasattr(entry, "attempt")
-        ]
-        last = own[-1] if own else None
-        intended = kind_of(last) == start and last.attempt == context.attempt
+        intents = {
+            "action": "StepStarted",
+            "compensation": "CompensationStarted",
+            "probe": "ProbeStarted",
+            "verification": "VerificationStarted",
+        }
+        last = self.last.get(index)
+        intended = kind_of(last) == intents[context.operation] and last.attempt == context.attempt
         self.require(intended, "I1", f"{what} is called behind {last}")
-        known = self.world.keys.setdefault((context.operation, index), context.idempotency_key)
-        self.require(known == context.idempotency_key, "I9", f"{what} has another key")
-        keys = list(self.world.keys.values())
-        self.require(len(set(keys)) == len(keys), "I9", f"{what} has the key of another")
-        self.require(
-            not any(kind_of(entry) == "TransactionCommitted" for entry in entries),
-            "I8",
-            f"{what} is called behind the commit",
-        )
+        self._key(context, index, what)
+        self.require(not self.has_committed, "I8", f"{what} is called behind the commit")
         if context.operation == "action":
-            back = any(kind_of(entry) == "RollbackStarted" for entry in entries)
-            undoing = any(operation == "compensation" for operation, _index in self.world.calls)
-            self.require(not back and not undoing, "I4", f"{what} is called while going back")
-            if not self.program.steps[index].idempotent:
-                self.require(
-                    self.world.count("action", index) == 0, "I5", f"{what} is called twice"
-                )
-        else:
-            outcomes = ("StepSucceeded", "StepInDoubt", "ResolutionGiven")
-            told = [
-                entry
-                for entry in entries
-                if getattr(entry, "step_id", None) == context.step_id and kind_of(entry) in outcomes
-            ]
-            in_doubt = bool(told) and kind_of(told[-1]) == "StepInDoubt"
-            self.require(context.in_doubt == in_doubt, "I13", f"{what}: in_doubt is wrong")
-            self.require(context.ran == bool(told), "D5", f"{what}: ran is wrong")
+            self._action(index, what)
+        elif context.operation == "compensation":
+            self._undo(context, index, what)
+        elif context.operation == "verification":
+            self.require(self.told[index].undos > 0, "C7", f"{what} before the undo")
+
+    def _key(self, context, index, what):
+        keys = self.world.keys
+        known = keys.setdefault((context.operation, index), context.idempotency_key)
+        self.require(known == context.idempotency_key, "I9", f"{what} has another key")
+        self.require(len(set(keys.values())) == len(keys), "I9", f"{what} has another's key")
+        forward = keys.get(("action", index), context.forward_key)
+        self.require(context.forward_key == forward, "I9", f"{what}: forward_key is wrong")
+
+    def _action(self, index, what):
+        self.require(not self.goes_back, "I4", f"{what} is called while going back")
+        wished = index in self.world.wished
+        if not self.program.steps[index].idempotent and not wished:
+            twice = index in self.world.standing or self.world.may_act_yet(index)
+            self.require(not twice, "I5", f"{what} is called twice")
+        rejected = index in self.world.rejected and not wished
+        self.require(not rejected, "C2", f"{what} is called again after its rejection")
+        self.world.wished.discard(index)
+
+    def _undo(self, context, index, what):
+        told = self.told[index]
+        self.require(context.in_doubt == told.doubt, "I13", f"{what}: in_doubt is wrong")
+        self.require(context.ran == self.ran, "D5", f"{what}: ran is wrong")
+        if self.ran and not told.doubt and not told.by_person:
+            self.require(context.output == {"by": index}, "C5", f"{what} gets {context.output}")
+        # Why as of the intent: whatever others have recorded since, nobody has read here yet.
+        heard = (told.may_continue, self.may_revoke(index))
+        self.require(context.can_continue in heard, "D3", f"{what}: can_continue is wrong")
+
+    # ------------------------------------------------------------------------------------ the end
 
     def end(self, result):
         """Judge the outcome against the world."""
@@ -228,260 +488,20 @@ class Judge:
         elif state == "committed":
             effects = {i for i, step in enumerate(steps) if step.effect != "none"}
             self.require(standing >= effects, "I2", f"committed without {effects - standing}")
-            undone = [index for operation, index in self.world.calls if operation != "action"]
-            self.require(not undone, "I2", f"committed, and undid {undone}")
         else:
             self.require(state == "rolled_back", "I2", f"ends as {state}")
             said = {number_of(item.step_id) for item in result.outstanding}
             said |= {number_of(step_id) for step_id in result.uncompensated}
+            said |= {number_of(step_id) for step_id in result.unverified}
             silent = standing - said - self.world.left
             self.require(not silent, "I2", f"{silent} stand and nobody says so")
             if result.clean:
                 self.require(standing <= self.world.left, "I12", "clean, and something stands")
 
 
-class Simulation:
-    def __init__(self, store, program):
-        self.store = store
-        self.program = program
-        self.clock = ManualClock(T0)
-        self.world = World(program)
-        self.judge = Judge(program, self.world)
-        self.kills = list(program.kills)
-        self.jumps = list(program.jumps)
-        self.ticks = 0
-        self.all_ticks = 0
-        self.transaction_id = None
-        self.managers = []
-
-    # ------------------------------------------------------------------------------- the outside
-
-    def actions(self):
-        for index, step in enumerate(self.program.steps):
-            yield Action(
-                f"do_{index}",
-                self.forward,
-                compensating_action=f"undo_{index}" if step.undo else None,
-                idempotent=step.idempotent,
-                on_unknown=step.on_unknown,
-                effect=step.effect,
-            )
-            if step.undo:
-                yield Action(f"undo_{index}", self.back, idempotent=True)
-
-    def forward(self, action, data, context):
-        self.judge.call(self.entries(), context)
-        index = number_of(context.step_id)
-        behaviours = self.program.steps[index].forward
-        behaviour = behaviours[min(self.world.count("action", index), len(behaviours) - 1)]
-        self.world.calls.append(("action", index))
-        if behaviour in ("ok", "lost", "late"):
-            self.world.standing.add(index)
-        elif behaviour == "fail" and index not in self.world.standing:
-            # Why not otherwise: under the same key it answers what it answered before.
-            raise StepRejected("no")
-        if behaviour in ("lost", "void"):
-            raise OutcomeUnknown("no answer")
-        if behaviour == "late":
-            raise TimeoutError("no answer in time")
-        return {"by": index}
-
-    def back(self, action, data, context):
-        self.judge.call(self.entries(), context)
-        index = number_of(context.step_id)
-        behaviours = self.program.steps[index].back
-        behaviour = behaviours[min(self.world.count("compensation", index), len(behaviours) - 1)]
-        self.world.calls.append(("compensation", index))
-        if behaviour == "fail":
-            raise ValueError("cannot be undone")
-        self.world.standing.discard(index)
-
-    def read_back(self):
-        """Return the journal, each entry checked by its chain and by what stands before it."""
-        saga = Saga(self.transaction_id)
-        told = []
-        try:
-            for entry in self.entries():
-                evolve(saga, entry)
-                told.append(entry)
-        except (IllegalEntry, JournalCorrupt) as error:
-            raise Violation(f"I11: behind {told[-1:]}: {error}") from error
-        return told
-
-    def entries(self):
-        journal = self.store.read(self.transaction_id)
-        return [] if journal is None else [entry for _id, entry in entries_of(journal)]
-
-    # -------------------------------------------------------------------------------- the driver
-
-    def manager(self):
-        made = TransactionManager(actions=list(self.actions()), store=self.store, clock=self.clock)
-        self.managers.append(made)
-        return made
-
-    def desk(self):
-        return self.manager()._open(create=True)
-
-    def tick(self, procedure):
-        self.ticks += 1
-        self.all_ticks += 1
-        if self.all_ticks == self.program.wish:
-            self.interfere()
-        if self.kills and self.ticks >= self.kills[0]:
-            self.kills.pop(0)
-            procedure.close()
-            raise Killed
-
-    def drive(self, desk, procedure, *, mortal=True):
-        try:
-            operation = next(procedure)
-            while True:
-                if mortal:
-                    self.tick(procedure)
-                try:
-                    answer = self.perform(desk, operation)
-                except (Violation, Killed):
-                    raise
-                except Exception as error:
-                    operation = procedure.throw(error)
-                    continue
-                if mortal:
-                    self.tick(procedure)
-                operation = procedure.send(answer)
-        except StopIteration as done:
-            return done.value
-
-    def perform(self, desk, operation):
-        if isinstance(operation, DoAppend):
-            (answer,) = self.store.append((operation.append,))
-            self.judge.journal(self.read_back())
-            return answer
-        if isinstance(operation, DoCall):
-            return self.call(operation)
-        if isinstance(operation, DoBlocking):
-            return operation.function()
-        self.clock.advance(operation.seconds)
-        return None
-
-    def call(self, operation):
-        step, kind, callee = operation.step, operation.operation, operation.callee
-        try:
-            value = call(callee, operation.run.saga, step, kind)
-        except Violation:
-            raise
-        except Exception as error:
-            return raised(step, kind, callee.action, error), error
-        return returned(step, kind, value), None
-
-    def interfere(self):
-        """Somebody else asks to roll back."""
-        desk = self.desk()
-        wish = procedures.ask(desk, self.transaction_id, RollbackCalled("other"), wait=False)
-        with suppress(TransactionNotFound, InvalidTransactionState):
-            self.drive(desk, wish, mortal=False)
-
-    # ------------------------------------------------------------------------------- a whole life
-
-    def run(self):
-        """Live a whole life; return the result, or None where it never came to be."""
-        try:
-            return self.lived()
-        finally:
-            for manager in self.managers:
-                manager.close()
-
-    def lived(self):
-        manager = self.manager()
-        desk = manager._open(create=True)
-        tx = self.begun(manager)
-        self.transaction_id = tx.transaction_id
-        start = procedures.commit if self.program.start == "commit" else procedures.rollback
-        self.until_alive(desk, lambda _desk: start(_desk, tx), then=recovery.recover)
-        if self.store.read(self.transaction_id) is None:
-            self.judge.require(self.world.calls == [], "I1", "something ran without a journal")
-            return None
-        for _ in range(ROUNDS_MAX):
-            result = self.result()
-            if result.is_final:
-                break
-            self.judge.require(result.waiting is not None, "I2", "neither final nor waiting")
-            self.ask_a_person(result.waiting)
-        else:
-            raise Violation(f"I2: it never ends: {result.waiting}")
-        verification = self.drive(
-            desk, recovery.verify(self.desk(), self.transaction_id), mortal=False
-        )
-        self.judge.require(verification.is_intact, "I11", str(verification.problems))
-        self.judge.end(result)
-        return result
-
-    def begun(self, manager):
-        options = {
-            "timeout_scope": self.program.timeout_scope,
-            "on_crash": self.program.on_crash,
-            "on_compensation_failure": self.program.on_compensation_failure,
-        }
-        tx = manager.begin(60, **options)
-        tx.created_at = tx.created_at.fromtimestamp(T0 / 1_000_000, tx.created_at.tzinfo)
-        for index, step in enumerate(self.program.steps):
-            added = manager.add_step(tx, "agent", f"do_{index}", {"n": index})
-            if step.after is not None:
-                added.after = [f"s{before + 1}" for before in step.after]
-        return tx
-
-    def until_alive(self, desk, make, *, then):
-        """Drive a procedure; whenever the process dies, another one recovers."""
-        self.ticks = 0
-        while True:
-            try:
-                return self.drive(desk, make(desk))
-            except Killed:
-                self.store.leave(desk.driver_id)
-                self.clock.advance(self.jumps.pop(0) if self.jumps else 0)
-                desk, make = self.desk(), then
-                self.ticks = 0
-
-    def result(self):
-        return self.drive(self.desk(), read_result(self.desk(), self.transaction_id), mortal=False)
-
-    def ask_a_person(self, waiting):
-        if waiting.reason == "running":
-            # Somebody's wish stands in the journal, and nobody has taken it up yet.
-            self.until_alive(self.desk(), recovery.recover, then=recovery.recover)
-            return
-        step_id = waiting.step_ids[0]
-        wish = self.answer(waiting.reason, step_id)
-
-        def ask(desk):
-            return procedures.ask(desk, self.transaction_id, wish)
-
-        with suppress(InvalidTransactionState):
-            self.until_alive(self.desk(), ask, then=recovery.recover)
-
-    def answer(self, reason, step_id):
-        index = number_of(step_id)
-        if reason == "in_doubt":
-            truth = "happened" if index in self.world.standing else "did_not_happen"
-            return ResolutionAnswered(step_id, truth, "person", "looked")
-        has_undo = self.program.steps[index].undo
-        tries = self.world.count("compensation", index)
-        if self.program.person == "retry" and has_undo and tries < 4:
-            return RetryAsked(step_id, "person", "again")
-        if self.program.person == "left_in_place":
-            self.world.left.add(index)
-            return ResolutionAnswered(step_id, "left_in_place", "person", "so be it")
-        self.world.standing.discard(index)
-        return ResolutionAnswered(step_id, "undone", "person", "by hand")
-
-
 @pytest.fixture(scope="session")
-def simulate():
-    """Live the life of a program on a store; raise `Violation` where an invariant breaks."""
-
-    def run(store, program):
-        return Simulation(store, program).run()
-
-    run.violation = Violation
-    run.program = Program
-    run.step = Step
-    return run
+def outside():
+    """What a simulation is made of."""
+    return SimpleNamespace(
+        Program=Program, Step=Step, World=World, Judge=Judge, Violation=Violation, T0=T0
+    )

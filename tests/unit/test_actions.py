@@ -1,5 +1,5 @@
-"""What a handler is given, and what its answer means."""
-# mypy: disable-error-code="union-attr, valid-type"
+"""What can be declared about an action, and which handlers can be called."""
+# mypy: disable-error-code="arg-type, union-attr, valid-type"
 
 import functools
 from unittest.mock import MagicMock, Mock, create_autospec
@@ -8,20 +8,23 @@ import pytest
 
 from aumai_transactions import (
     Action,
+    Clean,
     DefinitionError,
+    Done,
     InvalidData,
-    OutcomeUnknown,
-    RetryLater,
+    RetryPolicy,
     StepContext,
-    StepRejected,
 )
 from aumai_transactions.actions import (
-    ERROR_CHARACTERS_MAX,
     ActionRegistry,
-    error_record,
-    outcome_of,
+    RegisteredAction,
+    checked_retry,
+    checked_seconds,
+    journaled_retry,
     plain_actions,
+    policy_of,
 )
+from aumai_transactions.core.definition import NO_POLICY, Policy, Retry, StepDefinition
 
 
 def boom():
@@ -145,234 +148,7 @@ def test_a_handler_that_cannot_be_called_is_refused_with_its_signature(handler):
         ActionRegistry().add(Action("act", handler))
 
 
-# ---------------------------------------------------------------------------- what the context says
-
-
-def test_the_context_of_an_action_and_of_its_undo(make_sync):
-    seen = {}
-
-    def handler(action, data, context):
-        seen[action] = context
-        if action == "fail":
-            raise ValueError("declined")
-        return {"by": action}
-
-    manager = make_sync(dict.fromkeys(("first", "second", "fail", "undo_second"), handler))
-    tx = manager.begin()
-    manager.add_step(tx, "agent-1", "first", {})
-    manager.add_step(tx, "agent-2", "second", {}, "undo_second")
-    manager.add_step(tx, "agent-3", "fail", {})
-    manager.commit(tx)
-    name = tx.transaction_id
-    assert seen["second"] == StepContext(
-        transaction_id=name,
-        step_id="s2",
-        agent_id="agent-2",
-        action="second",
-        operation="action",
-        attempt=1,
-        idempotency_key=f"{name}/s2/action",
-        token=1,
-        outputs={"s1": {"by": "first"}},
-    )
-    assert seen["undo_second"] == StepContext(
-        transaction_id=name,
-        step_id="s2",
-        agent_id="agent-2",
-        action="undo_second",
-        operation="compensation",
-        attempt=1,
-        idempotency_key=f"{name}/s2/compensation",
-        token=1,
-        outputs={"s1": {"by": "first"}},
-        output={"by": "second"},
-        error="ValueError: declined",
-    )
-
-
-def test_what_a_handler_does_to_its_data_and_context_stays_with_it(make_sync):
-    def greedy(action, data, context):
-        data["list"].append("mine")
-        for output in context.outputs.values():
-            output.clear()
-        if action == "fail":
-            raise ValueError("no")
-        return {"list": data["list"]}
-
-    undone = []
-
-    def undo(action, data, context):
-        undone.append((data, context.output))
-
-    manager = make_sync({"act": greedy, "fail": greedy, "undo": undo})
-    tx = manager.begin()
-    manager.add_step(tx, "a", "act", {"list": []}, "undo")
-    manager.add_step(tx, "a", "fail", {"list": []})
-    manager.commit(tx)
-    assert undone == [({"list": []}, {"list": ["mine"]})]
-
-
-# ---------------------------------------------------------------------------------- return values
-
-
-@pytest.mark.parametrize("value", [0, False, "", [], {}, 1.5, "text", {"deep": [1, {"x": None}]}])
-def test_a_json_value_becomes_the_output(make_sync, value):
-    result = run(make_sync, lambda action, data: value)
-    assert result.outputs == {"s1": value}
-    assert result.warnings == []
-
-
-class Hostile:
-    def __repr__(self):
-        raise RuntimeError("not even this")
-
-    __str__ = __repr__
-
-    def __hash__(self):
-        return 1
-
-
-class HostileDict(dict):
-    def keys(self):
-        raise RuntimeError("no keys")
-
-    __iter__ = items = keys
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        object(),
-        {1, 2},
-        float("nan"),
-        {"\ud800": float("nan")},
-        {"\0": {1}},
-        {10**5_000: 1},
-        {Hostile(): 1},
-        Hostile(),
-        HostileDict(a=1),
-        10**5_000,
-        "x" * 3_000_000,
-        {"k" * 3_000_000: float("nan")},
-        Mock(),
-    ],
-    ids=[
-        "object",
-        "set",
-        "nan",
-        "surrogate key",
-        "nul key",
-        "huge key",
-        "hostile key",
-        "hostile",
-        "hostile dict",
-        "huge",
-        "long",
-        "long key",
-        "mock",
-    ],
-)
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
-def test_what_is_not_json_never_changes_the_outcome_and_is_named(make_sync, value, store, tmp_path):
-    options = {"store": f"sqlite:///{tmp_path}/journal.db"} if store == "sqlite" else {}
-    manager = make_sync({"act": lambda action, data: value}, **options)
-    tx = manager.begin()
-    manager.add_step(tx, "agent", "act", {})
-    result = manager.commit(tx)
-    assert result.state.value == "committed"
-    assert result.outputs == {}
-    (warning,) = result.warnings
-    assert warning.startswith("step s1 succeeded, but what 'act' returned could not be recorded")
-    assert len(warning) < 5_000
-    assert manager.verify().is_intact
-    assert manager.get_result(tx.transaction_id) == result
-
-
-def test_what_an_undo_returns_is_not_recorded(make_sync):
-    def handler(action, data):
-        if action == "fail":
-            raise ValueError("no")
-        return object() if action == "undo" else 1
-
-    manager = make_sync(dict.fromkeys(("act", "undo", "fail"), handler))
-    tx = manager.begin()
-    manager.add_step(tx, "a", "act", {}, "undo")
-    manager.add_step(tx, "a", "fail", {})
-    result = manager.commit(tx)
-    assert (result.clean, result.warnings) == (True, [])
-
-
-# -------------------------------------------------------------------------------------- outcomes
-
-
-class Declined(Exception):
-    pass
-
-
-PLAIN = Action("act", print, is_plain=True)
-REGISTERED = Action("act", print, in_doubt_on=(Declined,))
-
-
-@pytest.mark.parametrize(
-    "error,plain,registered",
-    [
-        (ValueError(), "not_done", "not_done"),
-        (Declined(), "not_done", "in_doubt"),
-        (StepRejected(), "not_done", "not_done"),
-        (RetryLater(3), "not_done", "not_done"),
-        (OutcomeUnknown(), "in_doubt", "in_doubt"),
-        (TimeoutError(), "not_done", "in_doubt"),
-        (OSError(), "not_done", "in_doubt"),
-        (ConnectionResetError(), "not_done", "in_doubt"),
-        (BrokenPipeError(), "not_done", "in_doubt"),
-        (ConnectionRefusedError(), "not_done", "not_done"),
-        (KeyboardInterrupt(), "cancelled", "cancelled"),
-        (SystemExit(), "cancelled", "cancelled"),
-        (GeneratorExit(), "cancelled", "cancelled"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-)
-def test_what_an_exception_means_for_the_world(error, plain, registered):
-    assert outcome_of(PLAIN, error) == plain
-    assert outcome_of(REGISTERED, error) == registered
-
-
-def test_a_rejection_wins_over_what_the_action_says_is_in_doubt():
-    action = Action("act", print, in_doubt_on=(Exception,))
-    assert outcome_of(action, StepRejected()) == "not_done"
-
-
-def test_the_handlers_of_the_seed_are_plain():
-    (action,) = plain_actions({"act": lambda action, data: None})
-    assert action.is_plain
-
-
-# ------------------------------------------------------------------------------------- as records
-
-
-def test_an_exception_becomes_its_type_and_its_text():
-    assert str(error_record(ValueError("declined"))) == "ValueError: declined"
-    assert str(error_record(ValueError())) == "ValueError"
-
-
-def test_the_text_of_an_exception_is_bounded_and_fit_for_every_store():
-    record = error_record(ValueError("\ud800\0" + "x" * 1_000_000))
-    assert len(record.message) <= ERROR_CHARACTERS_MAX + 1
-    assert record.message.startswith("\\ud800\\0xxx")
-    record.message.encode()
-
-
-def test_an_exception_that_cannot_be_read_is_still_recorded():
-    class Hidden(Exception):
-        def __str__(self):
-            raise RuntimeError
-
-    record = error_record(Hidden())
-    assert record.type.endswith("Hidden")
-    assert "cannot be read: RuntimeError" in record.message
-
-
-# -------------------------------------------------------------------------------------- registry
+# --------------------------------------------------------------------------------------- registry
 
 
 def test_an_action_of_the_same_name_replaces_the_first():
@@ -407,3 +183,181 @@ def test_an_annotation_that_cannot_be_read_does_not_matter(make_sync):
     def handler(action, data: "Nonsense[", context): ...  # noqa: F722
 
     assert run(make_sync, handler).state.value == "committed"
+
+
+def test_the_handlers_of_the_seed_are_plain():
+    (action,) = plain_actions({"act": lambda action, data: None})
+    assert action.is_plain
+
+
+# ------------------------------------------------------------------------------------- policies
+
+
+CAREFUL = Action(
+    "act",
+    print,
+    retry=RetryPolicy(attempts_max=3, jitter=0.5, budget_seconds=60),
+    timeout_seconds=5,
+    abandon_after_seconds=7,
+    probe=lambda data: Done(),
+    probe_retry=RetryPolicy(attempts_max=2),
+    verify=lambda data, context: Clean(),
+    verify_retry=RetryPolicy(attempts_max=4),
+)
+UNDO = Action("undo", print, idempotent=True, retry=RetryPolicy(attempts_max=9), timeout_seconds=2)
+
+
+def test_what_an_action_and_its_undo_declare_is_journaled_as_one_policy():
+    assert policy_of(CAREFUL, UNDO) == Policy(
+        retry=Retry(3, jitter=0.5, budget_seconds=60),
+        timeout_seconds=5,
+        abandon_after_seconds=7,
+        has_probe=True,
+        probe_retry=Retry(2),
+        has_verify=True,
+        verify_retry=Retry(4),
+        undo_idempotent=True,
+        undo_retry=Retry(9),
+        undo_timeout_seconds=2,
+    )
+
+
+@pytest.mark.parametrize("action", [None, Action("act", print)])
+@pytest.mark.parametrize("undo", [None, Action("undo", print)])
+def test_what_declares_nothing_has_the_one_policy_that_is_not_written(action, undo):
+    assert policy_of(action, undo) is NO_POLICY
+
+
+@pytest.mark.parametrize("option", ["timeout_seconds", "undo_timeout_seconds"])
+def test_the_timeout_of_an_operation_is_that_of_its_own_action(option):
+    policy = Policy(**{option: 3.0})
+    is_undo = option == "undo_timeout_seconds"
+    assert policy.timeout_of("compensation") == (3.0 if is_undo else None)
+    for operation in ("action", "probe", "verification"):
+        assert policy.timeout_of(operation) == (None if is_undo else 3.0)
+
+
+def test_a_retry_policy_is_journaled_field_by_field():
+    policy = RetryPolicy(
+        attempts_max=2,
+        first_delay_seconds=3,
+        delay_factor=4,
+        delay_seconds_max=5,
+        jitter=0.6,
+        budget_seconds=7,
+    )
+    assert journaled_retry(policy)._asdict() == policy.model_dump()
+    assert journaled_retry(RetryPolicy()) == Retry()
+
+
+def test_the_policy_of_a_pair_of_names_follows_what_is_registered():
+    registry = ActionRegistry()
+    assert registry.policy("act", "undo") is NO_POLICY
+    registry.add(CAREFUL)
+    assert registry.policy("act", "undo").timeout_seconds == 5
+    registry.add(UNDO)
+    assert registry.policy("act", "undo").undo_timeout_seconds == 2
+    registry.add(Action("act", print, timeout_seconds=6))
+    assert registry.policy("act", "undo").timeout_seconds == 6
+    assert not registry.policy("act", "undo").has_probe
+
+
+def test_each_of_the_four_calls_is_found_by_the_step(make_sync):
+    registry = ActionRegistry()
+    registry.add(CAREFUL)
+    registry.add(UNDO)
+    step = StepDefinition("s", "a", "act", {}, "undo")
+    assert registry.find("action", step).handler is print
+    assert registry.find("compensation", step).action is UNDO
+    assert registry.find("probe", step).handler is CAREFUL.probe
+    assert registry.find("verification", step).context_parameter == "context"
+    assert not registry.find("probe", step).takes_name
+    bare = StepDefinition("s", "a", "undo", {})
+    for operation in ("compensation", "probe", "verification"):
+        assert registry.find(operation, bare) is None
+
+
+def test_an_action_that_is_replaced_loses_its_probe_and_its_verification():
+    registry = ActionRegistry()
+    step = StepDefinition("s", "a", "act", {})
+    registry.add(CAREFUL)
+    registry.add(Action("act", print))
+    assert registry.find("probe", step) is None
+    assert registry.find("verification", step) is None
+
+
+@pytest.mark.parametrize("option", ["retry", "probe_retry", "verify_retry"])
+@pytest.mark.parametrize("value", [3, True, {"attempts_max": 3}, Retry()], ids=repr)
+def test_what_is_no_retry_policy_is_refused_by_name(option, value):
+    with pytest.raises(DefinitionError, match=f"{option} of action 'act'.*RetryPolicy"):
+        ActionRegistry().add(Action("act", print, **{option: value}))
+
+
+@pytest.mark.parametrize("option", ["timeout_seconds", "abandon_after_seconds"])
+@pytest.mark.parametrize("value", [0, -1, True, "5", float("nan"), float("inf"), 1e12], ids=repr)
+def test_what_is_no_time_is_refused_by_name(option, value):
+    with pytest.raises(DefinitionError, match=f"{option} of action 'act'.*positive number"):
+        ActionRegistry().add(Action("act", print, **{option: value}))
+
+
+def test_what_is_a_time_or_a_policy_is_returned_as_it_is():
+    assert (checked_seconds(None, "x"), checked_seconds(0.5, "x")) == (None, 0.5)
+    policy = RetryPolicy()
+    assert checked_retry(None, "x") is None
+    assert checked_retry(policy, "x") is policy
+
+
+@pytest.mark.parametrize("option", ["in_doubt_on", "retry_on"])
+@pytest.mark.parametrize("value", [ValueError, [ValueError], (ValueError(),), ("x",), (int,)])
+def test_what_is_no_tuple_of_exceptions_is_refused_by_name(option, value):
+    with pytest.raises(DefinitionError, match=f"{option} of action 'act'.*tuple of"):
+        ActionRegistry().add(Action("act", print, **{option: value}))
+
+
+# ------------------------------------------------------------------ probes and verifications
+
+
+@pytest.mark.parametrize("kind", ["probe", "verify"])
+@pytest.mark.parametrize(
+    "handler",
+    [7, lambda: None, lambda data, context, more: None, lambda data, more: None],
+    ids=["no function", "nothing", "three", "another name"],
+)
+def test_what_cannot_be_asked_is_refused_with_its_signature(kind, handler):
+    named = {"probe": "probe", "verify": "verification"}[kind]
+    with pytest.raises(DefinitionError, match=f"the {named} of action 'act'.*data"):
+        ActionRegistry().add(Action("act", print, **{kind: handler}))
+
+
+def test_a_registered_action_is_called_as_the_function_that_it_is(make_sync):
+    @make_sync().action("act")
+    def handler(action, data):
+        """Say hello."""
+        return (action, data)
+
+    assert isinstance(handler, RegisteredAction)
+    assert handler("act", {"x": 1}) == ("act", {"x": 1})
+    assert (handler.name, handler.__name__, handler.__doc__) == ("act", "handler", "Say hello.")
+
+
+def test_a_registered_action_takes_a_probe_and_a_verification(make_sync):
+    manager = make_sync()
+
+    @manager.action("act", timeout_seconds=3)
+    def handler(action, data): ...
+
+    @handler.probe
+    def probe(data):
+        return Done()
+
+    @handler.verify
+    def verify(data, context):
+        return Clean()
+
+    (action,) = manager._registry
+    assert (action.probe, action.verify, action.timeout_seconds) == (probe, verify, 3)
+    assert isinstance(probe({}), Done)
+    with pytest.raises(DefinitionError, match="the probe of action 'act'"):
+        handler.probe(lambda: None)
+    (unchanged,) = manager._registry
+    assert unchanged.probe is probe

@@ -90,7 +90,21 @@ ERRORS = [
     ),
     (errors.StoreNotFound("there is no /x"), {}, ["/x"]),
     (errors.StoreFormatError("/x is no store"), {}, ["/x"]),
+    (
+        errors.IdempotencyKeyReused("order-7", "tx-1", "step 2 of its plan has another data"),
+        {
+            "key": "order-7",
+            "transaction_id": "tx-1",
+            "detail": "step 2 of its plan has another data",
+        },
+        ["'order-7'", "tx-1", "step 2", "Repeat the same plan"],
+    ),
     (errors.RetryLater(3), {"after_seconds": 3}, ["3 s"]),
+    (errors.RetryLater(3, "too busy"), {"after_seconds": 3}, ["too busy"]),
+    (errors.OutcomeUnknown("no answer", 5), {"after_seconds": 5}, ["no answer"]),
+    (errors.OutcomeUnknown(), {"after_seconds": None}, []),
+    (errors.StepRejected("declined"), {}, ["declined"]),
+    (errors.NotDelivered("no route"), {}, ["no route"]),
 ]
 IDS = [type(error).__name__ for error, _attributes, _named in ERRORS]
 
@@ -127,6 +141,7 @@ def test_the_tree_of_errors_is_the_documented_one():
     "kind,builtin",
     [
         (errors.DefinitionError, ValueError),
+        (errors.IdempotencyKeyReused, errors.DefinitionError),
         (errors.InvalidData, ValueError),
         (errors.TransactionNotFound, KeyError),
         (errors.TransactionNotFound, errors.StoreError),
@@ -138,7 +153,14 @@ def test_an_error_can_be_caught_as_what_a_caller_would_expect(kind, builtin):
 
 
 def test_what_a_handler_raises_is_no_error_of_ours():
-    for kind in (errors.StepRejected, errors.OutcomeUnknown, errors.RetryLater):
+    steering = (
+        errors.StepRejected,
+        errors.NotDelivered,
+        errors.OutcomeUnknown,
+        errors.RetryLater,
+    )
+    for kind in steering:
+        assert kind.__name__ in errors.__doc__
         assert not issubclass(kind, errors.TransactionError)
 
 

@@ -1,6 +1,7 @@
 """What users hold."""
 # mypy: disable-error-code="arg-type"
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,8 @@ from aumai_transactions import (
     OutputReference,
     OutstandingCompensation,
     Recovered,
+    RetryPolicy,
+    Risk,
     StepState,
     Transaction,
     TransactionExpired,
@@ -46,6 +49,7 @@ RESULT = TransactionResult(
             error="OSError: gone",
         )
     ],
+    unverified=["s8"],
     simulated_steps=["s9"],
     warnings=["mind the gap"],
     durable=True,
@@ -65,6 +69,8 @@ MODELS = [
                 state=StepState.in_doubt,
                 after=["s0"],
                 references=[OutputReference(into=["deep", 0], step_id="s0", at="/x")],
+                retry=RetryPolicy(attempts_max=3, budget_seconds=60),
+                timeout_seconds=2.5,
             )
         ],
         created_at=NOW,
@@ -73,6 +79,7 @@ MODELS = [
         on_crash="roll_back",
         on_compensation_failure="halt",
         name="trip",
+        idempotency_key="order-7",
         actions={"b": {"kind": "http"}},
         state=TransactionState.compensating,
     ),
@@ -92,6 +99,10 @@ MODELS = [
     Verification(transactions=1, entries=2, problems={"t": "damaged"}),
     Verification(),
     Waiting(reason="in_doubt", detail="ask"),
+    Waiting(reason="retry", detail="wait", step_ids=["s1"], until=NOW),
+    RetryPolicy(),
+    RetryPolicy(attempts_max=1, first_delay_seconds=0, jitter=0, budget_seconds=0.5),
+    Risk(code="no_probe", message="add a probe", step_id="s1"),
 ]
 
 
@@ -178,6 +189,7 @@ def test_three_states_are_final(state, final):
         ({"state": "active"}, False),
         ({"uncompensated": ["s1"]}, False),
         ({"outstanding": RESULT.outstanding}, False),
+        ({"unverified": ["s1"]}, False),
         ({"warnings": ["x"]}, True),
     ],
 )
@@ -226,6 +238,7 @@ def test_a_result_tells_the_whole_story_in_plain_lines():
         "  completed: s1, s2",
         "  undone: s1",
         "  cannot be undone, nothing declared: s0",
+        "  undone, but not verified: s8",
         "  simulated, no handler: s9",
         "  needs a person: s2 book (cancel, failed): OSError: gone",
         "  waiting: retry s2",
@@ -240,6 +253,29 @@ def test_a_result_that_is_not_durable_says_so_last():
         "  why: too late",
         "  kept in memory only: this record ends with the process",
     ]
+
+
+@pytest.mark.parametrize(
+    "field,wrong",
+    [
+        ("attempts_max", [0, -1, 10_001, 1.5]),
+        ("first_delay_seconds", [-1, math.inf, math.nan, 1e12]),
+        ("delay_factor", [0.5, math.inf, 1_001]),
+        ("delay_seconds_max", [-1, math.nan, 1e12]),
+        ("jitter", [-0.1, 1.1, math.nan]),
+        ("budget_seconds", [0, -1, math.inf]),
+        ("attempts", [3]),
+    ],
+)
+def test_a_retry_policy_that_cannot_be_is_refused(field, wrong):
+    for value in wrong:
+        with pytest.raises(ValidationError, match=field):
+            RetryPolicy(**{field: value})
+
+
+def test_a_retry_policy_does_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        RetryPolicy().attempts_max = 3
 
 
 def test_a_verification_is_intact_without_problems():

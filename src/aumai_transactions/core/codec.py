@@ -17,8 +17,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from aumai_transactions.core.definition import Definition, Reference, StepDefinition
-from aumai_transactions.core.entries import KINDS, Entry, ErrorRecord
+from aumai_transactions.core.definition import (
+    Definition,
+    Policy,
+    Reference,
+    Retry,
+    StepDefinition,
+)
+from aumai_transactions.core.entries import KINDS, Entry, ErrorRecord, PlanRecorded
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 
@@ -34,6 +40,14 @@ def encode(entry: Entry, entry_id: str) -> bytes:
     body["id"] = entry_id
     body["kind"] = _KIND_OF[type(entry)]
     return canonical_json(body)
+
+
+def same_definition(one: Definition, other: Definition) -> bool:
+    """Tell whether two definitions would be journaled alike, whoever wrote them down.
+
+    Why not `==`: to Python 1 == True == 1.0, and an edit of one into the other is an edit.
+    """
+    return one == other and encode(PlanRecorded(0, one), "") == encode(PlanRecorded(0, other), "")
 
 
 def describe(entry: Entry) -> tuple[str, dict[str, Any]]:
@@ -84,7 +98,20 @@ def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
     return found
 
 
-_NESTED_FIELDS = frozenset({"definition", "steps", "references", "error", "into", "after"})
+_NESTED: dict[str, type | None] = {
+    "definition": Definition,
+    "steps": StepDefinition,
+    "references": Reference,
+    "error": ErrorRecord,
+    "policy": Policy,
+    "retry": Retry,
+    "probe_retry": Retry,
+    "verify_retry": Retry,
+    "undo_retry": Retry,
+    "into": None,
+    "after": None,
+}
+"""The fields that hold records, or sequences, and what kind of record."""
 _NO_DEFAULT = object()
 _DEFAULTS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
 _ADAPTERS: dict[type[Entry], TypeAdapter[Entry]] = {}
@@ -96,9 +123,7 @@ def _defaults(cls: type[Any]) -> tuple[tuple[str, object, bool], ...]:
     if known is not None:
         return known
     defaults = cls._field_defaults
-    found = [
-        (name, defaults.get(name, _NO_DEFAULT), name in _NESTED_FIELDS) for name in cls._fields
-    ]
+    found = [(name, defaults.get(name, _NO_DEFAULT), name in _NESTED) for name in cls._fields]
     return _DEFAULTS.setdefault(cls, tuple(found))
 
 
@@ -136,16 +161,12 @@ def _unknown_field(found: dict[str, Any], cls: type) -> str | None:
     for name, value in found.items():
         if name not in known:
             return name
-        if name == "definition" and isinstance(value, dict):
-            inner = _unknown_field(value, Definition)
-        elif name == "steps" and isinstance(value, list):
-            inner = _unknown_in(value, StepDefinition)
-        elif name == "references" and isinstance(value, list):
-            inner = _unknown_in(value, Reference)
-        elif name == "error" and isinstance(value, dict):
-            inner = _unknown_field(value, ErrorRecord)
-        else:
-            inner = None
+        inner_cls = _NESTED.get(name)
+        inner = None
+        if inner_cls is not None and isinstance(value, dict):
+            inner = _unknown_field(value, inner_cls)
+        elif inner_cls is not None and isinstance(value, list):
+            inner = _unknown_in(value, inner_cls)
         if inner:
             return f"{name}.{inner}"
     return None

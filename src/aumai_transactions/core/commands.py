@@ -20,28 +20,18 @@ class Record(NamedTuple):
     entry: Entry
 
 
-class RunStep(NamedTuple):
-    """Call the step's action; `intent` must be durable before."""
+class Call(NamedTuple):
+    """Make one of a step's four calls; `intent` must be durable before.
 
+    Args:
+        operation: Which of them.
+        step: Whose.
+        intent: The entry that announces it.
+    """
+
+    operation: Operation
     step: SagaStep
     intent: Entry
 
-    @property
-    def operation(self) -> Operation:
-        """Which of the step's two calls it is."""
-        return "action"
 
-
-class RunCompensation(NamedTuple):
-    """Call the step's compensating action; `intent` must be durable before."""
-
-    step: SagaStep
-    intent: Entry
-
-    @property
-    def operation(self) -> Operation:
-        """Which of the step's two calls it is."""
-        return "compensation"
-
-
-Command = Record | RunStep | RunCompensation
+Command = Record | Call

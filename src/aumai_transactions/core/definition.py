@@ -15,7 +15,7 @@ CompensationFailurePolicy = Literal["continue", "halt"]
 TimeoutScope = Literal["start", "transaction"]
 UnknownPolicy = Literal["compensate", "ask"]
 Shape = Literal["planned"]
-Operation = Literal["action", "compensation"]
+Operation = Literal["action", "compensation", "probe", "verification"]
 
 
 class Reference(NamedTuple):
@@ -30,6 +30,54 @@ class Reference(NamedTuple):
     into: tuple[str | int, ...]
     step_id: str
     at: str = ""
+
+
+class Retry(NamedTuple):
+    """Hold a retry policy; the fields are those of `aumai_transactions.models.RetryPolicy`."""
+
+    attempts_max: int = 5
+    first_delay_seconds: float = 0.5
+    delay_factor: float = 2.0
+    delay_seconds_max: float = 60.0
+    jitter: float = 1.0
+    budget_seconds: float | None = None
+
+
+class Policy(NamedTuple):
+    """Hold what is declared about a step's calls: how long, how often, and who can be asked.
+
+    It is frozen with the plan, so that whoever finishes the transaction goes by the same rules.
+
+    Args:
+        retry: How often the action is tried again when it was not done; None for not at all.
+        timeout_seconds: How long a call of the action may take.
+        abandon_after_seconds: How long the undo waits for a call that was left behind.
+        has_probe: True where the action can be asked what became of it.
+        probe_retry: How often it is asked while it does not know.
+        has_verify: True where it can be looked whether the undo left nothing.
+        verify_retry: How often that is asked while it cannot be told.
+        undo_idempotent: True where the compensating action is declared idempotent.
+        undo_retry: How often the compensating action is tried again.
+        undo_timeout_seconds: How long a call of the compensating action may take.
+    """
+
+    retry: Retry | None = None
+    timeout_seconds: float | None = None
+    abandon_after_seconds: float | None = None
+    has_probe: bool = False
+    probe_retry: Retry | None = None
+    has_verify: bool = False
+    verify_retry: Retry | None = None
+    undo_idempotent: bool = False
+    undo_retry: Retry | None = None
+    undo_timeout_seconds: float | None = None
+
+    def timeout_of(self, operation: Operation) -> float | None:
+        """Return how long one of the four calls may take; None for as long as it likes."""
+        return self.undo_timeout_seconds if operation == "compensation" else self.timeout_seconds
+
+
+NO_POLICY = Policy()
 
 
 class StepDefinition(NamedTuple):
@@ -47,6 +95,7 @@ class StepDefinition(NamedTuple):
         on_unknown: What to do while nobody knows whether it happened; None means compensate
             where there is a compensating action, else ask a person.
         effect: `none` where the action changes nothing outside, so that nothing is to undo.
+        policy: How long, how often, and who can be asked.
     """
 
     step_id: str
@@ -59,6 +108,7 @@ class StepDefinition(NamedTuple):
     idempotent: bool = False
     on_unknown: UnknownPolicy | None = None
     effect: Literal["none"] | None = None
+    policy: Policy = NO_POLICY
 
 
 class Definition(NamedTuple):
@@ -75,6 +125,7 @@ class Definition(NamedTuple):
         shape: How the steps come to be known.
         actions: Definitions of actions that need no Python, by name; a plan file's.
         name: What people call it.
+        key: The idempotency key that it was begun with, if there was one.
     """
 
     created_at: int
@@ -86,6 +137,7 @@ class Definition(NamedTuple):
     shape: Shape = "planned"
     actions: dict[str, Any] | None = None
     name: str | None = None
+    key: str | None = None
 
     @property
     def deadline(self) -> float:
@@ -94,7 +146,7 @@ class Definition(NamedTuple):
 
 
 def idempotency_key(transaction_id: str, step_id: str, operation: Operation) -> str:
-    """Return the key of one step's action or compensation.
+    """Return the key of one step's action, compensation, probe or verification.
 
     It depends on nothing but the three arguments, so that every attempt from any process
     carries the same key (invariant I9).

@@ -6,18 +6,23 @@ Rules:
   2. `at` is when it was decided, microseconds since 1970 UTC, by the writer's clock. Nothing
      that must be safe depends on it.
   3. Only the token's holder writes acts. Anybody may write requests (`REQUESTS`); a request
-     causes no call by itself.
+     causes no call by itself. `WITHOUT_TOKEN` is all that needs no token.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from aumai_transactions.core.definition import Definition
+from aumai_transactions.core.definition import Definition, Operation
 from aumai_transactions.models import RollbackReason, TransactionState
 
-InDoubtCause = Literal["crash", "unknown", "cancelled"]
-OutstandingReason = Literal["failed", "no_handler", "no_compensation"]
+InDoubtCause = Literal["crash", "unknown", "cancelled", "timeout"]
+OutstandingReason = Literal[
+    "failed", "no_handler", "no_compensation", "residue", "may_still_act", "acted_late"
+]
+ProbeAnswer = Literal["done", "not_done", "unknown"]
+VerificationAnswer = Literal["clean", "residue", "unknown"]
+LateOutcome = Literal["succeeded", "not_done", "in_doubt"]
 Answer = Literal["happened", "did_not_happen", "undone", "left_in_place"]
 
 
@@ -65,7 +70,7 @@ class RollbackRequested(NamedTuple):
 
 
 class RetryRequested(NamedTuple):
-    """Somebody wants one more attempt at a step in doubt or at an outstanding compensation."""
+    """Somebody wants one more attempt, now: of a step in doubt, an undo, or what is waited for."""
 
     at: int
     step_id: str
@@ -132,22 +137,77 @@ class StepSucceeded(NamedTuple):
 
 
 class StepFailed(NamedTuple):
-    """The action is definitely not done; attempt 0 means that it was never called."""
+    """The action is definitely not done; attempt 0 means that it was never called.
+
+    With `will_retry` another attempt follows, at the time that the next entry says.
+    """
 
     at: int
     step_id: str
     attempt: int
     error: ErrorRecord
+    will_retry: bool = False
 
 
 class StepInDoubt(NamedTuple):
-    """Nobody knows whether the action happened."""
+    """Nobody knows whether the action happened.
+
+    `left_behind` is true where the call goes on in its thread, and may act or answer yet.
+    """
 
     at: int
     step_id: str
     attempt: int
     cause: InDoubtCause
     error: ErrorRecord
+    left_behind: bool = False
+
+
+class RetryScheduled(NamedTuple):
+    """The next attempt of a step's operation begins no earlier than `due_at`.
+
+    `draw` is what the driver drew for the jitter, from 0 to 1.
+    """
+
+    at: int
+    step_id: str
+    operation: Operation
+    attempt: int
+    due_at: int
+    draw: float | None = None
+
+
+class ProbeStarted(NamedTuple):
+    """The participant is about to be asked what became of an action in doubt."""
+
+    at: int
+    step_id: str
+    attempt: int
+
+
+class ProbeAnswered(NamedTuple):
+    """The participant answered; with `will_retry` something is tried again, as the next says."""
+
+    at: int
+    step_id: str
+    attempt: int
+    answer: ProbeAnswer
+    output: Any = None
+    error: ErrorRecord | None = None
+    warning: str | None = None
+    will_retry: bool = False
+
+
+class CallReturnedLate(NamedTuple):
+    """A call that had been given up after its timeout returned; it is never counted."""
+
+    at: int
+    step_id: str
+    operation: Operation
+    attempt: int
+    outcome: LateOutcome
+    output: Any = None
+    error: ErrorRecord | None = None
 
 
 class RollbackStarted(NamedTuple):
@@ -168,13 +228,27 @@ class CompensationStarted(NamedTuple):
     in_doubt: bool = False
 
 
+class RollbackRevoked(NamedTuple):
+    """An undo answered `Continue`: its step is taken to have returned `output`, and it goes on."""
+
+    at: int
+    step_id: str
+    attempt: int
+    output: Any = None
+    warning: str | None = None
+
+
 class CompensationSucceeded(NamedTuple):
-    """The compensating action returned; or it was simulated like its step."""
+    """The compensating action returned; or it was simulated like its step.
+
+    `note` says why there was nothing to undo, where it answered that.
+    """
 
     at: int
     step_id: str
     attempt: int
     simulated: bool = False
+    note: str | None = None
 
 
 class CompensationFailed(NamedTuple):
@@ -184,6 +258,26 @@ class CompensationFailed(NamedTuple):
     step_id: str
     attempt: int
     error: ErrorRecord
+    will_retry: bool = False
+
+
+class VerificationStarted(NamedTuple):
+    """It is about to be looked whether the undo left nothing."""
+
+    at: int
+    step_id: str
+    attempt: int
+
+
+class VerificationAnswered(NamedTuple):
+    """What was found after the undo; `left` is what is still there."""
+
+    at: int
+    step_id: str
+    attempt: int
+    answer: VerificationAnswer
+    left: Any = None
+    error: ErrorRecord | None = None
     will_retry: bool = False
 
 
@@ -218,6 +312,13 @@ Entry = (
     | CompensationSucceeded
     | CompensationFailed
     | StepOutstanding
+    | RetryScheduled
+    | ProbeStarted
+    | ProbeAnswered
+    | VerificationStarted
+    | VerificationAnswered
+    | CallReturnedLate
+    | RollbackRevoked
     | RollbackStarted
     | TransactionActivated
     | TransactionCommitted
@@ -230,8 +331,9 @@ Entry = (
 )
 
 REQUESTS = (CommitRequested, RollbackRequested, RetryRequested, ResolutionGiven)
-# Why these two as well: they define what nobody drives yet, so there is no token to hold.
-WITHOUT_TOKEN = (*REQUESTS, PlanRecorded, TransactionImported)
+# Why these as well: the first two define what nobody drives yet, so there is no token to hold;
+# and a late answer is a fact that must be recorded whoever drives by now. It causes no call.
+WITHOUT_TOKEN = (*REQUESTS, PlanRecorded, TransactionImported, CallReturnedLate)
 
 KINDS: dict[str, type[Entry]] = {
     "plan_recorded": PlanRecorded,
@@ -247,10 +349,17 @@ KINDS: dict[str, type[Entry]] = {
     "step_succeeded": StepSucceeded,
     "step_failed": StepFailed,
     "step_in_doubt": StepInDoubt,
+    "retry_scheduled": RetryScheduled,
+    "probe_started": ProbeStarted,
+    "probe_answered": ProbeAnswered,
+    "call_returned_late": CallReturnedLate,
     "rollback_started": RollbackStarted,
+    "rollback_revoked": RollbackRevoked,
     "compensation_started": CompensationStarted,
     "compensation_succeeded": CompensationSucceeded,
     "compensation_failed": CompensationFailed,
+    "verification_started": VerificationStarted,
+    "verification_answered": VerificationAnswered,
     "step_outstanding": StepOutstanding,
     "transaction_committed": TransactionCommitted,
     "transaction_rolled_back": TransactionRolledBack,

@@ -11,19 +11,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from aumai_transactions.core import late_returns, undoing
 from aumai_transactions.core.entries import (
+    CallReturnedLate,
     Claimed,
     CommitRequested,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
     Entry,
-    ErrorRecord,
-    OutstandingReason,
     PlanRecorded,
+    ProbeAnswered,
+    ProbeStarted,
     ResolutionGiven,
     RetryRequested,
+    RetryScheduled,
     RollbackRequested,
+    RollbackRevoked,
     RollbackStarted,
     StepFailed,
     StepInDoubt,
@@ -35,8 +39,10 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    VerificationAnswered,
+    VerificationStarted,
 )
-from aumai_transactions.core.graph import ancestors, dependencies, topological_order
+from aumai_transactions.core.graph import dependencies
 from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -45,16 +51,17 @@ from aumai_transactions.core.states import (
     FAILED,
     PENDING,
     ROLLED_BACK,
-    STEP_COMPENSATED,
-    STEP_COMPENSATING,
-    STEP_FAILED,
     STEP_IN_DOUBT,
-    STEP_OUTSTANDING,
     STEP_PENDING,
-    STEP_RESOLVED,
     STEP_RUNNING,
-    STEP_SKIPPED,
-    STEP_SUCCEEDED,
+)
+from aumai_transactions.core.transitions import (
+    known_done,
+    no_longer_waiting,
+    not_done,
+    require,
+    skip_pending,
+    take_effect,
 )
 
 if TYPE_CHECKING:
@@ -65,13 +72,12 @@ if TYPE_CHECKING:
 STATE_WITH: dict[type[Entry], TransactionState] = {
     TransactionActivated: ACTIVE,
     RollbackStarted: COMPENSATING,
+    RollbackRevoked: ACTIVE,
     TransactionCommitted: COMMITTED,
     TransactionRolledBack: ROLLED_BACK,
     TransactionExpired: FAILED,
 }
 """The state that a transaction is in from an entry of this kind on; other kinds change none."""
-
-_ATTEMPTS = "its attempt does not follow the one before"
 
 
 def evolve(saga: Saga, entry: Entry) -> None:
@@ -87,7 +93,7 @@ def evolve(saga: Saga, entry: Entry) -> None:
         case StepSucceeded():
             _step_succeeded(saga, entry)
         case TransactionActivated():
-            _require(saga.state is PENDING, "it is not pending any more")
+            require(saga.state is PENDING, "it is not pending any more")
             saga.started_at = entry.at
         case TransactionCommitted():
             _committed(saga, entry)
@@ -96,24 +102,61 @@ def evolve(saga: Saga, entry: Entry) -> None:
         case CommitRequested():
             saga.commit_requested = True
         case PlanRecorded():
-            _require(saga.state is PENDING, "it is not pending any more")
+            require(saga.state is PENDING, "it is not pending any more")
             _plan_recorded(saga, entry.definition)
         case StepFailed():
             _step_failed(saga, entry)
         case StepInDoubt():
             _step_in_doubt(saga, entry)
         case CompensationStarted():
-            _compensation_started(saga, entry)
+            undoing.compensation_started(saga, entry)
         case CompensationSucceeded():
-            _compensation_succeeded(saga, entry)
+            undoing.compensation_succeeded(saga, entry)
         case CompensationFailed():
-            _compensation_failed(saga, entry)
+            undoing.compensation_failed(saga, entry)
         case StepOutstanding():
-            _step_outstanding(saga, entry)
+            undoing.step_outstanding(saga, entry)
         case RollbackStarted():
-            _rollback_started(saga, entry)
+            undoing.rollback_started(saga, entry)
         case TransactionRolledBack():
-            _rolled_back(saga, entry)
+            undoing.rolled_back(saga, entry)
+        case _:
+            _evolve_rare(saga, entry)
+    saga.state = STATE_WITH.get(type(entry), saga.state)
+    saga.sequence += 1
+    saga.updated_at = entry.at
+
+
+def _evolve_rare(
+    saga: Saga,
+    entry: RetryScheduled
+    | ProbeStarted
+    | ProbeAnswered
+    | VerificationStarted
+    | VerificationAnswered
+    | RollbackRevoked
+    | CallReturnedLate
+    | TransactionExpired
+    | TransactionImported
+    | RollbackRequested
+    | RetryRequested
+    | ResolutionGiven,
+) -> None:
+    match entry:
+        case RetryScheduled():
+            _retry_scheduled(saga, entry)
+        case ProbeStarted():
+            _probe_started(saga, entry)
+        case ProbeAnswered():
+            _probe_answered(saga, entry)
+        case VerificationStarted():
+            undoing.verification_started(saga, entry)
+        case VerificationAnswered():
+            undoing.verification_answered(saga, entry)
+        case RollbackRevoked():
+            undoing.rollback_revoked(saga, entry)
+        case CallReturnedLate():
+            late_returns.call_returned_late(saga, entry)
         case TransactionExpired():
             _expired(saga, entry)
         case TransactionImported():
@@ -126,14 +169,6 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _resolution_given(saga, entry)
         case _:
             assert_never(entry)
-    saga.state = STATE_WITH.get(type(entry), saga.state)
-    saga.sequence += 1
-    saga.updated_at = entry.at
-
-
-def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 (an assertion that -O keeps)
-    if not holds:
-        raise IllegalEntry(otherwise)
 
 
 def _plan_recorded(saga: Saga, definition: Definition) -> None:
@@ -154,8 +189,8 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
 
 
 def _imported(saga: Saga, entry: TransactionImported) -> None:
-    _require(saga.sequence == 0, "an import must be the first entry")
-    _require(entry.state.is_final, "an imported transaction must be finished")
+    require(saga.sequence == 0, "an import must be the first entry")
+    require(entry.state.is_final, "an imported transaction must be finished")
     _plan_recorded(saga, entry.definition)
     saga.ready = []
     saga.state = entry.state
@@ -164,14 +199,23 @@ def _imported(saga: Saga, entry: TransactionImported) -> None:
 
 
 def _claimed(saga: Saga, entry: Claimed) -> None:
-    _require(entry.token == saga.token + 1, "its token does not follow the one in force")
+    require(entry.token == saga.token + 1, "its token does not follow the one in force")
+    is_dead = entry.takeover and saga.driver_id != entry.driver_id
+    dead = saga.driver_id if is_dead else None
     saga.token = entry.token
     saga.driver_id = entry.driver_id
     if entry.takeover and saga.state is ACTIVE:
         saga.taken_over_at = entry.at
-    if saga.undo:
-        for step in saga.steps:
-            step.undo_running = False
+    if not saga.undo and not saga.doubtful and not is_dead:
+        return
+    for step in saga.steps:
+        # Why: no call of an earlier driver is waited for; those that it had left behind in its
+        # threads died with it, if it died. Those of others before it may go on in theirs.
+        step.undo_running = step.probing = step.verifying = False
+        if is_dead and step.left_behind:
+            step.left_behind = {
+                attempt: driver for attempt, driver in step.left_behind.items() if driver != dead
+            }
 
 
 def _step_started(saga: Saga, entry: StepStarted) -> None:
@@ -181,10 +225,12 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
         raise IllegalEntry(message)
     step = saga.step(entry.step_id)
     if entry.attempt != step.attempt + 1:
-        raise IllegalEntry(_ATTEMPTS)
+        raise IllegalEntry(undoing.ATTEMPTS)
     if step.state is STEP_IN_DOUBT:
-        # Invariant: I5, an unknown outcome runs again only where that is safe or was decided.
-        _require(step.definition.idempotent or step.retry_requested, "a step in doubt runs again")
+        # Invariant: I5, an unknown outcome runs again only where that is safe or was decided, and
+        # only after the participant was asked, where it can be.
+        require(step.definition.idempotent or step.retry_requested, "a step in doubt runs again")
+        require(_was_asked(step), "a step in doubt runs again before its probe was asked")
         saga.doubtful.pop(step.index)
         step.retry_requested = False
     else:
@@ -192,12 +238,20 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
             message = "the step cannot start"
             raise IllegalEntry(message)
         saga.ready.remove(step.index)
+    if entry.attempt == 1:
+        step.first_at = entry.at
+    elif step.due_at is not None:
+        no_longer_waiting(saga, step)
     step.state = STEP_RUNNING
     step.attempt = entry.attempt
     if entry.data is not None:
         step.data = entry.data
     saga.running += 1
     saga.touched.append(step.index)
+
+
+def _was_asked(step: SagaStep) -> bool:
+    return step.probe_spent or not step.definition.policy.has_probe
 
 
 def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
@@ -210,183 +264,88 @@ def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
     step.simulated = entry.simulated
     if entry.warning:
         saga.warnings.append(entry.warning)
-    _take_effect(saga, step)
-
-
-def _take_effect(saga: Saga, step: SagaStep) -> None:
-    step.state = STEP_SUCCEEDED
-    step.error = None
-    if step.doubt is not None:
-        step.doubt = None
-        saga.effects.remove(step.index)
-    saga.effects.append(step.index)
-    saga.completed.append(step.index)
-    saga.succeeded += 1
-    for index in step.dependents:
-        dependent = saga.steps[index]
-        dependent.unmet -= 1
-        if dependent.unmet == 0:
-            saga.ready.append(index)
-    saga.touched.append(step.index)
+    take_effect(saga, step)
 
 
 def _step_failed(saga: Saga, entry: StepFailed) -> None:
     step = saga.step(entry.step_id)
     if entry.attempt == 0:
         turn = saga.state is ACTIVE and step.state is STEP_PENDING and step.unmet == 0
-        _require(turn, "a step that was never called fails out of its turn")
+        require(turn, "a step that was never called fails out of its turn")
         saga.ready.remove(step.index)
     else:
-        _require(step.state is STEP_RUNNING, "a step that does not run fails")
+        require(step.state is STEP_RUNNING, "a step that does not run fails")
         saga.running -= 1
-    _not_done(saga, step, entry.error)
-
-
-def _not_done(saga: Saga, step: SagaStep, error: ErrorRecord | None) -> None:
-    step.state = STEP_FAILED
-    step.error = error
-    if step.doubt is not None:
-        step.doubt = None
-        saga.effects.remove(step.index)
-    saga.failed.append(step.index)
-    saga.touched.append(step.index)
+    not_done(saga, step, entry.error, entry.will_retry)
 
 
 def _step_in_doubt(saga: Saga, entry: StepInDoubt) -> None:
     step = saga.step(entry.step_id)
-    _require(step.state is STEP_RUNNING, "a step that does not run comes into doubt")
+    require(step.state is STEP_RUNNING, "a step that does not run comes into doubt")
     saga.running -= 1
     if step.doubt is None:
         saga.effects.append(step.index)
     step.state = STEP_IN_DOUBT
     step.doubt = entry.cause
+    step.doubt_at = entry.at
     step.error = entry.error
+    step.probe_spent = False
+    step.probe_base = step.probe_attempt
+    if entry.left_behind and entry.attempt not in step.late_attempts:
+        step.left_behind = {**step.left_behind, entry.attempt: saga.driver_id}
     saga.doubtful[step.index] = None
     saga.touched.append(step.index)
 
 
-def _rollback_started(saga: Saga, entry: RollbackStarted) -> None:
-    pending = saga.state is PENDING
-    _require(pending or saga.state is ACTIVE, "it cannot go back any more")
-    _require(saga.running == 0, "a rollback starts while a step runs")
-    saga.reason = entry.reason
-    saga.failed_step = entry.step_id
-    saga.error = entry.error
-    saga.ran = not pending
-    if saga.started_at is None:
-        saga.started_at = entry.at
-    if pending:
-        names = [step.step_id for step in saga.steps]
-        order = topological_order(saga.edges, names, saga.transaction_id)
-        saga.undo = [i for i in order if saga.steps[i].definition.compensating_action]
-    else:
-        saga.undo = [i for i in saga.effects if _has_something_to_undo(saga.steps[i])]
-    for index in saga.undo:
-        saga.steps[index].to_undo = True
-
-
-def _has_something_to_undo(step: SagaStep) -> bool:
-    if step.definition.compensating_action is not None:
-        return True
-    return step.state is STEP_IN_DOUBT and step.definition.effect != "none"
-
-
-def _compensation_started(saga: Saga, entry: CompensationStarted) -> None:
+def _retry_scheduled(saga: Saga, entry: RetryScheduled) -> None:
     step = saga.step(entry.step_id)
-    _require(step.to_undo and not step.undo_running, "nothing is to be undone there")
-    # Invariant: I3, what depends on this step has been dealt with before.
-    for index in step.dependents:
-        _require(not saga.steps[index].to_undo, "a step that depends on it is not undone yet")
-    _require(step.index not in saga.blocked, "a step that depends on it could not be undone")
-    _require(entry.attempt == step.undo_attempt + 1, _ATTEMPTS)
-    step.undo_attempt = entry.attempt
-    step.undo_running = True
-    step.state = STEP_COMPENSATING
-    saga.touched.append(step.index)
+    busy = step.state is STEP_RUNNING or step.undo_running or step.probing or step.verifying
+    require(not busy, "another attempt is scheduled while one runs")
+    step.due_at = entry.due_at
+    saga.waiting[step.index] = entry.due_at
 
 
-def _compensation_succeeded(saga: Saga, entry: CompensationSucceeded) -> None:
-    step = _end_undo(saga, entry.step_id)
-    step.state = STEP_COMPENSATED
-    step.simulated = step.simulated or entry.simulated
-    step.undo_error = None
-    saga.undone.append(step.index)
+def _probe_started(saga: Saga, entry: ProbeStarted) -> None:
+    step = saga.step(entry.step_id)
+    asked = step.state is STEP_IN_DOUBT and not step.probing
+    require(asked, "a probe is asked about a step that is not in doubt")
+    require(entry.attempt == step.probe_attempt + 1, undoing.ATTEMPTS)
+    if step.probe_attempt == step.probe_base:
+        step.probe_first_at = entry.at
+    step.probe_attempt = entry.attempt
+    step.probing = True
+    no_longer_waiting(saga, step)
 
 
-def _end_undo(saga: Saga, step_id: str) -> SagaStep:
-    step = saga.step(step_id)
-    _require(step.undo_running, "a compensation that does not run ends")
-    _no_longer_to_undo(saga, step)
-    return step
-
-
-def _no_longer_to_undo(saga: Saga, step: SagaStep) -> None:
-    step.undo_running = False
-    step.to_undo = False
-    # Why not just remove: the step is nearly always the last one, and remove() searches from
-    # the first, which makes a long rollback quadratic.
-    if saga.undo[-1] == step.index:
-        saga.undo.pop()
-    else:
-        saga.undo.remove(step.index)
-    saga.touched.append(step.index)
-
-
-def _compensation_failed(saga: Saga, entry: CompensationFailed) -> None:
-    if entry.will_retry:
-        step = saga.step(entry.step_id)
-        _require(step.undo_running, "a compensation that does not run ends")
-        step.undo_running = False
-        step.undo_error = entry.error
+def _probe_answered(saga: Saga, entry: ProbeAnswered) -> None:
+    step = saga.step(entry.step_id)
+    require(step.probing, "a probe answers that was not asked")
+    step.probing = False
+    if entry.warning:
+        saga.warnings.append(entry.warning)
+    if entry.answer == "unknown":
+        step.probe_spent = not entry.will_retry
         return
-    step = _end_undo(saga, entry.step_id)
-    step.undo_error = entry.error
-    if saga.ran:
-        _leave_outstanding(saga, step, "failed")
+    # Order matters: whether there is anything to undo is known only now.
+    if entry.answer == "done":
+        step.output = entry.output
+        known_done(saga, step)
     else:
-        step.state = STEP_FAILED
-        saga.warnings.append(
-            f"compensating action {step.definition.compensating_action!r} of step "
-            f"{step.step_id}, which had never run, raised {entry.error}"
-        )
-
-
-def _step_outstanding(saga: Saga, entry: StepOutstanding) -> None:
-    step = saga.step(entry.step_id)
-    _require(step.to_undo, "nothing is to be undone there")
-    _no_longer_to_undo(saga, step)
-    step.undo_error = entry.error or step.error
-    _leave_outstanding(saga, step, entry.reason)
-
-
-def _leave_outstanding(saga: Saga, step: SagaStep, reason: OutstandingReason) -> None:
-    step.state = STEP_OUTSTANDING
-    step.outstanding = reason
-    saga.touched.append(step.index)
-    if saga.plan.on_compensation_failure == "halt" and not saga.state.is_final:
-        saga.halted.add(step.index)
-        saga.blocked = ancestors(saga.edges, saga.halted)
+        not_done(saga, step, entry.error or step.error, entry.will_retry)
+    undoing.settled(saga, step)
 
 
 def _retry_requested(saga: Saga, entry: RetryRequested) -> None:
     step = saga.step(entry.step_id)
+    if step.due_at is not None:
+        step.due_at = saga.waiting[step.index] = entry.at
+        return
     if step.state is STEP_IN_DOUBT:
         step.retry_requested = True
+        step.probe_spent = False
+        step.probe_base = step.probe_attempt
         return
-    _require(step.state is STEP_OUTSTANDING, "there is nothing to try again")
-    _no_longer_outstanding(saga, step)
-    step.state = STEP_COMPENSATING
-    step.to_undo = True
-    # Order matters: what took effect last is undone first, whichever was asked for first.
-    saga.undo.append(step.index)
-    saga.undo.sort(key=saga.effects.index)
-
-
-def _no_longer_outstanding(saga: Saga, step: SagaStep) -> None:
-    step.outstanding = None
-    saga.halted.discard(step.index)
-    saga.blocked = ancestors(saga.edges, saga.halted)
-    saga.touched.append(step.index)
+    undoing.retry_requested(saga, step)
 
 
 def _resolution_given(saga: Saga, entry: ResolutionGiven) -> None:
@@ -394,45 +353,28 @@ def _resolution_given(saga: Saga, entry: ResolutionGiven) -> None:
     said = f"{entry.by} decided for step {step.step_id}: {entry.answer.replace('_', ' ')}"
     saga.warnings.append(f"{said} ({entry.note})")
     if entry.answer in ("happened", "did_not_happen"):
-        _require(step.state is STEP_IN_DOUBT, "the step is not in doubt")
-        saga.doubtful.pop(step.index)
+        require(step.state is STEP_IN_DOUBT, "the step is not in doubt")
         if entry.answer == "happened":
-            _take_effect(saga, step)
+            if step.late_output is not None:
+                (step.output,) = step.late_output
+            known_done(saga, step)
         else:
-            _not_done(saga, step, step.error)
+            not_done(saga, step, step.error, False)  # noqa: FBT003
+        undoing.settled(saga, step)
         return
-    _require(step.state is STEP_OUTSTANDING, "the step is not outstanding")
-    _no_longer_outstanding(saga, step)
-    step.state = STEP_RESOLVED
-    if entry.answer == "undone":
-        saga.undone.append(step.index)
+    undoing.resolved(saga, step, entry.answer)
 
 
 def _committed(saga: Saga, entry: TransactionCommitted) -> None:
     # Invariant: I2, nothing is committed over a step that did not succeed.
-    _require(saga.state is ACTIVE, "it commits while it is not active")
-    _require(saga.succeeded == len(saga.steps), "it commits before every step succeeded")
+    require(saga.state is ACTIVE, "it commits while it is not active")
+    require(saga.succeeded == len(saga.steps), "it commits before every step succeeded")
     saga.finished_at = entry.at
-
-
-def _rolled_back(saga: Saga, entry: TransactionRolledBack) -> None:
-    # Invariant: I2, everything that may have had an effect is undone or outstanding.
-    _require(saga.state is COMPENSATING, "it is not going back")
-    _require(not saga.undo and not saga.halted, "something is still to be undone")
-    saga.finished_at = entry.at
-    _skip_pending(saga)
 
 
 def _expired(saga: Saga, entry: TransactionExpired) -> None:
-    _require(saga.state is PENDING, "it expires after it began")
+    require(saga.state is PENDING, "it expires after it began")
     saga.reason = "deadline"
     saga.error = entry.error
     saga.finished_at = entry.at
-    _skip_pending(saga)
-
-
-def _skip_pending(saga: Saga) -> None:
-    for step in saga.steps:
-        if step.state is STEP_PENDING:
-            step.state = STEP_SKIPPED
-            saga.touched.append(step.index)
+    skip_pending(saga)

@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from aumai_transactions.core.definition import Definition, Operation
-from aumai_transactions.core.entries import Answer, ErrorRecord
+from aumai_transactions.core.entries import (
+    Answer,
+    ErrorRecord,
+    LateOutcome,
+    ProbeAnswer,
+    VerificationAnswer,
+)
 from aumai_transactions.models import RollbackReason
 
 
@@ -57,21 +63,111 @@ class DriverArrived(NamedTuple):
 
 
 class HandlerReturned(NamedTuple):
-    """A handler returned."""
+    """A handler returned.
+
+    Args:
+        step_id: Whose.
+        operation: `action` or `compensation`.
+        output: What it returned, checked.
+        warning: What is wrong with what it returned.
+        note: Why an undo found nothing to undo.
+        continues: True where an undo answered `Continue`.
+    """
 
     step_id: str
     operation: Operation
     output: Any = None
     warning: str | None = None
+    note: str | None = None
+    continues: bool = False
 
 
 class HandlerRaised(NamedTuple):
-    """A handler raised; `outcome` says what that means."""
+    """A handler raised, or did not return in time; `outcome` says what that means.
+
+    Args:
+        step_id: Whose.
+        operation: `action` or `compensation`.
+        outcome: What it means for the world.
+        error: The exception.
+        may_retry: False where the handler or its declaration says that trying again is pointless.
+        after_seconds: How long to wait at least, where it said so (`RetryLater`).
+        is_answer: False where it says nothing about an earlier attempt under the same key.
+        left_behind: True where the call goes on in its thread.
+        draw: From 0 to 1, for the jitter.
+    """
 
     step_id: str
     operation: Operation
-    outcome: Literal["not_done", "in_doubt", "cancelled"]
+    outcome: Literal["not_done", "in_doubt", "cancelled", "timeout"]
     error: ErrorRecord
+    may_retry: bool = True
+    after_seconds: float | None = None
+    is_answer: bool = True
+    left_behind: bool = False
+    draw: float = 1.0
+
+
+class ProbeReturned(NamedTuple):
+    """A participant was asked what became of an action, and answered; or could not be asked.
+
+    Args:
+        step_id: Whose.
+        answer: What it said.
+        output: The action's output, where it is done.
+        error: Why it is not done or not known.
+        warning: What is wrong with the output.
+        after_seconds: How long to wait at least before asking again.
+        draw: From 0 to 1, for the jitter.
+    """
+
+    step_id: str
+    answer: ProbeAnswer
+    output: Any = None
+    error: ErrorRecord | None = None
+    warning: str | None = None
+    after_seconds: float | None = None
+    draw: float = 1.0
+
+
+class VerificationReturned(NamedTuple):
+    """It was looked whether an undo left nothing.
+
+    Args:
+        step_id: Whose.
+        answer: What was found.
+        left: What is left.
+        error: Why it cannot be told, or what is left, in words.
+        after_seconds: How long to wait at least before looking again.
+        draw: From 0 to 1, for the jitter.
+    """
+
+    step_id: str
+    answer: VerificationAnswer
+    left: Any = None
+    error: ErrorRecord | None = None
+    after_seconds: float | None = None
+    draw: float = 1.0
+
+
+class LateReturn(NamedTuple):
+    """A call that had been left behind after its timeout returned or raised.
+
+    Args:
+        step_id: Whose.
+        operation: Which call.
+        attempt: Which attempt.
+        outcome: What it means.
+        output: What it returned.
+        error: What it raised.
+    """
+
+    step_id: str
+    operation: Operation
+    attempt: int
+    outcome: LateOutcome
+    output: Any = None
+    error: ErrorRecord | None = None
 
 
 class HandlerMissing(NamedTuple):
@@ -85,6 +181,9 @@ Observation = (
     HandlerReturned
     | HandlerRaised
     | HandlerMissing
+    | ProbeReturned
+    | VerificationReturned
+    | LateReturn
     | PlanGiven
     | CommitCalled
     | RollbackCalled

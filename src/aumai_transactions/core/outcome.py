@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aumai_transactions.core.decider import asks
+from aumai_transactions.core.planning import needs_person, next_to_undo, wake_at
 from aumai_transactions.core.states import (
     ACTIVE,
     COMPENSATING,
@@ -26,6 +26,7 @@ from aumai_transactions.core.values import clone
 from aumai_transactions.models import (
     OutputReference,
     OutstandingCompensation,
+    RetryPolicy,
     Transaction,
     TransactionResult,
     TransactionState,
@@ -34,6 +35,7 @@ from aumai_transactions.models import (
 )
 
 if TYPE_CHECKING:
+    from aumai_transactions.core.definition import Retry
     from aumai_transactions.core.saga import Saga, SagaStep
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +58,8 @@ class Summary(NamedTuple):
         attention: Why a person has to look at it, if one has to.
         runnable: True where a driver would have something to do.
         name: What people call it.
+        due_at: When a driver would have something to do, where that is later: microseconds since
+            1970 UTC.
     """
 
     transaction_id: str
@@ -69,13 +73,14 @@ class Summary(NamedTuple):
     attention: Attention | None
     runnable: bool
     name: str | None = None
+    due_at: int | None = None
 
 
 def summary_of(saga: Saga) -> Summary:
     """Return what a store keeps beside the journal of this saga."""
     definition = saga.plan
     # Why the short cut: this is made for every append, and nearly none has any trouble.
-    smooth = saga.state is ACTIVE and not saga.doubtful
+    smooth = saga.state is ACTIVE and not saga.doubtful and not saga.waiting
     return Summary(
         saga.transaction_id,
         saga.state,
@@ -88,6 +93,7 @@ def summary_of(saga: Saga) -> Summary:
         None if smooth else attention_of(saga),
         smooth or is_runnable(saga),
         definition.name,
+        None if smooth else wake_at(saga),
     )
 
 
@@ -107,7 +113,9 @@ def is_runnable(saga: Saga) -> bool:
     if saga.state is PENDING:
         return saga.commit_requested or saga.rollback_requested is not None
     if saga.state is ACTIVE:
-        return bool(saga.running or saga.rollback_requested) or not _asking(saga)
+        if saga.running or saga.rollback_requested or wake_at(saga) is not None:
+            return True
+        return not _asking(saga)
     return any(index not in saga.blocked for index in saga.undo) or (
         saga.state is COMPENSATING and not saga.halted
     )
@@ -139,32 +147,73 @@ _MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
 
 
 def waiting_of(saga: Saga) -> Waiting | None:
-    """Return what a saga that is not final waits for; None where it is final or pending."""
-    if saga.state.is_final or saga.state is PENDING:
+    """Return what a saga waits for; None where it is pending, or where nothing is left to do.
+
+    A finished one waits where an undo of it is tried once more.
+    """
+    if saga.state is PENDING or (saga.state.is_final and not saga.undo):
         return None
-    if is_runnable(saga):
-        return Waiting(
-            reason="running",
-            detail="it is under way; if its process has died, run: aumai-transactions recover",
-        )
+    if saga.halted and next_to_undo(saga) is None:
+        return _halted(saga)
+    asking = _asking(saga) if saga.state is ACTIVE else []
+    if asking and not saga.running and not saga.rollback_requested:
+        return _in_doubt(saga, asking)
+    due = wake_at(saga)
+    if due is not None:
+        return _until(saga, due)
+    if saga.driver_id is None:
+        detail = "nobody carries it on now; it goes on with wait(), or: aumai-transactions recover"
+    else:
+        detail = "it is under way; if its process has died, run: aumai-transactions recover"
+    return Waiting(reason="running", detail=detail)
+
+
+def _halted(saga: Saga) -> Waiting:
     name = saga.transaction_id
-    if saga.halted:
-        steps = [saga.steps[index].step_id for index in sorted(saga.halted)]
-        retry = f"aumai-transactions retry {name} {steps[0]}, or "
-        if saga.step(steps[0]).outstanding == "no_compensation":
-            retry = ""
-        detail = (
-            f"the compensation of {', '.join(steps)} failed and the policy is halt. Then: "
-            f"{retry}undo it by hand and: "
-            f"aumai-transactions resolve {name} {steps[0]} --undone --note '…'"
-        )
-        return Waiting(reason="halted", detail=detail, step_ids=steps)
-    steps = [step.step_id for step in _asking(saga)]
+    steps = [saga.steps[index].step_id for index in sorted(saga.halted)]
+    retry = f"aumai-transactions retry {name} {steps[0]}, or "
+    if saga.step(steps[0]).outstanding == "no_compensation":
+        retry = ""
     detail = (
-        f"nobody knows whether {', '.join(steps)} happened. Find out, then: "
+        f"the compensation of {', '.join(steps)} failed and the policy is halt. Then: "
+        f"{retry}undo it by hand and: "
+        f"aumai-transactions resolve {name} {steps[0]} --undone --note '…'"
+    )
+    return Waiting(reason="halted", detail=detail, step_ids=steps)
+
+
+def _in_doubt(saga: Saga, asking: list[SagaStep]) -> Waiting:
+    steps = [step.step_id for step in asking]
+    name = saga.transaction_id
+    late = [step.step_id for step in asking if step.late_output is not None]
+    heard = f" ({', '.join(late)} returned late, as if it had)" if late else ""
+    detail = (
+        f"nobody knows whether {', '.join(steps)} happened{heard}. Find out, then: "
         f"aumai-transactions resolve {name} {steps[0]} --happened | --did-not-happen --note '…'"
     )
     return Waiting(reason="in_doubt", detail=detail, step_ids=steps)
+
+
+def _until(saga: Saga, due: int) -> Waiting:
+    until = instant(due)
+    when = until.isoformat(timespec="seconds").replace("+00:00", "Z")
+    waiting = [saga.steps[index] for index, at in saga.waiting.items() if at == due]
+    if saga.state is not ACTIVE:
+        following = next_to_undo(saga)
+        waiting = [following] if following is not None else []
+    name = saga.transaction_id
+    steps = [step.step_id for step in waiting]
+    if waiting and waiting[0].due_at is None:
+        detail = (
+            f"a call of {steps[0]} was given up and may act yet; its undo waits for it until "
+            f"{when}. Then it goes on with wait(), or: aumai-transactions recover"
+        )
+        return Waiting(reason="left_behind", detail=detail, step_ids=steps, until=until)
+    detail = (
+        f"the next attempt of {', '.join(steps)} is due at {when}. Then it goes on with wait(), "
+        f"or: aumai-transactions recover; at once with: aumai-transactions retry {name} {steps[0]}"
+    )
+    return Waiting(reason="retry", detail=detail, step_ids=steps, until=until)
 
 
 def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
@@ -192,6 +241,7 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
             "compensated_steps": [steps[index].step_id for index in saga.undone],
             "uncompensated": _uncompensated(saga),
             "outstanding": _outstanding(saga),
+            "unverified": [] if not saga.undone else _unverified(saga),
             "simulated_steps": [step.step_id for step in steps if step.simulated],
             "warnings": list(saga.warnings),
             "durable": durable,
@@ -218,6 +268,8 @@ def transaction_of(saga: Saga) -> Transaction:
                 OutputReference(into=list(item.into), step_id=item.step_id, at=item.at)
                 for item in step.definition.references
             ],
+            retry=_retry_policy(step.definition.policy.retry),
+            timeout_seconds=step.definition.policy.timeout_seconds,
         )
         for step in saga.steps
     ]
@@ -231,8 +283,13 @@ def transaction_of(saga: Saga) -> Transaction:
         on_crash=definition.on_crash,
         on_compensation_failure=definition.on_compensation_failure,
         name=definition.name,
+        idempotency_key=definition.key,
         actions=clone(definition.actions or {}),
     )
+
+
+def _retry_policy(retry: Retry | None) -> RetryPolicy | None:
+    return None if retry is None else RetryPolicy(**retry._asdict())
 
 
 def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> None:
@@ -260,11 +317,7 @@ def _instant(microseconds: int | None) -> datetime | None:
 
 
 def _asking(saga: Saga) -> list[SagaStep]:
-    return [
-        saga.steps[index]
-        for index in saga.doubtful
-        if asks(saga.steps[index]) and not saga.steps[index].retry_requested
-    ]
+    return [saga.steps[index] for index in saga.doubtful if needs_person(saga.steps[index])]
 
 
 def _uncompensated(saga: Saga) -> list[str]:
@@ -278,6 +331,10 @@ def _uncompensated(saga: Saga) -> list[str]:
         and step.definition.compensating_action is None
         and step.definition.effect != "none"
     ]
+
+
+def _unverified(saga: Saga) -> list[str]:
+    return [saga.steps[index].step_id for index in saga.undone if saga.steps[index].unverified]
 
 
 def _outstanding(saga: Saga) -> list[OutstandingCompensation]:

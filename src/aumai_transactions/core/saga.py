@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.entries import (
@@ -22,6 +23,8 @@ from aumai_transactions.core.states import (
 from aumai_transactions.models import RollbackReason, StepState, TransactionState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aumai_transactions.core.definition import Definition, StepDefinition
 
 
@@ -30,7 +33,15 @@ class IllegalEntry(Exception):
 
 
 class SagaStep:
-    """Hold what the journal says about one step."""
+    """Hold what the journal says about one step.
+
+    `due_at` is when its next call may begin, whichever that is, where it has to wait. `probe_base`
+    and `verify_base` are how many such calls had been made before the present question came up.
+    `left_behind` holds the attempts that were given up and may act or answer yet, with the driver
+    in whose threads they go on; `late_attempts` those that have answered since, `late_output` what
+    one of them returned; `accounted` those that a probe or a person has said to be done, so that
+    their answer is no news.
+    """
 
     # Why class attributes: a step sets few of them, and a transaction makes many steps.
     state: StepState = STEP_PENDING
@@ -46,6 +57,27 @@ class SagaStep:
     undo_error: ErrorRecord | None = None
     outstanding: OutstandingReason | None = None
     retry_requested: bool = False
+    due_at: int | None = None
+    first_at: int = 0
+    undo_first_at: int = 0
+    doubt_at: int = 0
+    probing: bool = False
+    probe_attempt: int = 0
+    probe_base: int = 0
+    probe_first_at: int = 0
+    probe_spent: bool = False
+    to_verify: bool = False
+    verifying: bool = False
+    verify_attempt: int = 0
+    verify_base: int = 0
+    verify_first_at: int = 0
+    unverified: bool = False
+    left_behind: Mapping[int, str | None] = MappingProxyType({})
+    late_attempts: frozenset[int] = frozenset()
+    late_output: tuple[Any] | None = None
+    accounted: frozenset[int] = frozenset()
+    acted_late: bool = False
+    revoked: bool = False
 
     def __init__(self, index: int, definition: StepDefinition, unmet: int) -> None:
         self.index = index
@@ -67,8 +99,10 @@ class SagaStep:
 class Saga:
     """Hold what the journal says about one transaction.
 
-    `undo` is a stack of step indexes still to be undone, the next one last. `touched` collects
-    the steps that changed since somebody last looked, for whoever keeps a projection.
+    `undo` is a stack of step indexes still to be undone, the next one last; `undo_begun` holds
+    those whose undo has begun since the rollback began. `waiting` holds, by step index, when its
+    next call may begin. `touched` collects the steps that changed since somebody last looked, for
+    whoever keeps a projection.
     """
 
     # Why class attributes: most never change, and a saga is made for every transaction.
@@ -98,11 +132,13 @@ class Saga:
         self.edges: list[tuple[int, ...]] = []
         self.ready: list[int] = []
         self.doubtful: dict[int, None] = {}
+        self.waiting: dict[int, int] = {}
         self.failed: list[int] = []
         self.effects: list[int] = []
         self.completed: list[int] = []
         self.undo: list[int] = []
         self.undone: list[int] = []
+        self.undo_begun: set[int] = set()
         self.halted: set[int] = set()
         self.blocked: set[int] = set()
         self.warnings: list[str] = []

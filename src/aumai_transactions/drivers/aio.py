@@ -14,26 +14,17 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
-from aumai_transactions.actions import call, raised, returned
-from aumai_transactions.core.observations import (
-    HandlerRaised,
-    HandlerReturned,
-    ResolutionAnswered,
-    RetryAsked,
-)
-from aumai_transactions.drivers import procedures, recovery
+from aumai_transactions.calls import call, raised, returned
+from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked
+from aumai_transactions.drivers import asking, procedures, recovery
+from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
-from aumai_transactions.drivers.manager import (
-    BeginOptions,
-    ManagerBase,
-    Template,
-    checked_options,
-)
+from aumai_transactions.drivers.manager import ManagerBase, Template
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
@@ -42,12 +33,17 @@ from aumai_transactions.drivers.operations import (
     Operations,
     Procedure,
 )
+from aumai_transactions.drivers.options import BeginOptions, checked_options, checked_wait
 from aumai_transactions.drivers.run import CALLING, Run
-from aumai_transactions.errors import InvalidTransactionState, JournalCorrupt, JournalTooNew
+from aumai_transactions.drivers.stored import AsyncStoredTransactions
+from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, Outcome, limited
+from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
+    RetryPolicy,
+    Risk,
     Transaction,
     TransactionResult,
     TransactionStep,
@@ -64,7 +60,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAGE = 200
 HANDLER_THREADS_MAX = 64
 
 
@@ -98,30 +93,62 @@ class AsyncTransactionManager(ManagerBase):
     ) -> Transaction:
         """Begin a transaction; see `TransactionManager.begin`."""
         checked = checked_options(options)
-        return self._begun(await self._desk(create=True), timeout_seconds, checked)
+        desk = await self._desk(create=True)
+        tx = self._begun(desk, timeout_seconds, checked)
+        if tx.idempotency_key is None:
+            return tx
+        return await self._run(procedures.begin_keyed(desk, tx))
 
-    async def commit(self, tx: Transaction) -> TransactionResult:
+    async def commit(
+        self, tx: Transaction, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+    ) -> TransactionResult:
         """Carry out the steps in order; see `TransactionManager.commit`."""
-        return await self._run_or_go_back(procedures.commit(await self._desk(), tx), tx)
+        seconds = checked_wait(wait_max_seconds)
+        procedure = procedures.commit(await self._desk(), tx, wait_max_seconds=seconds)
+        return await self._run_or_go_back(procedure, tx)
 
-    async def rollback(self, tx: Transaction) -> TransactionResult:
+    async def rollback(
+        self, tx: Transaction, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+    ) -> TransactionResult:
         """Undo a pending or active transaction; see `TransactionManager.rollback`."""
-        return await self._run_or_go_back(procedures.rollback(await self._desk(), tx), tx)
+        seconds = checked_wait(wait_max_seconds)
+        procedure = procedures.rollback(await self._desk(), tx, wait_max_seconds=seconds)
+        return await self._run_or_go_back(procedure, tx)
+
+    async def wait(
+        self, tx: Transaction | str, *, timeout_seconds: float | None = None
+    ) -> TransactionResult:
+        """Wait until it is finished or needs a person; see `TransactionManager.wait`."""
+        desk = await self._desk()
+        until = None
+        if timeout_seconds is not None:
+            until = asking.waiting_until(desk, checked_wait(timeout_seconds))
+        return await self._run(asking.see_through(desk, _id(tx), until, others=True))
+
+    async def check(self, tx: Transaction | str) -> list[Risk]:
+        """Name the risks of a transaction before it runs; see `TransactionManager.check`."""
+        return await self._run(procedures.check(await self._desk(), tx))
 
     async def save(self, tx: Transaction) -> None:
         """Make a pending transaction durable as it stands, without starting it."""
         await self._run(procedures.save(await self._desk(), tx))
 
-    async def recover(self) -> list[Recovered]:
+    async def recover(self, *, wait_max_seconds: float = WAIT_SECONDS_MAX) -> list[Recovered]:
         """Finish what dead processes left behind; see `TransactionManager.recover`."""
-        return await self._run(recovery.recover(await self._desk()))
+        seconds = checked_wait(wait_max_seconds)
+        return await self._run(recovery.recover(await self._desk(), seconds))
 
     async def retry(
-        self, tx: Transaction | str, step_id: str, *, note: str = "", by: str = ""
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        *,
+        note: str = "",
+        by: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
     ) -> TransactionResult:
-        """Try a step in doubt, or an outstanding compensation, once more, with the same key."""
-        wish = RetryAsked(step_id, by, note)
-        return await self._run(procedures.ask(await self._desk(), _id(tx), wish))
+        """Try what is in doubt, waits, or is outstanding, now; see `TransactionManager.retry`."""
+        return await self._ask(tx, RetryAsked(step_id, by, note), wait_max_seconds)
 
     async def resolve(
         self,
@@ -131,10 +158,17 @@ class AsyncTransactionManager(ManagerBase):
         *,
         note: str,
         by: str = "somebody",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
     ) -> TransactionResult:
         """Record what a person knows or did; see `TransactionManager.resolve`."""
-        wish = ResolutionAnswered(step_id, answer, by, note)
-        return await self._run(procedures.ask(await self._desk(), _id(tx), wish))
+        return await self._ask(tx, ResolutionAnswered(step_id, answer, by, note), wait_max_seconds)
+
+    async def _ask(
+        self, tx: Transaction | str, wish: RetryAsked | ResolutionAnswered, wait_max_seconds: float
+    ) -> TransactionResult:
+        seconds = checked_wait(wait_max_seconds)
+        asked = asking.ask(await self._desk(), _id(tx), wish, wait_max_seconds=seconds)
+        return await self._run(asked)
 
     async def get_transaction(self, transaction_id: str) -> Transaction:
         """Return a transaction as it stands; the caller's own object while somebody holds it."""
@@ -238,7 +272,7 @@ class AsyncTransactionManager(ManagerBase):
             case DoBlocking():
                 return await self._blocking(operation.function)
             case DoSleep():
-                await asyncio.sleep(operation.seconds)
+                await self._sleep(operation)
                 return None
             case _:
                 assert_never(operation)
@@ -251,24 +285,64 @@ class AsyncTransactionManager(ManagerBase):
             self._append_queue = AsyncAppendQueue(desk.store)
         return await _to_the_end(self._append_queue.append(operation.append), operation.run)
 
-    async def _call(
-        self, operation: DoCall
-    ) -> tuple[HandlerReturned | HandlerRaised, BaseException | None]:
+    async def _sleep(self, operation: DoSleep) -> None:
+        try:
+            await self._clock.sleep_async(operation.seconds)
+        except asyncio.CancelledError as cancelled:
+            if operation.run is None:
+                raise
+            operation.run.interrupt = operation.run.interrupt or cancelled
+
+    async def _call(self, operation: DoCall) -> Outcome:
         step, kind, callee = operation.step, operation.operation, operation.callee
         run = operation.run
+        seconds = operation.timeout_seconds
+        limit = None if seconds is None else Limit.of(operation, seconds)
+        # Why an undo is not cancelled: half an undo is what nobody can repair.
+        cancellable = kind != "compensation"
         try:
             if callee.is_async:
-                # Why an undo is not cancelled: half an undo is what nobody can repair.
-                value = await _to_the_end(
-                    self._called(operation), run, cancellable=kind == "action"
-                )
+                called: Coroutine[Any, Any, object] = self._called(operation)
+                if limit is not None:
+                    called = limited(called, limit)
+                value = await _to_the_end(called, run, cancellable=cancellable)
+            elif limit is not None:
+                return await self._called_in_time(operation, limit)
             else:
                 value = await self._called_in_thread(operation)
                 if value is not None and inspect.isawaitable(value):
-                    value = await _to_the_end(_awaited(value), run, cancellable=kind == "action")
+                    value = await _to_the_end(_awaited(value), run, cancellable=cancellable)
             return returned(step, kind, value), None
+        except GivenUp as given_up:
+            return Limit.of(operation, seconds or 0.0).given_up(given_up)
         except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
             return raised(step, kind, callee.action, error), error
+
+    async def _called_in_time(self, operation: DoCall, limit: Limit) -> Outcome:
+        loop = asyncio.get_running_loop()
+
+        def work() -> Outcome:
+            step, kind, callee = operation.step, operation.operation, operation.callee
+            CALLING.set((*CALLING.get(), operation.run.transaction_id))
+            try:
+                value = call(callee, operation.run.saga, step, kind)
+                if value is not None and inspect.isawaitable(value):
+                    value = asyncio.run_coroutine_threadsafe(_awaited(value), loop).result()
+                return returned(step, kind, value), None
+            except BaseException as error:  # noqa: BLE001 (it becomes an observation)
+                return raised(step, kind, callee.action, error), error
+
+        leavable = LeavableCall(work, limit.hand_on)
+        leavable.start()
+        ended = asyncio.wrap_future(leavable.ended)
+
+        async def in_time() -> Outcome:
+            await asyncio.wait({ended}, timeout=limit.seconds)
+            if leavable.leave():
+                raise GivenUp(left_behind=True)
+            return leavable.ended.result()
+
+        return await _to_the_end(in_time(), operation.run)
 
     async def _called(self, operation: DoCall) -> object:
         run = operation.run
@@ -293,39 +367,6 @@ class AsyncTransactionManager(ManagerBase):
         return value
 
 
-class AsyncStoredTransactions:
-    """Read the transactions of a store as they are asked for, oldest first.
-
-    What has been begun and not saved stands at the end.
-    """
-
-    def __init__(self, manager: AsyncTransactionManager) -> None:
-        self._manager = manager
-
-    async def count(self) -> int:
-        """Return how many there are now."""
-        desk = await self._manager._desk()  # noqa: SLF001 (one module)
-        stored = await self._manager._blocking(lambda: desk.store.count(Query()))  # noqa: SLF001
-        return stored + len(desk.book.unsaved())
-
-    async def __aiter__(self) -> AsyncIterator[Transaction]:
-        """Read one after the other, a page of summaries at a time."""
-        desk = await self._manager._desk()  # noqa: SLF001 (one module)
-        after: int | None = None
-        unreadable: Exception | None = None
-        while listed := await self._manager.find(Query(after=after, limit=PAGE)):
-            for item in listed:
-                try:
-                    yield await self._manager.get_transaction(item.summary.transaction_id)
-                except (JournalCorrupt, JournalTooNew) as error:
-                    unreadable = unreadable or error
-            after = listed[-1].position
-        for transaction in desk.book.unsaved():
-            yield transaction
-        if unreadable is not None:
-            raise unreadable
-
-
 class AsyncSagaOrchestrator:
     """Register steps once, and carry them out as a transaction as often as wanted.
 
@@ -343,9 +384,19 @@ class AsyncSagaOrchestrator:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout_seconds: float | None = None,
     ) -> TransactionStep:
         """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
-        return self._template.register(agent_id, action, data, compensating_action)
+        return self._template.register(
+            agent_id,
+            action,
+            data,
+            compensating_action,
+            retry=retry,
+            timeout_seconds=timeout_seconds,
+        )
 
     async def execute(
         self,

@@ -6,13 +6,15 @@ Owns: the way from a transaction id to its saga, its handlers and its caller's o
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.actions import Action, ActionRegistry, error_record
+from aumai_transactions.actions import Action, ActionRegistry
+from aumai_transactions.calls import error_record
 from aumai_transactions.core.codec import describe
 from aumai_transactions.core.decider import next_after
 from aumai_transactions.core.entries import (
@@ -66,6 +68,7 @@ class Desk:
         before_record: The user's hook that cleans data before it is journaled.
         on_event: The user's hook that sees each entry once it is durable.
         action_source: Where the actions come from that a journal defines itself.
+        draw: Draws a number from 0 to 1, for the jitter of waits.
     """
 
     store: Store
@@ -77,6 +80,7 @@ class Desk:
     before_record: BeforeRecord | None = None
     on_event: OnEvent | None = None
     action_source: ActionSource | None = None
+    draw: Callable[[], float] = random.random
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -166,6 +170,8 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
     kind, described = describe(entry)
     # Why a copy: a hook may change what it is given, and the saga must not change with it.
     fields = clone(described)
+    if "due_at" in fields:
+        fields["due_at"] = instant(fields["due_at"]).isoformat()
     return Event(
         transaction_id=saga.transaction_id,
         sequence=sequence,
@@ -203,6 +209,10 @@ def current(desk: Desk, saga: Saga) -> Transaction:
         return fresh
     transaction = held.transaction
     if held.sequence != saga.sequence:
+        if transaction.state is PENDING and transaction.idempotency_key is not None:
+            # Why not the caller's: whoever else has begun it under this key, the caller is still
+            # putting the same plan together, which is to be compared and not replaced.
+            return fresh
         known = {step.step_id: step for step in transaction.steps}
         for index, step in enumerate(fresh.steps):
             mine = known.get(step.step_id)

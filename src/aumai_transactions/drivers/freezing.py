@@ -11,8 +11,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.actions import Action
-from aumai_transactions.core.definition import Definition, Reference, StepDefinition
+from aumai_transactions.actions import (
+    Action,
+    checked_retry,
+    checked_seconds,
+    journaled_retry,
+)
+from aumai_transactions.core.definition import Definition, Policy, Reference, StepDefinition
 from aumai_transactions.core.outcome import instant
 from aumai_transactions.core.states import (
     PENDING,
@@ -96,6 +101,7 @@ def frozen(
         on_compensation_failure=transaction.on_compensation_failure,
         actions=checked_object(transaction.actions, "actions") if transaction.actions else None,
         name=transaction.name,
+        key=transaction.idempotency_key,
     )
 
 
@@ -141,6 +147,8 @@ def checked_choices(transaction: Transaction) -> None:
             raise DefinitionError(message)
     if transaction.name is not None:
         checked_name(transaction.name, "name")
+    if transaction.idempotency_key is not None:
+        checked_name(transaction.idempotency_key, "idempotency_key")
 
 
 def _frozen_step(
@@ -169,9 +177,20 @@ def _frozen_step(
             action.idempotent,
             action.on_unknown,
             action.effect,
+            _policy(step, registry.policy(step.action, compensating)),
         )
     except InvalidData as error:
         raise InvalidData(f"steps[{index}].{error.path}", error.problem) from None
+
+
+def _policy(step: TransactionStep, policy: Policy) -> Policy:
+    if step.retry is not None:
+        checked_retry(step.retry, "retry")
+        policy = policy._replace(retry=journaled_retry(step.retry))
+    if step.timeout_seconds is not None:
+        seconds = checked_seconds(step.timeout_seconds, "timeout_seconds")
+        policy = policy._replace(timeout_seconds=seconds)
+    return policy
 
 
 def _references(step: TransactionStep) -> tuple[Reference, ...]:

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from aumai_transactions.actions import Action, ActionHandler, ActionRegistry, Handler, plain_actions
+from aumai_transactions.actions import (
+    Action,
+    ActionHandler,
+    ActionRegistry,
+    Handler,
+    P,
+    R,
+    RegisteredAction,
+    checked_retry,
+    checked_seconds,
+    plain_actions,
+)
 from aumai_transactions.clock import Clock, SystemClock
 from aumai_transactions.core.outcome import instant
 from aumai_transactions.core.states import (
@@ -24,7 +34,10 @@ from aumai_transactions.core.states import (
 from aumai_transactions.core.values import checked_name, checked_object
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
-from aumai_transactions.drivers.freezing import CHOICES, BeforeRecord, checked_timeout
+from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout
+from aumai_transactions.drivers.ids import free_step_id, new_id
+from aumai_transactions.drivers.options import BeginOptions, CallOptions, checked_call_options
+from aumai_transactions.drivers.repeating import repeat_of, repeated
 from aumai_transactions.drivers.run import Book
 from aumai_transactions.errors import (
     DefinitionError,
@@ -33,6 +46,7 @@ from aumai_transactions.errors import (
     TransactionNotFound,
 )
 from aumai_transactions.models import (
+    RetryPolicy,
     Transaction,
     TransactionStep,
 )
@@ -43,8 +57,6 @@ if TYPE_CHECKING:
     from aumai_transactions.store import Store
 
 log = logging.getLogger("aumai_transactions")
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ManagerBase:
@@ -110,8 +122,12 @@ class ManagerBase:
         on_unknown: UnknownPolicy | None = None,
         effect: Literal["none"] | None = None,
         in_doubt_on: tuple[type[BaseException], ...] = (),
-    ) -> Callable[[F], F]:
-        """Register a handler with options; use it as a decorator, the function stays as it is.
+        **options: Unpack[CallOptions],
+    ) -> Callable[[Callable[P, R]], RegisteredAction[P, R]]:
+        """Register a handler with options; use it as a decorator.
+
+        What it returns can be called like the function, and takes a probe and a verification:
+        `@book.probe`, `@book.verify`.
 
         Args:
             name: What steps call it; default `module:qualname`.
@@ -122,25 +138,28 @@ class ManagerBase:
                 default: compensate where there is a compensating action, else ask.
             effect: `none` where it changes nothing outside, so that nothing is to undo.
             in_doubt_on: Exceptions of it that leave the outcome unknown.
+            **options: How long, how often, and who can be asked: `retry`, `retry_on`,
+                `timeout_seconds`, `abandon_after_seconds`, `probe`, `probe_retry`, `verify`,
+                `verify_retry`; see `Action`.
 
         Raises:
             DefinitionError: The function cannot be a handler, or has no stable name.
         """
         compensating = self._compensating_name(compensating_action)
 
-        def register(function: F) -> F:
-            self._registry.add(
-                Action(
-                    name if name is not None else self._stable_name(function),
-                    function,
-                    compensating,
-                    idempotent,
-                    on_unknown,
-                    effect,
-                    in_doubt_on,
-                )
+        def register(function: Callable[P, R]) -> RegisteredAction[P, R]:
+            action = Action(
+                name if name is not None else self._stable_name(function),
+                function,
+                compensating,
+                idempotent,
+                on_unknown,
+                effect,
+                in_doubt_on,
+                **checked_call_options(options),
             )
-            return function
+            self._registry.add(action)
+            return RegisteredAction(self._registry, action)
 
         return register
 
@@ -151,6 +170,9 @@ class ManagerBase:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout_seconds: float | None = None,
     ) -> TransactionStep:
         """Add a step to a pending transaction, and return it.
 
@@ -161,22 +183,47 @@ class ManagerBase:
             data: JSON object for the action and for its compensating action; it is copied.
             compensating_action: What undoes it: a name or a function; default what the action
                 was registered with.
+            retry: How often it is tried again when it was not done; default what the action was
+                registered with.
+            timeout_seconds: How long a call of it may take; default likewise.
 
         Raises:
             InvalidTransactionState: It is not pending any more.
             InvalidData: A name is empty or a value is not JSON; names the place.
+            DefinitionError: A policy or a timeout cannot be.
             TransactionNotFound: This manager does not know the transaction.
+            IdempotencyKeyReused: The transaction was found by its key, and has another step here.
         """
-        self._require_pending(tx, "add a step to")
-        return self._append_step(tx, agent_id, action, data, compensating_action)
+        if repeat_of(tx) is None:
+            self._require_pending(tx, "add a step to")
+        step = self._new_step(
+            tx,
+            agent_id,
+            action,
+            data,
+            compensating_action,
+            retry=retry,
+            timeout_seconds=timeout_seconds,
+        )
+        return self._added(tx, step)
 
-    def _append_step(
+    def _added(self, tx: Transaction, step: TransactionStep) -> TransactionStep:
+        found = repeated(tx, step, self._before_record)
+        if found is not None:
+            return found
+        tx.steps.append(step)
+        return step
+
+    def _new_step(
         self,
         tx: Transaction,
         agent_id: str,
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None,
+        *,
+        retry: RetryPolicy | None,
+        timeout_seconds: float | None,
     ) -> TransactionStep:
         compensating = self._compensating_name(compensating_action)
         checked_name(agent_id, "agent_id")
@@ -184,20 +231,23 @@ class ManagerBase:
         if compensating is None:
             callee = self._registry.get(action)
             compensating = callee.action.compensating_action if callee else None
-        step = TransactionStep(
-            step_id=_free_step_id(tx),
-            agent_id=agent_id,
-            action=action,
-            data=checked_object(data, "data"),
-            compensating_action=compensating,
-            state=STEP_PENDING,
-        )
-        tx.steps.append(step)
-        return step
+        fields: dict[str, Any] = {
+            "step_id": free_step_id(tx),
+            "agent_id": agent_id,
+            "action": action,
+            "data": checked_object(data, "data"),
+            "compensating_action": compensating,
+            "state": STEP_PENDING,
+            "after": None,
+            "references": [],
+            "retry": checked_retry(retry, "retry"),
+            "timeout_seconds": checked_seconds(timeout_seconds, "timeout_seconds"),
+        }
+        return TransactionStep.made(fields)
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
         fields: dict[str, Any] = {
-            "transaction_id": _new_id(),
+            "transaction_id": new_id(),
             "state": PENDING,
             "steps": [],
             "created_at": instant(self._clock.now()),
@@ -206,11 +256,13 @@ class ManagerBase:
             "on_crash": None,
             "on_compensation_failure": "continue",
             "name": None,
+            "idempotency_key": None,
             "actions": {},
         }
         fields.update(options)
         transaction = Transaction.made(fields)
-        desk.book.hold(transaction, 0)
+        if transaction.idempotency_key is None:
+            desk.book.hold(transaction, 0)
         return transaction
 
     def _require_pending(self, tx: Transaction, call: str) -> None:
@@ -287,6 +339,11 @@ class ManagerBase:
             return None
         if isinstance(given, str):
             return checked_name(given, "compensating_action")
+        if isinstance(given, RegisteredAction):
+            if given.name not in self._registry:
+                # Why: it may be registered with another manager, and is to be called by this one.
+                self._registry.add(given._action)  # noqa: SLF001 (it is ours)
+            return given.name
         if not callable(given):
             message = (
                 f"compensating_action must be a name or a function, not {type(given).__name__}."
@@ -332,73 +389,25 @@ class Template:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout_seconds: float | None = None,
     ) -> TransactionStep:
         """Check a step, remember it, and return it."""
-        return self._manager._append_step(  # noqa: SLF001 (one module)
-            self._steps, agent_id, action, data, compensating_action
+        step = self._manager._new_step(  # noqa: SLF001 (one module)
+            self._steps,
+            agent_id,
+            action,
+            data,
+            compensating_action,
+            retry=retry,
+            timeout_seconds=timeout_seconds,
         )
+        self._steps.steps.append(step)
+        return step
 
     def fill(self, tx: Transaction) -> None:
         """Give a new transaction a copy of each step."""
-        tx.steps.extend(
-            step.model_copy(update={"data": checked_object(step.data, "data")})
-            for step in self._steps.steps
-        )
-
-
-class BeginOptions(TypedDict, total=False):
-    """What `begin` and `execute` take besides the timeout; see `Transaction`."""
-
-    timeout_scope: Literal["start", "transaction"]
-    on_crash: Literal["resume", "roll_back"] | None
-    on_compensation_failure: Literal["continue", "halt"]
-    name: str | None
-
-
-def checked_options(options: BeginOptions) -> BeginOptions:
-    """Return the options of `begin`; refuse a name or a value that is none of them.
-
-    Raises:
-        DefinitionError: An option is unknown, or has a value that cannot be.
-        InvalidData: The name is not text.
-    """
-    for option, value in options.items():
-        if option == "name":
-            if value is not None:
-                checked_name(value, "name")
-            continue
-        choices = CHOICES.get(option)
-        if choices is None:
-            known = ", ".join([*CHOICES, "name"])
-            message = f"begin() has no option {option!r}. It has timeout_seconds, {known}."
-            raise DefinitionError(message)
-        if value not in choices:
-            named = ", ".join(repr(choice) for choice in choices)
-            message = f"{option} must be one of {named}, not {value!r:.80}."
-            raise DefinitionError(message)
-    return options
-
-
-_ids = random.Random(os.urandom(32))  # noqa: S311 (an id is a name, it opens nothing)
-if hasattr(os, "register_at_fork"):
-    # Why: parent and child would otherwise draw the same ids from here on.
-    os.register_at_fork(after_in_child=lambda: _ids.seed(os.urandom(32)))
-
-
-def _new_id() -> str:
-    """Return a random UUID (version 4) as text, without asking the kernel for each."""
-    digits = f"{_ids.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-def _free_step_id(tx: Transaction) -> str:
-    number = len(tx.steps) + 1
-    # Why not look whenever: it would make adding n steps take n² time; ids clash only where the
-    # last one is not the one that this function gave.
-    if number == 1 or tx.steps[-1].step_id == f"s{number - 1}":
-        return f"s{number}"
-    taken = {step.step_id for step in tx.steps}
-    while f"s{number}" in taken:
-        number += 1
-    return f"s{number}"
+        for step in self._steps.steps:
+            copy = step.model_copy(update={"data": checked_object(step.data, "data")})
+            self._manager._added(tx, copy)  # noqa: SLF001 (one module)

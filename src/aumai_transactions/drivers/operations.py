@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from aumai_transactions.actions import Callee
     from aumai_transactions.core.definition import Operation
+    from aumai_transactions.core.observations import LateReturn
     from aumai_transactions.core.saga import SagaStep
     from aumai_transactions.drivers.run import Run
     from aumai_transactions.store import Append
@@ -39,6 +40,9 @@ class DoBlocking(NamedTuple):
 class DoCall(NamedTuple):
     """Call a handler; answer: the observation, and the exception where it raised one.
 
+    After `timeout_seconds` it is given up: a coroutine is cancelled, a function is left behind
+    in its thread, and what it returns later is handed to `on_late`.
+
     A cancellation that arrives meanwhile is noted in `run`; what it means for the handler is
     the handler's kind to say: a coroutine is cancelled, a function is waited for.
     """
@@ -47,12 +51,19 @@ class DoCall(NamedTuple):
     run: Run
     step: SagaStep
     operation: Operation
+    timeout_seconds: float | None = None
+    on_late: Callable[[LateReturn], None] | None = None
 
 
 class DoSleep(NamedTuple):
-    """Wait for so many seconds."""
+    """Wait for so many seconds.
+
+    Where a transaction is in hand meanwhile, a cancellation that arrives is noted in its `run` and
+    ends the wait.
+    """
 
     seconds: float
+    run: Run | None = None
 
 
 Operations = DoAppend | DoBlocking | DoCall | DoSleep

@@ -6,13 +6,14 @@ path as all other work (invariant I14).
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 from aumai_transactions.core.journal import load
-from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.core.outcome import instant, summary_of
+from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX, recover_one, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_journal
-from aumai_transactions.drivers.operations import Procedure, blocking
-from aumai_transactions.drivers.procedures import recover_one
+from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered, TransactionResult, Verification
 from aumai_transactions.store import Listed, Query
@@ -20,18 +21,44 @@ from aumai_transactions.store import Listed, Query
 PAGE = 500
 
 
-def recover(desk: Desk) -> Procedure[list[Recovered]]:
-    """Finish every transaction that can be finished here, each once, and report on each."""
-    report: list[Recovered] = []
-    seen: set[str] = set()
+def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure[list[Recovered]]:
+    """Finish every transaction that can be finished here, and report on each.
+
+    Each is carried on at once; only when nothing is left to do, the times of next attempts are
+    waited for, of all of them together.
+
+    Args:
+        desk: The manager's.
+        wait_max_seconds: How long to wait for such times; what is due later is left waiting.
+    """
+    until = waiting_until(desk, wait_max_seconds)
+    report: dict[str, Recovered] = {}
     while True:
-        due = yield from blocking(lambda: desk.store.due(desk.driver_id, PAGE + len(seen)))
-        new = [name for name in due if name not in seen]
-        if not new:
-            return report
+        limit, now = PAGE + len(report), desk.clock.now()
+        due = yield from blocking(partial(desk.store.due, desk.driver_id, limit, now))
+        new = [name for name in due if name not in report]
         for name in new:
-            seen.add(name)
-            report.append((yield from _recovered(desk, name)))
+            report[name] = yield from _recovered(desk, name)
+        if new:
+            continue
+        waiting = {name: at for name, at in map(_waiting, report.values()) if at is not None}
+        soonest = min(waiting.values(), default=None)
+        if soonest is None or soonest > until:
+            return list(report.values())
+        now = desk.clock.now()
+        if soonest > now:
+            yield DoSleep((soonest - now) / 1_000_000)
+        for name, at in waiting.items():
+            if at <= max(soonest, now):
+                report[name] = yield from _recovered(desk, name)
+
+
+def _waiting(report: Recovered) -> tuple[str, int | None]:
+    """Return what was reported on, and the time that it waits for: microseconds since 1970 UTC."""
+    waiting = report.result.waiting if report.result is not None else None
+    if waiting is None or waiting.until is None:
+        return report.transaction_id, None
+    return report.transaction_id, (waiting.until - instant(0)) // timedelta(microseconds=1)
 
 
 def _recovered(desk: Desk, name: str) -> Procedure[Recovered]:

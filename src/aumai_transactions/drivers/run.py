@@ -47,6 +47,8 @@ class Run:
         result: The outcome, once there is one.
         is_over: True once nothing is driven here any more.
         announced: The state with the last entry that the user's hook was told about.
+        wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
+            for ever.
     """
 
     transaction_id: str
@@ -63,6 +65,7 @@ class Run:
     result: TransactionResult | None = None
     is_over: bool = False
     announced: TransactionState = TransactionState.pending
+    wait_until: int | None = None
 
     def __post_init__(self) -> None:
         self.announced = self.saga.state

@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never, overload
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
-from aumai_transactions.actions import call, raised, returned
-from aumai_transactions.core.observations import (
-    HandlerRaised,
-    HandlerReturned,
-    ResolutionAnswered,
-    RetryAsked,
-)
-from aumai_transactions.drivers import procedures, recovery
+from aumai_transactions.calls import Answered, call, raised, returned
+from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked
+from aumai_transactions.drivers import asking, procedures, recovery
 from aumai_transactions.drivers.append_queue import AppendQueue
+from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.desk import (
     Desk,
     read_events,
     read_result,
     read_transaction,
 )
-from aumai_transactions.drivers.manager import (
-    BeginOptions,
-    ManagerBase,
-    Template,
-    checked_options,
-)
+from aumai_transactions.drivers.manager import ManagerBase, Template
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
@@ -39,12 +30,17 @@ from aumai_transactions.drivers.operations import (
     Operations,
     Procedure,
 )
+from aumai_transactions.drivers.options import BeginOptions, checked_options, checked_wait
 from aumai_transactions.drivers.run import CALLING
-from aumai_transactions.errors import InvalidTransactionState, JournalCorrupt, JournalTooNew
+from aumai_transactions.drivers.stored import StoredTransactions
+from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, limited
+from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
+    RetryPolicy,
+    Risk,
     Transaction,
     TransactionResult,
     TransactionStep,
@@ -60,8 +56,6 @@ if TYPE_CHECKING:
     from aumai_transactions.store import Append, AppendAnswer, Listed, StoreInfo
 
 T = TypeVar("T")
-
-PAGE = 200
 
 
 class TransactionManager(ManagerBase):
@@ -94,17 +88,31 @@ class TransactionManager(ManagerBase):
         Args:
             timeout_seconds: How long from now a `commit()` may still begin.
             **options: `timeout_scope`, `on_crash`, `on_compensation_failure`, `name`; see
-                `Transaction`.
+                `Transaction`. With `idempotency_key` it is durable at once, and a second `begin`
+                with the same key returns the transaction that has it, whatever its state: the
+                same `add_step` calls and `commit` then repeat its plan and return its outcome.
 
         Raises:
             DefinitionError: The timeout is not a positive finite number, or an option is wrong.
+            IdempotencyKeyReused: The key was used for a transaction with other options.
             StoreError: The store cannot be opened.
         """
         checked = checked_options(options)
-        return self._begun(self._open(create=True), timeout_seconds, checked)
+        desk = self._open(create=True)
+        tx = self._begun(desk, timeout_seconds, checked)
+        if tx.idempotency_key is None:
+            return tx
+        return self._run(procedures.begin_keyed(desk, tx))
 
-    def commit(self, tx: Transaction) -> TransactionResult:
+    def commit(
+        self, tx: Transaction, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+    ) -> TransactionResult:
         """Carry out the steps in order; undo what was done if one of them fails.
+
+        Args:
+            tx: The transaction.
+            wait_max_seconds: How long to wait for the time of a next attempt. What is due later is
+                not waited for: the outcome is then not final, and `waiting` says until when.
 
         Returns:
             The outcome. A failed step is not an exception: look at `state`, or call
@@ -116,37 +124,89 @@ class TransactionManager(ManagerBase):
             InvalidData: Something in it is not JSON; nothing has run.
             StoreError: The journal could not be written; see the message.
         """
-        return self._run_or_go_back(procedures.commit(self._desk(), tx), tx)
+        seconds = checked_wait(wait_max_seconds)
+        procedure = procedures.commit(self._desk(), tx, wait_max_seconds=seconds)
+        return self._run_or_go_back(procedure, tx)
 
-    def rollback(self, tx: Transaction) -> TransactionResult:
+    def rollback(
+        self, tx: Transaction, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+    ) -> TransactionResult:
         """Undo a pending or active transaction in reverse order.
 
         Of a pending one every compensating action is run; of an active one only what undoes
         steps that may have had an effect.
 
+        Args:
+            tx: The transaction.
+            wait_max_seconds: How long to wait for a driver in another process, or for the time of
+                a next attempt; then the outcome is not final, and `waiting` says for what.
+
         Raises:
             InvalidTransactionState: It is finished, or the call comes from its own handler.
         """
-        return self._run_or_go_back(procedures.rollback(self._desk(), tx), tx)
+        seconds = checked_wait(wait_max_seconds)
+        procedure = procedures.rollback(self._desk(), tx, wait_max_seconds=seconds)
+        return self._run_or_go_back(procedure, tx)
+
+    def wait(
+        self, tx: Transaction | str, *, timeout_seconds: float | None = None
+    ) -> TransactionResult:
+        """Wait until a transaction is finished or needs a person, and carry it on when it is due.
+
+        Args:
+            tx: The transaction, or its id.
+            timeout_seconds: How long to wait at most; None for as long as it takes.
+
+        Returns:
+            The outcome; not final where the time was over or a person is needed.
+        """
+        desk = self._desk()
+        until = None
+        if timeout_seconds is not None:
+            until = asking.waiting_until(desk, checked_wait(timeout_seconds))
+        return self._run(asking.see_through(desk, _id(tx), until, others=True))
+
+    def check(self, tx: Transaction | str) -> list[Risk]:
+        """Name the risks of a transaction before it runs; nothing is called.
+
+        Effects that nothing undoes, calls that nobody can ask about, retries that may do things
+        twice, unknown actions, timeouts beyond the deadline, secrets in the data.
+
+        Args:
+            tx: The transaction, or its id.
+        """
+        return self._run(procedures.check(self._desk(), tx))
 
     def save(self, tx: Transaction) -> None:
         """Make a pending transaction durable as it stands, without starting it."""
         self._run(procedures.save(self._desk(), tx))
 
-    def recover(self) -> list[Recovered]:
-        """Finish what dead processes left behind, and say what was done.
+    def recover(self, *, wait_max_seconds: float = WAIT_SECONDS_MAX) -> list[Recovered]:
+        """Finish what dead processes left behind, and what is due, and say what was done.
 
         Safe to run from many processes at once, and to be killed itself. A transaction of a
         living driver is never touched.
+
+        Args:
+            wait_max_seconds: How long to wait, once all else is done, for the times of next
+                attempts.
         """
-        return self._run(recovery.recover(self._desk()))
+        return self._run(recovery.recover(self._desk(), checked_wait(wait_max_seconds)))
 
     def retry(
-        self, tx: Transaction | str, step_id: str, *, note: str = "", by: str = ""
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        *,
+        note: str = "",
+        by: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
     ) -> TransactionResult:
-        """Try a step in doubt, or an outstanding compensation, once more, with the same key."""
-        wish = RetryAsked(step_id, by, note)
-        return self._run(procedures.ask(self._desk(), _id(tx), wish))
+        """Try a step in doubt, what waits for its next attempt, or an outstanding compensation now.
+
+        It is called with the same key as before.
+        """
+        return self._ask(tx, RetryAsked(step_id, by, note), wait_max_seconds)
 
     def resolve(
         self,
@@ -156,6 +216,7 @@ class TransactionManager(ManagerBase):
         *,
         note: str,
         by: str = "somebody",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
     ) -> TransactionResult:
         """Record what a person knows or did.
 
@@ -166,12 +227,19 @@ class TransactionManager(ManagerBase):
                 compensation `undone` or `left_in_place`.
             note: How that is known; it stands in the journal.
             by: Who says so.
+            wait_max_seconds: How long to wait for a driver elsewhere, or for the time of a next
+                attempt.
 
         Raises:
             InvalidTransactionState: The answer does not fit the step; names the one that does.
         """
-        wish = ResolutionAnswered(step_id, answer, by, note)
-        return self._run(procedures.ask(self._desk(), _id(tx), wish))
+        return self._ask(tx, ResolutionAnswered(step_id, answer, by, note), wait_max_seconds)
+
+    def _ask(
+        self, tx: Transaction | str, wish: RetryAsked | ResolutionAnswered, wait_max_seconds: float
+    ) -> TransactionResult:
+        seconds = checked_wait(wait_max_seconds)
+        return self._run(asking.ask(self._desk(), _id(tx), wish, wait_max_seconds=seconds))
 
     def get_transaction(self, transaction_id: str) -> Transaction:
         """Return a transaction as it stands; the caller's own object while somebody holds it.
@@ -279,7 +347,7 @@ class TransactionManager(ManagerBase):
             case DoBlocking():
                 return operation.function()
             case DoSleep():
-                self._clock.sleep(operation.seconds)
+                self._sleep(operation)
                 return None
             case _:
                 assert_never(operation)
@@ -295,75 +363,42 @@ class TransactionManager(ManagerBase):
                     raise
                 operation.run.interrupt = interrupt
 
-    def _call(
-        self, operation: DoCall
-    ) -> tuple[HandlerReturned | HandlerRaised, BaseException | None]:
+    def _sleep(self, operation: DoSleep) -> None:
+        try:
+            self._clock.sleep(operation.seconds)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            run = operation.run
+            if run is None or run.interrupt is not None:
+                raise
+            run.interrupt = interrupt
+
+    def _call(self, operation: DoCall) -> tuple[Answered, BaseException | None]:
+        seconds = operation.timeout_seconds
+        if seconds is None:
+            return self._call_to_the_end(operation)
+        limit = Limit.of(operation, seconds)
+        if operation.callee.is_async:
+            return self._call_to_the_end(operation, limit)
+        return LeavableCall(lambda: self._call_to_the_end(operation), limit.hand_on).outcome(limit)
+
+    def _call_to_the_end(
+        self, operation: DoCall, limit: Limit | None = None
+    ) -> tuple[Answered, BaseException | None]:
         step, kind, callee = operation.step, operation.operation, operation.callee
         run = operation.run
         calling = CALLING.set((*CALLING.get(), run.transaction_id))
         try:
             value = call(callee, run.saga, step, kind)
             if value is not None and inspect.isawaitable(value):
-                value = self._loop_thread.run(value)
+                value = self._loop_thread.run(value if limit is None else limited(value, limit))
             return returned(step, kind, value), None
+        except GivenUp as given_up:
+            # Only a limited call is given up.
+            return Limit.of(operation, operation.timeout_seconds or 0.0).given_up(given_up)
         except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
             return raised(step, kind, callee.action, error), error
         finally:
             CALLING.reset(calling)
-
-
-class StoredTransactions(Sequence[Transaction]):
-    """Read the transactions of a store as they are asked for, oldest first.
-
-    What has been begun and not saved stands at the end.
-    """
-
-    def __init__(self, manager: TransactionManager, desk: Desk) -> None:
-        self._manager = manager
-        self._desk = desk
-
-    def __len__(self) -> int:
-        """Return how many there are now."""
-        return self._desk.store.count(Query()) + len(self._desk.book.unsaved())
-
-    @overload
-    def __getitem__(self, index: int) -> Transaction: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Transaction]: ...
-    def __getitem__(self, index: int | slice) -> Transaction | list[Transaction]:
-        """Read one, or some."""
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        length = len(self)
-        position = index + length if index < 0 else index
-        if not 0 <= position < length:
-            message = f"there are {length} transactions, none at {index}"
-            raise IndexError(message)
-        listed = self._desk.store.find(Query(offset=position, limit=1))
-        if listed:
-            return self._manager.get_transaction(listed[0].summary.transaction_id)
-        unsaved = self._desk.book.unsaved()
-        return unsaved[position - (length - len(unsaved))]
-
-    def __iter__(self) -> Iterator[Transaction]:
-        """Read one after the other, a page of summaries at a time.
-
-        Raises:
-            JournalCorrupt: A journal is damaged; raised behind all the others, which can be read.
-            JournalTooNew: Likewise, for one that a newer release wrote.
-        """
-        after: int | None = None
-        unreadable: Exception | None = None
-        while listed := self._desk.store.find(Query(after=after, limit=PAGE)):
-            for item in listed:
-                try:
-                    yield self._manager.get_transaction(item.summary.transaction_id)
-                except (JournalCorrupt, JournalTooNew) as error:
-                    unreadable = unreadable or error
-            after = listed[-1].position
-        yield from self._desk.book.unsaved()
-        if unreadable is not None:
-            raise unreadable
 
 
 class SagaOrchestrator:
@@ -383,9 +418,19 @@ class SagaOrchestrator:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout_seconds: float | None = None,
     ) -> TransactionStep:
         """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
-        return self._template.register(agent_id, action, data, compensating_action)
+        return self._template.register(
+            agent_id,
+            action,
+            data,
+            compensating_action,
+            retry=retry,
+            timeout_seconds=timeout_seconds,
+        )
 
     def execute(
         self,

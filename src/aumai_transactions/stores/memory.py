@@ -243,7 +243,7 @@ class MemoryStore:
             ):
                 yield kept
 
-    def due(self, driver_id: str, limit: int) -> list[str]:
+    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         with self._lock:
             self._check_open()
@@ -251,7 +251,7 @@ class MemoryStore:
             found = [
                 (kept.position, transaction_id)
                 for transaction_id, kept in self._runnable.items()
-                if kept.driver_id not in others
+                if kept.driver_id not in others and (kept.summary.due_at or now) <= now
             ]
         return [transaction_id for _, transaction_id in sorted(found)[: max(limit, 0)]]
 

@@ -2,7 +2,7 @@
 
 Owns: `ManualClock`, the `aumai_transactions.clock.Clock` of tests and simulations.
 Rules:
-  1. Nothing waits: `sleep` moves the time and returns at once.
+  1. Nothing waits: `sleep` and `sleep_async` move the time and return at once.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ class ManualClock:
         self.advance(seconds)
         # Why: whoever waits in a loop waits for another thread, which needs its turn.
         threading.Event().wait(0)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Move the time by this much, and let other tasks work."""
+        import asyncio
+
+        self.advance(seconds)
+        await asyncio.sleep(0)
 
     def advance(self, seconds: float) -> None:
         """Move the time by this much; backwards where it is negative."""

@@ -34,6 +34,8 @@ ALREADY_OURS = AppendAnswer.already_ours
 MOVED = AppendAnswer.moved
 FENCED = AppendAnswer.fenced
 HELD = AppendAnswer.held
+NOW = 1_000
+"""Behind every time that these journals name, microseconds since 1970 UTC."""
 THREADS = 8
 _APPENDS_EACH = 12
 _TRIES_MAX = 10_000
@@ -55,6 +57,12 @@ def plan(
     entries: list[Entry] = [PlanRecorded(1, Definition(1, 60, (step,))), CommitRequested(2)]
     summary = _summary(transaction_id, runnable=runnable)
     return Append(transaction_id, 0, f"{transaction_id}/{append_id}", entries, summary)
+
+
+def waiting(transaction_id: str, due_at: int) -> Append:
+    """Return the append that begins a transaction for which nothing is to be done before then."""
+    begun = plan(transaction_id)
+    return begun._replace(summary=begun.summary._replace(due_at=due_at))
 
 
 def claim(
@@ -80,6 +88,7 @@ def act(
     *,
     state: TransactionState = TransactionState.pending,
     runnable: bool = True,
+    due_at: int | None = None,
 ) -> Append:
     """Return the append of one entry with which a holder goes on.
 
@@ -91,7 +100,7 @@ def act(
         expected,
         f"{transaction_id}/{append_id}-{expected}",
         [CommitRequested(expected + 1, by="driver")],
-        _summary(transaction_id, state=state, runnable=runnable),
+        _summary(transaction_id, state=state, runnable=runnable)._replace(due_at=due_at),
         token=token,
     )
 

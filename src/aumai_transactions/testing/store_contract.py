@@ -31,6 +31,7 @@ from aumai_transactions.testing.journals import (
     FENCED,
     HELD,
     MOVED,
+    NOW,
     THREADS,
     ContractBroken,
     StoreFactory,
@@ -208,7 +209,7 @@ def check_a_holder_keeps_what_is_tried_again(make_store: StoreFactory) -> None:
         again = claiming.summary._replace(state=TransactionState.rolled_back, runnable=True)
         claiming = claiming._replace(summary=again)
         same(store.append([plan("t"), claiming])[1], APPENDED, "it is claimed")
-        same(store.due(other, 9), [], "nobody else is told to drive it")
+        same(store.due(other, 9, NOW), [], "nobody else is told to drive it")
         same(store.append([claim("t", 3, 2, other)]), [HELD], "nor may")
 
 
@@ -299,7 +300,7 @@ def check_a_closed_store_says_so(make_store: StoreFactory) -> None:
         lambda: store.read("t"),
         lambda: store.find(Query()),
         lambda: store.count(Query()),
-        lambda: store.due("d", 1),
+        lambda: store.due("d", 1, NOW),
     ):
         try:
             call()
@@ -331,14 +332,14 @@ def check_a_holder_behind_another_handle_is_alive(make_store: StoreFactory) -> N
         leaving, staying = theirs.join(), theirs.join()
         theirs.append([plan("a"), claim("a", 2, 1, leaving)])
         theirs.append([plan("b"), claim("b", 2, 1, staying)])
-        same(mine.due(me, 9), [], "both are driven")
+        same(mine.due(me, 9, NOW), [], "both are driven")
         same(mine.append([claim("a", 3, 2, me)]), [HELD], "and held")
         theirs.leave(leaving)
-        same(mine.due(me, 9), ["a"], "one of them has left")
+        same(mine.due(me, 9, NOW), ["a"], "one of them has left")
         same(mine.append([claim("a", 3, 2, me)]), [APPENDED], "so it can be claimed")
         same(mine.append([claim("b", 3, 2, me)]), [HELD], "the other one not")
         theirs.close()
-        same(mine.due(me, 9), ["a", "b"], "a closed handle drives nothing")
+        same(mine.due(me, 9, NOW), ["a", "b"], "a closed handle drives nothing")
         same(mine.append([claim("b", 3, 2, me)]), [APPENDED], "and holds nothing")
 
 
@@ -366,7 +367,7 @@ def check_a_store_outlives_its_handles(make_store: StoreFactory) -> None:
         same(store.read("t"), journal, "the journal is there")
         same(store.find(Query()), listed, "so is the summary")
         same(store.info().store_id, before.store_id, "it is the same store")
-        same(store.due(store.join(), 9), ["t"], "its driver is dead")
+        same(store.due(store.join(), 9, NOW), ["t"], "its driver is dead")
 
 
 CHECKS: tuple[StoreCheck, ...] = (

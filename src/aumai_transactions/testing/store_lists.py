@@ -11,6 +11,7 @@ from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query, Store
 from aumai_transactions.testing.journals import (
     APPENDED,
+    NOW,
     ContractBroken,
     StoreFactory,
     act,
@@ -21,6 +22,7 @@ from aumai_transactions.testing.journals import (
     plan,
     request,
     same,
+    waiting,
 )
 
 _NAMES = ["trip-0", "tour-0", "trip-1", "tour-1", "trip-2", "tour-2"]
@@ -184,16 +186,36 @@ def check_what_is_due_can_be_driven(make_store: StoreFactory) -> None:
         store.append([plan("mine"), claim("mine", 2, 1, me)])
         store.append([plan("free")])
         store.append([plan("idle", runnable=False)])
-        same(store.due(me, 9), ["mine", "free"], "not what a living driver holds")
+        same(store.due(me, 9, NOW), ["mine", "free"], "not what a living driver holds")
         store.leave(dead)
-        same(store.due(me, 9), ["dead", "mine", "free"], "and what a dead one held")
-        same(store.due(me, 2), ["dead", "mine"], "no more than asked for")
-        same(store.due(me, 0), [], "not even one")
-        same(store.due(alive, 9), ["dead", "alive", "free"], "each asks for itself")
+        same(store.due(me, 9, NOW), ["dead", "mine", "free"], "and what a dead one held")
+        same(store.due(me, 2, NOW), ["dead", "mine"], "no more than asked for")
+        same(store.due(me, 0, NOW), [], "not even one")
+        same(store.due(alive, 9, NOW), ["dead", "alive", "free"], "each asks for itself")
         same(store.append([claim("dead", 3, 2, me)]), [APPENDED], "what is due can be claimed")
         done = act("mine", 3, 1, state=TransactionState.committed, runnable=False)
         store.append([done])
-        same(store.due(me, 9), ["dead", "free"], "what has ended is not due")
+        same(store.due(me, 9, NOW), ["dead", "free"], "what has ended is not due")
+
+
+def check_what_waits_for_a_time_is_not_due_before_it(make_store: StoreFactory) -> None:
+    """`due_at` holds back what nobody drives and what a dead driver held; then it is due."""
+    with opened(make_store) as store:
+        me, dead = store.join(), store.join()
+        store.append([waiting("late", NOW + 2)])
+        store.append([waiting("soon", NOW + 1)])
+        store.append([plan("now")])
+        store.append([plan("held"), claim("held", 2, 1, dead)])
+        store.append([act("held", 3, 1, due_at=NOW + 2)])
+        store.leave(dead)
+        same(store.due(me, 9, NOW), ["now"], "the others wait")
+        same(store.due(me, 9, NOW + 1), ["soon", "now"], "the time of one has come")
+        same(store.due(me, 9, NOW + 2), ["late", "soon", "now", "held"], "and of all")
+        same(len(store.due(me, 1, NOW + 2)), 1, "no more than asked for")
+        kept = store.find(Query(prefix="late"))[0].summary.due_at
+        same(kept, NOW + 2, "a list tells the time")
+        store.append([request("late", 2)])
+        same(store.due(me, 9, NOW), ["late", "now"], "a request ended the wait")
 
 
 def _fill(store: Store) -> None:
@@ -215,4 +237,5 @@ LIST_CHECKS = (
     check_a_list_can_be_narrowed,
     check_a_prefix_ends_where_unicode_does,
     check_what_is_due_can_be_driven,
+    check_what_waits_for_a_time_is_not_due_before_it,
 )

@@ -9,19 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aumai_transactions.core.codec import FORMAT_VERSION, decode, describe, encode
-from aumai_transactions.core.definition import Definition, Reference, StepDefinition
+from aumai_transactions.core.definition import (
+    Definition,
+    Operation,
+    Policy,
+    Reference,
+    Retry,
+    StepDefinition,
+)
 from aumai_transactions.core.entries import (
     KINDS,
     Answer,
     Claimed,
     ErrorRecord,
     InDoubtCause,
+    LateOutcome,
     OutstandingReason,
     PlanRecorded,
+    ProbeAnswer,
     RollbackRequested,
     StepFailed,
     StepSucceeded,
     TransactionCommitted,
+    VerificationAnswer,
 )
 from aumai_transactions.core.values import INTEGER_MAX
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
@@ -45,6 +55,29 @@ REFERENCE = st.builds(
     step_id=TEXT,
     at=TEXT,
 )
+SECONDS = st.floats(0.001, 1e9) | st.integers(1, 10**9).map(float)
+RETRY = st.builds(
+    Retry,
+    attempts_max=st.integers(1, 99),
+    first_delay_seconds=SECONDS,
+    delay_factor=SECONDS,
+    delay_seconds_max=SECONDS,
+    jitter=st.floats(0, 1),
+    budget_seconds=st.none() | SECONDS,
+)
+POLICY = st.builds(
+    Policy,
+    retry=st.none() | RETRY,
+    timeout_seconds=st.none() | SECONDS,
+    abandon_after_seconds=st.none() | SECONDS,
+    has_probe=st.booleans(),
+    probe_retry=st.none() | RETRY,
+    has_verify=st.booleans(),
+    verify_retry=st.none() | RETRY,
+    undo_idempotent=st.booleans(),
+    undo_retry=st.none() | RETRY,
+    undo_timeout_seconds=st.none() | SECONDS,
+)
 STEP = st.builds(
     StepDefinition,
     step_id=TEXT,
@@ -57,6 +90,7 @@ STEP = st.builds(
     idempotent=st.booleans(),
     on_unknown=st.sampled_from([None, "ask", "compensate"]),
     effect=st.sampled_from([None, "none"]),
+    policy=POLICY,
 )
 DEFINITION = st.builds(
     Definition,
@@ -68,6 +102,7 @@ DEFINITION = st.builds(
     on_compensation_failure=st.sampled_from(["continue", "halt"]),
     actions=OBJECT,
     name=st.none() | TEXT,
+    key=st.none() | TEXT,
 )
 FIELDS = {
     "at": st.integers(0, 2**60),
@@ -90,8 +125,24 @@ FIELDS = {
     "cause": st.sampled_from(get_args(InDoubtCause)),
     "in_doubt": st.booleans(),
     "will_retry": st.booleans(),
+    "left_behind": st.booleans(),
+    "operation": st.sampled_from(get_args(Operation)),
+    "due_at": st.integers(0, 2**62),
+    "draw": st.none() | st.floats(0, 1),
+    "outcome": st.sampled_from(get_args(LateOutcome)),
+    "left": JSON,
 }
 OWN_FIELDS = {
+    "compensation_succeeded": {"note": st.none() | TEXT},
+    "probe_answered": {
+        "answer": st.sampled_from(get_args(ProbeAnswer)),
+        "error": st.none() | ERROR,
+    },
+    "verification_answered": {
+        "answer": st.sampled_from(get_args(VerificationAnswer)),
+        "error": st.none() | ERROR,
+    },
+    "call_returned_late": {"error": st.none() | ERROR},
     "rollback_requested": {"reason": st.sampled_from(get_args(RollbackReason))},
     "rollback_started": {
         "reason": st.sampled_from(get_args(RollbackReason)),
@@ -200,6 +251,14 @@ def plan_body(step=(), **definition):
         (body_of(error={"type": "T", "message": "m", "trace": 1}), "field 'error.trace'"),
         (json.dumps(plan_body(shape2=1)).encode(), "definition.shape2"),
         (json.dumps(plan_body(step={"pivot": True})).encode(), "definition.steps.pivot"),
+        (
+            json.dumps(plan_body(step={"policy": {"hedge": 1}})).encode(),
+            "definition.steps.policy.hedge",
+        ),
+        (
+            json.dumps(plan_body(step={"policy": {"retry": {"jitters": 1}}})).encode(),
+            "definition.steps.policy.retry.jitters",
+        ),
         (
             json.dumps(
                 plan_body(step={"references": [{"into": ["x"], "step_id": "s", "as": 1}]})

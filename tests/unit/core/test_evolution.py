@@ -4,14 +4,19 @@ import pytest
 
 from aumai_transactions.core.definition import Definition
 from aumai_transactions.core.entries import (
+    CallReturnedLate,
     Claimed,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
     ErrorRecord,
     PlanRecorded,
+    ProbeAnswered,
+    ProbeStarted,
     ResolutionGiven,
     RetryRequested,
+    RetryScheduled,
+    RollbackRevoked,
     RollbackStarted,
     StepFailed,
     StepInDoubt,
@@ -23,8 +28,11 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    VerificationAnswered,
+    VerificationStarted,
 )
 from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.planning import plan
 from aumai_transactions.core.saga import IllegalEntry
 from aumai_transactions.models import TransactionState
 
@@ -64,7 +72,36 @@ def resolved(name, answer):
     return ResolutionGiven(at=1, step_id=name, answer=answer, by="me", note="n")
 
 
+def scheduled(name, operation="action"):
+    return RetryScheduled(at=1, step_id=name, operation=operation, attempt=2, due_at=9)
+
+
+def asking(name, attempt=1):
+    return ProbeStarted(at=1, step_id=name, attempt=attempt)
+
+
+def asked(name, answer):
+    return ProbeAnswered(at=1, step_id=name, attempt=1, answer=answer)
+
+
+def looking(name, attempt=1):
+    return VerificationStarted(at=1, step_id=name, attempt=attempt)
+
+
+def looked(name, answer):
+    return VerificationAnswered(at=1, step_id=name, attempt=1, answer=answer)
+
+
+def revoked(name):
+    return RollbackRevoked(at=1, step_id=name, attempt=1)
+
+
+def late(name, attempt=1):
+    return CallReturnedLate(1, name, "action", attempt, "succeeded")
+
+
 BACK = RollbackStarted(at=1, reason="requested")
+FAILED_BACK = RollbackStarted(at=1, reason="step_failed")
 ACTIVE = TransactionActivated(at=1)
 COMMITTED = TransactionCommitted(at=1)
 ROLLED_BACK = TransactionRolledBack(at=1)
@@ -158,6 +195,33 @@ ILLEGAL = [
         resolved("a", "happened"),
     ),
     ([ACTIVE], resolved("zzz", "undone")),
+    # A wait belongs to what does not run.
+    ([ACTIVE, started("a")], scheduled("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a")], scheduled("a", "compensation")),
+    ([ACTIVE, started("a"), doubted("a"), asking("a")], scheduled("a", "probe")),
+    # I13: a probe is asked about what is in doubt, once at a time, and answers what was asked.
+    ([ACTIVE], asking("a")),
+    ([ACTIVE, started("a")], asking("a")),
+    ([ACTIVE, started("a"), succeeded("a")], asking("a")),
+    ([ACTIVE, started("a"), doubted("a")], asking("a", 2)),
+    ([ACTIVE, started("a"), doubted("a"), asking("a")], asking("a", 2)),
+    ([ACTIVE, started("a"), doubted("a")], asked("a", "done")),
+    (
+        [ACTIVE, started("a"), doubted("a"), asking("a"), asked("a", "unknown")],
+        asked("a", "done"),
+    ),
+    # What is verified has been undone, and is not undone again meanwhile.
+    ([ACTIVE, started("a"), succeeded("a")], looking("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a")], looking("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a"), undone("a")], looking("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a")], looked("a", "clean")),
+    # D3: only an undo revokes, and only a rollback that nobody asked for.
+    ([ACTIVE, started("a"), succeeded("a")], revoked("a")),
+    ([ACTIVE, started("a"), succeeded("a"), BACK, undoing("a")], revoked("a")),
+    ([ACTIVE, started("a"), succeeded("a"), FAILED_BACK], revoked("a")),
+    # A call that was never made does not return.
+    ([ACTIVE], late("zzz")),
+    ([ACTIVE], late("a", 0)),
     # I6: tokens follow each other.
     ([], Claimed(at=1, token=0, driver_id="d")),
     ([], Claimed(at=1, token=2, driver_id="d")),
@@ -196,6 +260,37 @@ def test_under_halt_what_the_failed_undo_depends_on_cannot_be_undone(play, make_
             evolve(told, illegal)
 
 
+ASKED = {"has_probe": True, "has_verify": True}
+
+
+@pytest.mark.parametrize(
+    "before,illegal",
+    [
+        ([], started("a", 2)),
+        ([asking("a")], started("a", 2)),
+        ([BACK], undoing("a")),
+        ([BACK, asking("a")], undoing("a")),
+        ([asking("a"), BACK], undoing("a")),
+        ([asking("a"), asked("a", "done"), BACK, undoing("a"), undone("a")], undoing("a", 2)),
+        ([asking("a"), asked("a", "done"), BACK, undoing("a"), undone("a")], looking("a", 2)),
+        ([asking("a"), asked("a", "done"), BACK, undoing("a"), undone("a")], ROLLED_BACK),
+        (
+            [asking("a"), asked("a", "done"), BACK, undoing("a"), undone("a"), looking("a")],
+            looking("a", 2),
+        ),
+    ],
+    ids=str,
+)
+def test_what_can_be_asked_about_is_asked_before_it_runs_again_or_is_undone_or_done_with(
+    play, make_step, before, illegal
+):
+    told = begin(play(make_step("a", ASKED, idempotent=True)))
+    for entry in (ACTIVE, started("a"), doubted("a"), *before):
+        evolve(told, entry)
+    with pytest.raises(IllegalEntry):
+        evolve(told, illegal)
+
+
 def test_an_idempotent_step_in_doubt_may_run_again(play, make_step):
     told = begin(play(make_step("a", idempotent=True)))
     for entry in (
@@ -225,7 +320,7 @@ def test_an_imported_transaction_says_so_and_has_nothing_to_do(play, make_step):
         at=1, definition=tx.definition, state=TransactionState.rolled_back, source="old.json"
     )
     evolve(tx.saga, entry)
-    assert tx.see().calls == []
+    assert plan(tx.saga, tx.now) == ()
     assert "old.json" in tx.result.warnings[0]
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from aumai_transactions.core.definition import Reference
+from aumai_transactions.core.definition import Reference, Retry
 from aumai_transactions.core.observations import CommitCalled, PlanGiven, RollbackCalled
 from aumai_transactions.core.outcome import (
     attention_of,
+    instant,
     is_runnable,
     needed_actions,
     result_of,
@@ -13,7 +14,7 @@ from aumai_transactions.core.outcome import (
     summary_of,
     transaction_of,
 )
-from aumai_transactions.models import Transaction
+from aumai_transactions.models import RetryPolicy, Transaction
 
 
 def test_a_summary_counts_steps_completions_and_agents(play, make_step):
@@ -48,6 +49,69 @@ def states(play, make_step):
         "rolled back": (play(a).commit().raised("a"), None, False),
         "expired": (expired(play), None, False),
     }
+
+
+LATER = Retry(2, 9.0, jitter=0.0)
+
+
+def waiting_states(play, make_step):
+    """Plays that wait for a time: by what for, for which steps, and for how long."""
+    a, b = make_step("a"), make_step("b")
+    retried = play(make_step("a", {"retry": LATER})).commit().raised("a")
+    probed = play(make_step("a", {"has_probe": True, "probe_retry": LATER})).commit()
+    undone = play(make_step("a", {"undo_retry": LATER}), b).commit().returned("a").raised("b")
+    policy = {"has_verify": True, "verify_retry": LATER}
+    verified = play(make_step("a", policy), b).commit().returned("a").raised("b").returned("a")
+    left = play(make_step("a", {"abandon_after_seconds": 9.0}), b).commit().left_behind("a")
+    person = play(a, make_step("b", on_unknown="ask")).commit().returned("a")
+    return {
+        "next attempt": (retried, "retry", 9),
+        "next probe": (probed.raised("a", "in_doubt").probed("a"), "retry", 9),
+        "next undo": (undone.raised("a"), "retry", 9),
+        "next verification": (verified.verified("a"), "retry", 9),
+        "left behind": (left, "left_behind", 9),
+        "person": (person.raised("b", "in_doubt"), "in_doubt", None),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["next attempt", "next probe", "next undo", "next verification", "left behind", "person"],
+)
+def test_what_waits_for_a_time_says_for_what_and_until_when(play, make_step, name):
+    tx, reason, seconds = waiting_states(play, make_step)[name]
+    summary, waiting = summary_of(tx.saga), tx.result.waiting
+    assert (waiting.reason, waiting.step_ids) == (reason, ["b" if name == "person" else "a"])
+    if seconds is None:
+        assert (waiting.until, summary.due_at) == (None, None)
+        assert (summary.attention, summary.runnable) == ("in_doubt", False)
+        return
+    due = tx.now + seconds * 1_000_000
+    assert (summary.due_at, summary.runnable, summary.attention) == (due, True, None)
+    assert waiting.until == instant(due)
+    assert waiting.until.isoformat(timespec="seconds").replace("+00:00", "Z") in waiting.detail
+    assert ("retry tx a" in waiting.detail) is (reason == "retry")
+    assert not tx.result.is_final
+
+
+def test_what_runs_is_due_at_no_time(play, make_step):
+    summary = summary_of(play(make_step("a")).commit().saga)
+    assert (summary.due_at, summary.runnable) == (None, True)
+
+
+def test_a_time_that_is_waited_for_is_over_when_its_call_begins(play, make_step):
+    tx = play(make_step("a", {"retry": LATER})).commit().raised("a").wake()
+    assert summary_of(tx.saga).due_at is None
+    assert tx.result.waiting.reason == "running"
+
+
+def test_the_policy_of_a_step_and_the_key_are_shown(play, make_step):
+    tx = play(make_step("a", {"retry": LATER, "timeout_seconds": 3.0}), make_step("b"), key="k")
+    tx.see(PlanGiven(tx.definition))
+    found = transaction_of(tx.saga)
+    assert found.idempotency_key == "k"
+    assert found.steps[0].retry == RetryPolicy(attempts_max=2, first_delay_seconds=9, jitter=0)
+    assert (found.steps[0].timeout_seconds, found.steps[1].retry) == (3.0, None)
 
 
 def expired(play):

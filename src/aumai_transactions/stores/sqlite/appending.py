@@ -34,8 +34,8 @@ class Head:
     hash: bytes = NO_HASH
     token: int = 0
     driver_id: str | None = None
-    # The columns that stand in an index: driver id, state, attention, runnable.
-    indexed: tuple[str | int | None, ...] = (None, None, None, None)
+    # The columns that stand in an index: driver id, state, attention, runnable, due at.
+    indexed: tuple[str | int | None, ...] = (None, None, None, None, None)
 
 
 @dataclass(slots=True, frozen=True)
@@ -157,7 +157,13 @@ class Appending:
         # Why not every final state: a compensation that is tried again has its driver too.
         if append.release or (summary.state.is_final and not summary.runnable):
             driver_id = None
-        indexed = (driver_id, summary.state.value, summary.attention, int(summary.runnable))
+        indexed = (
+            driver_id,
+            summary.state.value,
+            summary.attention,
+            int(summary.runnable),
+            summary.due_at,
+        )
         counts = (sequence, before, token, *_counts(summary))
         is_new = head.ordinal is None
         if is_new:

@@ -103,6 +103,7 @@ def _listed(row: tuple[Any, ...]) -> Listed:
         attention,
         runnable,
         name,
+        due_at,
     ) = row
     try:
         summary = Summary(
@@ -117,6 +118,7 @@ def _listed(row: tuple[Any, ...]) -> Listed:
             attention,
             bool(runnable),
             name,
+            due_at,
         )
     except (ValueError, TypeError) as error:
         raise JournalCorrupt(transaction_id, 0, f"its summary cannot be read ({error})") from error

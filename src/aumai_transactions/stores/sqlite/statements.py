@@ -18,7 +18,7 @@ STORE_ROW = "SELECT store_id, changes FROM store"
 COUNT_CHANGE = "UPDATE store SET changes = changes + 1"
 
 HEAD = """
-SELECT ordinal, sequence, head_hash, token, driver_id, state, attention, runnable
+SELECT ordinal, sequence, head_hash, token, driver_id, state, attention, runnable, due_at
 FROM transactions WHERE transaction_id = ?
 """
 BODIES = """
@@ -28,8 +28,8 @@ ORDER BY sequence
 ADD_TRANSACTION = """
 INSERT INTO transactions (
     transaction_id, sequence, head_hash, token, created_at, updated_at, timeout_seconds, steps,
-    completed, agents, name, driver_id, state, attention, runnable
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    completed, agents, name, driver_id, state, attention, runnable, due_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # Why two: SQLite rewrites an index whose columns are set, even to what they were.
 UPDATE_COUNTS = """
@@ -42,7 +42,7 @@ UPDATE_TRANSACTION = """
 UPDATE transactions SET
     sequence = ?, head_hash = ?, token = ?, created_at = ?, updated_at = ?, timeout_seconds = ?,
     steps = ?, completed = ?, agents = ?, name = ?, driver_id = ?, state = ?, attention = ?,
-    runnable = ?
+    runnable = ?, due_at = ?
 WHERE ordinal = ?
 """
 ADD_ENTRY = """
@@ -62,11 +62,18 @@ WHERE t.transaction_id = ? ORDER BY e.sequence
 NEXT_HOLDER = "SELECT min(driver_id) FROM transactions WHERE driver_id > ?"
 DUE_OF_DRIVER = """
 SELECT ordinal, transaction_id FROM transactions WHERE driver_id = ? AND runnable = 1
+    AND (due_at IS NULL OR due_at <= ?)
 ORDER BY ordinal LIMIT ?
 """
 DUE_OF_NOBODY = """
-SELECT ordinal, transaction_id FROM transactions WHERE driver_id IS NULL AND runnable = 1
+SELECT ordinal, transaction_id FROM transactions
+WHERE driver_id IS NULL AND runnable = 1 AND due_at IS NULL
 ORDER BY ordinal LIMIT ?
+"""
+PARKED_AND_DUE = """
+SELECT ordinal, transaction_id FROM transactions
+WHERE driver_id IS NULL AND runnable = 1 AND due_at IS NOT NULL AND due_at <= ?
+ORDER BY due_at, ordinal LIMIT ?
 """
 
 ALL_DRIVERS = """
@@ -87,7 +94,7 @@ FORGET_DRIVER = "DELETE FROM drivers WHERE driver_id = ?"
 
 _LISTED = """
 SELECT ordinal, driver_id, transaction_id, state, created_at, updated_at, timeout_seconds, steps,
-    completed, agents, attention, runnable, name
+    completed, agents, attention, runnable, name, due_at
 FROM transactions """
 _COUNTED = "SELECT count(*) FROM transactions "
 _PREFIX = "transaction_id >= :low AND transaction_id < :high "

@@ -184,24 +184,28 @@ class SqliteStore:
         """Return how many transactions the query fits; its limit and offset do not matter."""
         return self._read(lambda connection: listing.count(connection, query))
 
-    def due(self, driver_id: str, limit: int) -> list[str]:
+    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         with self._lock:
             self._check_usable()
             if not self._is_tidy:
                 self._tidy()
-            return self._database.read(lambda connection: self._due(connection, driver_id, limit))
+            return self._database.read(
+                lambda connection: self._due(connection, driver_id, max(limit, 0), now)
+            )
 
-    def _due(self, connection: sqlite3.Connection, driver_id: str, limit: int) -> list[str]:
-        limit = max(limit, 0)
+    def _due(
+        self, connection: sqlite3.Connection, driver_id: str, limit: int, now: int
+    ) -> list[str]:
         found = connection.execute(statements.DUE_OF_NOBODY, (limit,)).fetchall()
+        found += connection.execute(statements.PARKED_AND_DUE, (now, limit)).fetchall()
         holder = ""
         while True:
             holder = connection.execute(statements.NEXT_HOLDER, (holder,)).fetchone()[0]
             if holder is None:
                 break
             if holder == driver_id or not self._is_alive(connection, holder):
-                values = (holder, limit)
+                values = (holder, now, limit)
                 found += connection.execute(statements.DUE_OF_DRIVER, values).fetchall()
         return [transaction_id for _, transaction_id in sorted(found)[:limit]]
 

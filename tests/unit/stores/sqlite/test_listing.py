@@ -7,7 +7,7 @@ import pytest
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
 from aumai_transactions.stores.sqlite import listing, statements
-from aumai_transactions.testing.journals import plan
+from aumai_transactions.testing.journals import NOW, plan
 
 # A walk along an index of the few that are in flight is none.
 WALKS = re.compile(r"SCAN transactions(?! USING INDEX transactions_(free|attention)\b)")
@@ -49,9 +49,10 @@ def test_few_ids_with_a_prefix_are_looked_up(store):
         (statements.DUE_OF_NOBODY, (9,), "transactions_free"),
         (
             statements.DUE_OF_DRIVER,
-            ("d", 9),
+            ("d", 9, 9),
             "transactions_held (driver_id=? AND runnable=?)",
         ),
+        (statements.PARKED_AND_DUE, (9, 9), "transactions_parked (due_at>? AND due_at<?)"),
         (statements.NEXT_HOLDER, ("",), "transactions_held (driver_id>?)"),
         (statements.IDLE_DRIVERS, (), "transactions_held (driver_id=?)"),
         (statements.HEAD, ("t",), "sqlite_autoindex_transactions_1 (transaction_id=?)"),
@@ -86,4 +87,4 @@ def test_limits_below_zero_are_zero(store):
     store.append([plan("t")])
     assert store.find(Query(limit=-1)) == []
     assert len(store.find(Query(offset=-5))) == 1
-    assert store.due(store.join(), -1) == []
+    assert store.due(store.join(), -1, NOW) == []

@@ -160,9 +160,9 @@ def test_without_flock_the_lease_decides(path, clock, monkeypatch):
         theirs.renew(them)
         clock.advance(29)
         assert mine.append([claim("t", 3, 2, me)]) == [AppendAnswer.held]
-        assert mine.due(me, 9) == []
+        assert mine.due(me, 9, NOW) == []
         clock.advance(2)
-        assert mine.due(me, 9) == ["t"]
+        assert mine.due(me, 9, NOW) == ["t"]
         assert mine.append([claim("t", 3, 2, me)]) == [AppendAnswer.appended]
         theirs.leave(them)
     assert not path.with_name("store.db-drivers").exists()

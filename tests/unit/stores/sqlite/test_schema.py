@@ -1,17 +1,39 @@
 """How a schema comes up to date."""
 
+import json
 import sqlite3
+from contextlib import closing
 from threading import Thread
 
 import pytest
 
+from aumai_transactions import TransactionManager
+from aumai_transactions.core.codec import encode
+from aumai_transactions.core.definition import Definition, StepDefinition
+from aumai_transactions.core.entries import (
+    Claimed,
+    CommitRequested,
+    ErrorRecord,
+    PlanRecorded,
+    StepInDoubt,
+    StepStarted,
+    StepSucceeded,
+    TransactionActivated,
+    TransactionCommitted,
+)
+from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.errors import InternalError, SchemaVersionError
+from aumai_transactions.stores.sqlite.connection import APPLICATION_ID
 from aumai_transactions.stores.sqlite.schema import (
     SCHEMA_VERSION,
     migrate,
     migrations,
     version_of,
 )
+from aumai_transactions.testing.clock import ManualClock
 
 FIRST = "CREATE TABLE a (x); -- a; b\nINSERT INTO a VALUES (';');\nPRAGMA user_version = 1;\n"
 SECOND = "ALTER TABLE a ADD COLUMN y;\nUPDATE a SET y = 'new';\nPRAGMA user_version = 2;\n"
@@ -93,3 +115,115 @@ def test_the_schema_refuses_values_of_another_type(connection):
     migrate(connection, "here", migrations())
     with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT value"):
         connection.execute("INSERT INTO entries VALUES (1, 1, 'text', x'00')")
+
+
+# ------------------------------------------------------------------------ a store of version 1
+
+
+BEGUN = 1_700_000_000_000_000
+STEPS = (
+    StepDefinition("s1", "agent", "act", {"n": 1}, "undo"),
+    StepDefinition("s2", "agent", "act", {"n": 2}, "undo"),
+)
+PLAN = PlanRecorded(BEGUN, Definition(BEGUN, 60, STEPS))
+STARTED = (
+    PLAN,
+    CommitRequested(BEGUN),
+    Claimed(BEGUN, 1, "gone"),
+    TransactionActivated(BEGUN),
+    StepStarted(BEGUN, "s1", 1),
+)
+DONE = (StepSucceeded(BEGUN, "s1", 1, {"by": 1}), StepStarted(BEGUN, "s2", 1))
+DOUBT = StepInDoubt(BEGUN, "s2", 1, "crash", ErrorRecord("ProcessDied", "it died"))
+JOURNALS = {
+    "pending": (PLAN,),
+    "running": (*STARTED, *DONE),
+    "doubtful": (*STARTED, *DONE, DOUBT),
+    "committed": (*STARTED, *DONE, StepSucceeded(BEGUN, "s2", 1), TransactionCommitted(BEGUN)),
+}
+# As the release with schema version 1 wrote them.
+ADD_TRANSACTION_1 = """
+INSERT INTO transactions (
+    transaction_id, sequence, head_hash, token, created_at, updated_at, timeout_seconds, steps,
+    completed, agents, name, driver_id, state, attention, runnable
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+ADD_ENTRY_1 = "INSERT INTO entries VALUES (?, ?, ?, ?)"
+
+
+def add_journal(connection, name, entries):
+    saga, before, stored = Saga(name), NO_HASH, []
+    for number, entry in enumerate(entries, 1):
+        evolve(saga, entry)
+        body = encode(entry, f"e.{number}")
+        before = chain_hash(name, number, before, body)
+        stored.append((number, body, before))
+    summary = summary_of(saga)
+    driver = None if summary.state.is_final or name == "pending" else saga.driver_id
+    cursor = connection.execute(
+        ADD_TRANSACTION_1,
+        (
+            *(name, saga.sequence, before, saga.token, summary.created_at, summary.updated_at),
+            *(summary.timeout_seconds, summary.steps, summary.completed),
+            *(json.dumps(list(summary.agents)), None, driver),
+            *(summary.state.value, summary.attention, int(summary.runnable)),
+        ),
+    )
+    connection.executemany(ADD_ENTRY_1, [(cursor.lastrowid, *one) for one in stored])
+
+
+@pytest.fixture
+def version_1(path):
+    """A store as the release before retries left it, its process gone."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        migrate(connection, path, {1: migrations()[1]})
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("INSERT INTO store VALUES (1, 'the-store', 7)")
+        for name, entries in JOURNALS.items():
+            add_journal(connection, name, entries)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_store_of_version_1_is_opened_brought_up_to_date_and_verified(version_1, make_sync):
+    manager = make_sync(store=f"sqlite:///{version_1}")
+    verification = manager.verify()
+    assert (verification.transactions, verification.problems) == (len(JOURNALS), {})
+    assert manager.get_result("committed").outputs == {"s1": {"by": 1}}
+    with closing(sqlite3.connect(version_1)) as connection:
+        assert version_of(connection) == 2
+        assert connection.execute("SELECT DISTINCT due_at FROM transactions").fetchall() == [
+            (None,)
+        ]
+
+
+def test_what_a_store_of_version_1_holds_is_carried_on(version_1, make_sync):
+    undone = []
+
+    def undo(action, data):
+        undone.append(data["n"])
+
+    handlers = {"act": lambda action, data: None, "undo": undo}
+    manager = make_sync(handlers, store=version_1, clock=ManualClock(BEGUN + 1))
+    report = {one.transaction_id: one.outcome for one in manager.recover()}
+    assert report == {"running": "finished", "doubtful": "finished"}
+    assert undone == [2, 1, 2, 1]
+    pending = manager.get_transaction("pending")
+    assert manager.commit(pending).state.value == "committed"
+    assert manager.verify().is_intact
+
+
+def test_a_store_of_version_1_is_read_by_many_that_open_it_at_once(version_1):
+    found = []
+
+    def run():
+        with TransactionManager(store=version_1) as manager:
+            found.append(manager.get_result("committed").state.value)
+
+    threads = [Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["committed"] * 4

@@ -15,7 +15,7 @@ from aumai_transactions.errors import (
 )
 from aumai_transactions.store import AppendAnswer, Query
 from aumai_transactions.stores.sqlite import SqliteStore
-from aumai_transactions.testing.journals import act, claim, loaded, plan, request
+from aumai_transactions.testing.journals import NOW, act, claim, loaded, plan, request
 
 APPENDED = [AppendAnswer.appended]
 
@@ -178,7 +178,7 @@ def test_a_commit_that_raised_is_unknown_and_repeating_it_tells(path, store, fai
     assert store.append(call) == [wanted] * 3
     assert database._connection is not failing
     store.leave(driver)
-    assert store.due(store.join(), 9) == ["t"]
+    assert store.due(store.join(), 9, NOW) == ["t"]
 
 
 def test_an_exception_inside_of_a_transaction_leaves_none_open(store):
@@ -315,7 +315,7 @@ def test_dead_drivers_that_hold_nothing_are_forgotten(path, clock):
         folder = path.with_name("store.db-drivers")
         (folder / ("0" * 32 + ".lock")).touch()
         (folder / "notes.txt").touch()
-        assert store.due(living, 9) == ["t"]
+        assert store.due(living, 9, NOW) == ["t"]
         assert store.info().checks["drivers"] == "1 alive, 0 dead"
         assert sorted(entry.name for entry in folder.iterdir()) == sorted(
             [f"{living}.lock", "notes.txt"]
@@ -342,7 +342,7 @@ def test_leaving_while_the_store_is_busy_lets_go_all_the_same(path):
             store.leave(driver)
         blocker.execute("ROLLBACK")
         blocker.close()
-        assert store.due(me, 9) == ["t"]
+        assert store.due(me, 9, NOW) == ["t"]
         assert store.append([claim("t", 3, 2, me)]) == APPENDED
 
 
@@ -356,7 +356,7 @@ def test_closing_while_the_store_is_busy_lets_go_all_the_same(path):
     blocker.execute("ROLLBACK")
     blocker.close()
     with SqliteStore(path, create=False) as again:
-        assert again.due(again.join(), 9) == ["t"]
+        assert again.due(again.join(), 9, NOW) == ["t"]
 
 
 def test_a_store_is_where_it_was_when_the_directory_changes(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from aumai_transactions.errors import StoreUnavailable
 from aumai_transactions.store import AppendAnswer, Query
 from aumai_transactions.stores.sqlite import SqliteStore
-from aumai_transactions.testing.journals import check_race, claim, loaded, plan, request
+from aumai_transactions.testing.journals import NOW, check_race, claim, loaded, plan, request
 
 HOLDER = """
 store = SqliteStore(path)
@@ -35,10 +35,10 @@ def test_what_a_killed_process_held_can_be_claimed_at_once(store, start):
     holder = start(HOLDER)
     assert holder.hear() == "appended"
     me = store.join()
-    assert store.due(me, 9) == []
+    assert store.due(me, 9, NOW) == []
     assert store.append([claim("t", 3, 2, me)]) == [AppendAnswer.held]
     holder.kill()
-    assert store.due(me, 9) == ["t"]
+    assert store.due(me, 9, NOW) == ["t"]
     assert store.append([claim("t", 3, 2, me)]) == [AppendAnswer.appended]
 
 
@@ -49,12 +49,12 @@ def test_a_stopped_process_keeps_what_it_holds_though_its_lease_is_over(store, s
     # Far behind the child's lease, which is by the machine's own clock.
     clock.advance(10**9)
     me = store.join()
-    assert store.due(me, 9) == []
+    assert store.due(me, 9, NOW) == []
     assert store.append([claim("t", 3, 2, me)]) == [AppendAnswer.held]
     os.kill(holder.process.pid, signal.SIGCONT)
     holder.say()
     assert holder.end() == 0
-    assert store.due(me, 9) == ["t"]
+    assert store.due(me, 9, NOW) == ["t"]
 
 
 @pytest.mark.crash

@@ -1,0 +1,275 @@
+"""How a handler is called, and what its answer means.
+
+Owns: what a handler is given, and the way from what it returns or raises to an observation.
+Rules:
+  1. A handler gets a copy of its data: what it does to it changes neither the journal nor
+     what its compensating action will be given.
+  2. What an exception means is decided here and nowhere else (`outcome_of`).
+  3. A return value never changes an outcome: one that is not JSON becomes a warning.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from aumai_transactions.actions import StepContext
+from aumai_transactions.answers import (
+    Clean,
+    Continue,
+    Done,
+    NotDone,
+    NothingToUndo,
+    Residue,
+    Unknown,
+)
+from aumai_transactions.core.definition import idempotency_key
+from aumai_transactions.core.entries import ErrorRecord, LateOutcome
+from aumai_transactions.core.observations import (
+    HandlerRaised,
+    HandlerReturned,
+    LateReturn,
+    ProbeReturned,
+    VerificationReturned,
+)
+from aumai_transactions.core.undoing import may_continue
+from aumai_transactions.core.values import canonical_json, checked_copy, clone
+from aumai_transactions.errors import NotDelivered, OutcomeUnknown, RetryLater, StepRejected
+from aumai_transactions.models import SECONDS_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from aumai_transactions.actions import Action, Callee
+    from aumai_transactions.core.definition import Operation
+    from aumai_transactions.core.saga import Saga, SagaStep
+
+ERROR_CHARACTERS_MAX = 2_000
+
+Answered = HandlerReturned | HandlerRaised | ProbeReturned | VerificationReturned
+
+
+def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
+    """Return what a handler may know about the call that is about to be made."""
+    definition = step.definition
+    undoing = operation == "compensation"
+    outputs = {
+        saga.steps[index].step_id: clone(saga.steps[index].output)
+        for index in saga.completed
+        if index != step.index
+    }
+    return StepContext(
+        transaction_id=saga.transaction_id,
+        step_id=definition.step_id,
+        agent_id=definition.agent_id,
+        action=(definition.compensating_action or "") if undoing else definition.action,
+        operation=operation,
+        attempt=attempt_of(step, operation),
+        idempotency_key=idempotency_key(saga.transaction_id, definition.step_id, operation),
+        forward_key=idempotency_key(saga.transaction_id, definition.step_id, "action"),
+        forward_attempt=step.attempt,
+        in_doubt=operation != "action" and step.doubt is not None,
+        ran=saga.ran,
+        token=saga.token,
+        outputs=outputs,
+        output=None if operation == "action" else clone(step.output),
+        error=(str(saga.error) if saga.error else saga.reason) if undoing else None,
+        can_continue=undoing and may_continue(saga, step),
+    )
+
+
+def attempt_of(step: SagaStep, operation: Operation) -> int:
+    """Return which attempt of an operation is under way, or was the last one."""
+    if operation == "action":
+        return step.attempt
+    if operation == "compensation":
+        return step.undo_attempt
+    return step.probe_attempt if operation == "probe" else step.verify_attempt
+
+
+def call(callee: Callee, saga: Saga, step: SagaStep, operation: Operation) -> Any | Awaitable[Any]:
+    """Call a handler with a copy of its step's data; return what it returns, maybe awaitable."""
+    definition = step.definition
+    data = clone(step.resolved_data)
+    parameter = callee.context_parameter
+    extra = {} if parameter is None else {parameter: context_of(saga, step, operation)}
+    if not callee.takes_name:
+        return callee.handler(data, **extra)
+    name = definition.action if operation == "action" else definition.compensating_action
+    return callee.handler(name, data, **extra)
+
+
+def returned(step: SagaStep, operation: Operation, value: object) -> Answered:
+    """Return the observation that a handler returned this value."""
+    step_id = step.definition.step_id
+    if operation == "action":
+        if value is None:
+            return HandlerReturned(step_id, operation)
+        output, warning = _recordable(step, value)
+        return HandlerReturned(step_id, operation, output, warning)
+    if operation == "compensation":
+        return _undo_returned(step, value)
+    if operation == "probe":
+        return _probe_returned(step, value)
+    return _verification_returned(step, value)
+
+
+def _recordable(step: SagaStep, value: object) -> tuple[Any, str | None]:
+    if value is None:
+        return None, None
+    try:
+        return checked_copy(value), None
+    except Exception as error:  # noqa: BLE001 (a hostile value must not change an outcome)
+        return None, (
+            f"step {step.step_id} succeeded, but what {step.definition.action!r} returned could "
+            f"not be recorded: {error_record(error).message}"
+        )
+
+
+def _undo_returned(step: SagaStep, value: object) -> HandlerReturned:
+    if isinstance(value, Continue):
+        output, warning = _recordable(step, value.output)
+        return HandlerReturned(step.step_id, "compensation", output, warning, continues=True)
+    if isinstance(value, NothingToUndo):
+        note = _bounded(value.why) or "there was nothing to undo"
+        return HandlerReturned(step.step_id, "compensation", note=note)
+    return HandlerReturned(step.step_id, "compensation")
+
+
+def _probe_returned(step: SagaStep, value: object) -> ProbeReturned:
+    match value:
+        case Done():
+            output, warning = _recordable(step, value.output)
+            return ProbeReturned(step.step_id, "done", output, warning=warning)
+        case NotDone():
+            why = ErrorRecord("NotDone", _bounded(value.why) or "the probe says: not done")
+            return ProbeReturned(step.step_id, "not_done", error=why)
+        case Unknown():
+            return ProbeReturned(step.step_id, "unknown", error=_unknown(value))
+        case _:
+            why = _no_answer(value, "Done(output), NotDone() or Unknown()")
+            return ProbeReturned(step.step_id, "unknown", error=why)
+
+
+def _verification_returned(step: SagaStep, value: object) -> VerificationReturned:
+    match value:
+        case Clean():
+            return VerificationReturned(step.step_id, "clean")
+        case Residue():
+            left, warning = _recordable(step, value.left)
+            shown = warning or canonical_json(left).decode()
+            error = ErrorRecord("Residue", _bounded(f"the undo left something: {shown}"))
+            return VerificationReturned(step.step_id, "residue", left, error)
+        case Unknown():
+            return VerificationReturned(step.step_id, "unknown", error=_unknown(value))
+        case _:
+            why = _no_answer(value, "Clean(), Residue(left) or Unknown()")
+            return VerificationReturned(step.step_id, "unknown", error=why)
+
+
+def _unknown(answer: Unknown) -> ErrorRecord:
+    return ErrorRecord("Unknown", _bounded(answer.why) or "it cannot tell")
+
+
+def _no_answer(value: object, answers: str) -> ErrorRecord:
+    return ErrorRecord("NoAnswer", f"it returned {type(value).__name__}; return {answers}")
+
+
+def raised(step: SagaStep, operation: Operation, action: Action, error: BaseException) -> Answered:
+    """Return the observation that a handler raised this exception."""
+    record = error_record(error)
+    after = _after_seconds(error)
+    if operation == "probe":
+        return ProbeReturned(step.step_id, "unknown", error=record, after_seconds=after)
+    if operation == "verification":
+        return VerificationReturned(step.step_id, "unknown", error=record, after_seconds=after)
+    return HandlerRaised(
+        step.definition.step_id,
+        operation,
+        outcome_of(action, error),
+        record,
+        may_retry=_may_retry(action, error),
+        after_seconds=after,
+        is_answer=not isinstance(error, (NotDelivered, RetryLater, ConnectionRefusedError)),
+    )
+
+
+def timed_out(
+    step: SagaStep, operation: Operation, seconds: float, *, left_behind: bool
+) -> tuple[Answered, TimeoutError]:
+    """Return the observation that a handler did not return in time, and the exception for it."""
+    goes_on = "; the call goes on and may act yet" if left_behind else ""
+    error = TimeoutError(f"no answer within {seconds:g} s{goes_on}")
+    record = error_record(error)
+    if operation == "probe":
+        return ProbeReturned(step.step_id, "unknown", error=record), error
+    if operation == "verification":
+        return VerificationReturned(step.step_id, "unknown", error=record), error
+    seen = HandlerRaised(step.step_id, operation, "timeout", record, left_behind=left_behind)
+    return seen, error
+
+
+def late(seen: Answered, attempt: int) -> LateReturn | None:
+    """Return the observation that an answer came after its call had been given up.
+
+    Returns:
+        None where the answer says nothing about an effect.
+    """
+    if isinstance(seen, HandlerReturned):
+        return LateReturn(seen.step_id, seen.operation, attempt, "succeeded", seen.output)
+    if isinstance(seen, HandlerRaised):
+        outcome: LateOutcome = "not_done" if seen.outcome == "not_done" else "in_doubt"
+        return LateReturn(seen.step_id, seen.operation, attempt, outcome, None, seen.error)
+    return None
+
+
+def _may_retry(action: Action, error: BaseException) -> bool:
+    if isinstance(error, RetryLater):
+        return True
+    if isinstance(error, StepRejected):
+        return False
+    return action.retry_on is None or isinstance(error, action.retry_on)
+
+
+def _after_seconds(error: BaseException) -> float | None:
+    if not isinstance(error, (RetryLater, OutcomeUnknown)):
+        return None
+    seconds: object = error.after_seconds
+    is_nan = isinstance(seconds, float) and math.isnan(seconds)
+    if is_nan or isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return 0.0 if isinstance(error, RetryLater) else None
+    return float(min(max(seconds, 0), SECONDS_MAX))
+
+
+def outcome_of(
+    action: Action, error: BaseException
+) -> Literal["not_done", "in_doubt", "cancelled"]:
+    """Say what an exception of this action's handler means for the world.
+
+    Source: SEMANTICS C1. A refused connection is the one OSError that proves that nothing was
+    sent.
+    """
+    if not isinstance(error, Exception):
+        return "cancelled"
+    if isinstance(error, (StepRejected, NotDelivered, RetryLater)):
+        return "not_done"
+    if isinstance(error, (OutcomeUnknown, action.in_doubt_on)):
+        return "in_doubt"
+    if action.is_plain or isinstance(error, ConnectionRefusedError):
+        return "not_done"
+    return "in_doubt" if isinstance(error, (TimeoutError, OSError)) else "not_done"
+
+
+def error_record(error: BaseException) -> ErrorRecord:
+    """Return an exception as data; its text is bounded and made fit for every store."""
+    try:
+        text = str(error)
+    except Exception as unprintable:  # noqa: BLE001 (a hostile __str__ must not change an outcome)
+        text = f"(its text cannot be read: {type(unprintable).__name__})"
+    return ErrorRecord(type(error).__qualname__, _bounded(text))
+
+
+def _bounded(text: object) -> str:
+    told = text if isinstance(text, str) else repr(text)
+    told = told.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+    return told if len(told) <= ERROR_CHARACTERS_MAX else told[:ERROR_CHARACTERS_MAX] + "…"

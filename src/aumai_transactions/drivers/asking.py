@@ -1,0 +1,224 @@
+"""Whatever is asked of a transaction that somebody may be driving, here or elsewhere.
+
+Owns: the way from a wish to its outcome, and how an outcome is waited for.
+Rules:
+  1. A wish is journaled as a request, and whoever drives the transaction hears it; where nobody
+     does, this manager does, if it has all the handlers (invariant I14).
+  2. Nothing is held while something is waited for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aumai_transactions.core.observations import DriverArrived, Observation
+from aumai_transactions.core.outcome import is_runnable, needed_actions
+from aumai_transactions.core.planning import wake_at
+from aumai_transactions.core.states import PENDING
+from aumai_transactions.drivers.desk import Desk, read_run, read_saga
+from aumai_transactions.drivers.driving import (
+    MOVED,
+    HeldByAnother,
+    append_request,
+    decide_and_evolve,
+    drive,
+)
+from aumai_transactions.drivers.operations import DoSleep, Procedure
+from aumai_transactions.drivers.run import CALLING, Run
+from aumai_transactions.errors import InvalidTransactionState, JournalConflict
+
+if TYPE_CHECKING:
+    from aumai_transactions.models import TransactionResult
+
+WAIT_SECONDS_MAX = 30.0
+"""How long a call waits for others, and for times to come, where it is not told how long."""
+
+PAUSE_SECONDS_MAX = 0.25
+
+
+def ask(
+    desk: Desk,
+    transaction_id: str,
+    wish: Observation,
+    *,
+    wait_max_seconds: float = WAIT_SECONDS_MAX,
+) -> Procedure[TransactionResult]:
+    """Journal what somebody asks for, see to it that it is done, and return the outcome.
+
+    A living driver of the transaction, here or elsewhere, does it; where there is none, this
+    manager does, if it has all the handlers. Else the wish stands in the journal until somebody
+    who has them comes by.
+
+    Args:
+        desk: The manager's.
+        transaction_id: The transaction.
+        wish: What is asked for.
+        wait_max_seconds: How long to wait, for a living driver or for the time of an attempt.
+    """
+    # Why the run as well: a task that a handler started may outlive it.
+    if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
+        raise InvalidTransactionState(
+            transaction_id,
+            "carrying out this very step",
+            "be asked for anything from a handler of",
+            "To make it go back, raise an exception in the handler.",
+        )
+    yield from _until_saved(desk, transaction_id)
+    while True:
+        saga = yield from read_saga(desk, transaction_id)
+        run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
+        entries = decide_and_evolve(desk, run, wish)
+        if not entries:
+            break
+        answer = yield from append_request(desk, run, entries)
+        if answer is not MOVED:
+            desk.announce(run, entries)
+            break
+    until = waiting_until(desk, wait_max_seconds)
+    return (yield from see_through(desk, transaction_id, until))
+
+
+def _until_saved(desk: Desk, transaction_id: str) -> Procedure[None]:
+    """Wait until the first entries of a transaction that is being started here are durable."""
+    while True:
+        here = desk.book.run_of(transaction_id)
+        if here is None or here.sequence > 0:
+            return
+        yield DoSleep(0.001)
+
+
+def waiting_until(desk: Desk, wait_max_seconds: float) -> int:
+    """Return until when to wait, microseconds since 1970 UTC."""
+    return desk.clock.now() + round(wait_max_seconds * 1_000_000)
+
+
+def see_through(
+    desk: Desk, transaction_id: str, until: int | None, *, others: bool = False
+) -> Procedure[TransactionResult]:
+    """Drive the transaction, or wait until whoever drives it has done with it.
+
+    Args:
+        desk: The manager's.
+        transaction_id: The transaction.
+        until: How long to wait, for a living driver or for the time of an attempt; microseconds
+            since 1970 UTC, None for ever. What was asked for stands in the journal, and
+            somebody will come to it.
+        others: True to wait for others as well where this manager lacks the handlers.
+    """
+    pause = 0.001
+    while True:
+        here = desk.book.run_of(transaction_id)
+        longest = PAUSE_SECONDS_MAX
+        if here is None:
+            run = yield from read_run(desk, transaction_id)
+            drivable = _can_drive(desk, run)
+            if not is_runnable(run.saga) or not (drivable or others):
+                return desk.result_of(run)
+            due = wake_at(run.saga)
+            left = 0 if due is None else due - desk.clock.now()
+            if left > 0:
+                may_answer = any(step.left_behind for step in run.saga.steps)
+                if until is not None and due is not None and due > until and not may_answer:
+                    return desk.result_of(run)
+                longest = PAUSE_SECONDS_MAX if may_answer else _longest_pause(left)
+            elif drivable:
+                driven = yield from _taken_over(desk, run, until)
+                if driven is not None and not waits_for_a_time(driven):
+                    return driven
+        if until is not None and desk.clock.now() >= until:
+            run = yield from read_run(desk, transaction_id)
+            return desk.result_of(run)
+        pause = min(pause, longest)
+        yield DoSleep(pause)
+        pause *= 2
+        result = here.result if here is not None and here.is_over else None
+        if result is not None and not waits_for_a_time(result):
+            # Why that run's own: it knows the exception that made it go back.
+            return result
+
+
+def _taken_over(desk: Desk, run: Run, until: int | None) -> Procedure[TransactionResult | None]:
+    try:
+        return (yield from take_over(desk, run, until))
+    except (HeldByAnother, JournalConflict, InvalidTransactionState):
+        return None  # Somebody else has it, and is waited for.
+
+
+def waits_for_a_time(result: TransactionResult) -> bool:
+    """True where somebody has let go of a transaction until a time comes."""
+    return result.waiting is not None and result.waiting.until is not None
+
+
+def _longest_pause(left: int) -> float:
+    # Why a part of it: so a wait of an hour costs a look every three minutes, and what somebody
+    # else does meanwhile is seen in proportion to what is left.
+    seconds = left / 1_000_000
+    return min(seconds, max(PAUSE_SECONDS_MAX, seconds / 20))
+
+
+def _can_drive(desk: Desk, run: Run) -> bool:
+    # Why pending may be driven without handlers: nothing of it has run, so that in a process
+    # that is not strict its undo is a dry run.
+    if run.saga.state is PENDING and not desk.strict:
+        return True
+    return not _missing(run)
+
+
+def _missing(run: Run) -> list[str]:
+    """Return what finishing this transaction may need, and is not here.
+
+    Why the probes too: a driver that cannot ask would undo what another could have found done.
+    """
+    found = run.registry.missing(needed_actions(run.saga))
+    for index in run.saga.doubtful:
+        step = run.saga.steps[index]
+        definition = step.definition
+        if not definition.policy.has_probe or step.probe_spent or definition.action in found:
+            continue
+        if run.registry.find("probe", definition) is None:
+            found.append(f"the probe of {definition.action}")
+    return found
+
+
+def take_over(desk: Desk, run: Run, until: int | None) -> Procedure[TransactionResult]:
+    """Claim a transaction that nobody drives, and drive it.
+
+    Raises:
+        HeldByAnother: A living driver holds it.
+        JournalConflict: Somebody else claimed it meanwhile.
+        InvalidTransactionState: It is driven in this process.
+    """
+    desk.book.enter(run, "take over")
+    run.wait_until = until
+    try:
+        takeover = run.saga.driver_id is not None
+        return (yield from drive(desk, run, [DriverArrived(desk.driver_id, takeover)]))
+    finally:
+        leave(desk, run)
+
+
+def leave(desk: Desk, run: Run) -> None:
+    """Say that a run is not driven here any more."""
+    if run.transaction is not None:
+        desk.book.hold(run.transaction, run.sequence)
+    desk.book.leave(run)
+
+
+def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult | list[str] | None]:
+    """Finish a transaction that nobody drives.
+
+    Returns:
+        Its outcome; or the names of the actions that it needs and that are missing here; or
+        None where somebody else has it, or nothing is to be done.
+    """
+    if desk.book.run_of(transaction_id) is not None:
+        return None
+    run = yield from read_run(desk, transaction_id)
+    due = wake_at(run.saga)
+    now = desk.clock.now()
+    if not is_runnable(run.saga) or (due is not None and due > now):
+        return None
+    missing = _missing(run)
+    if missing:
+        return missing
+    return (yield from _taken_over(desk, run, now))

@@ -1,0 +1,330 @@
+"""The loop that carries a transaction out.
+
+Owns: the order of durable writes and calls. What to do is the core's decision, how to wait is
+the driver's. A procedure yields operations and gets their answers.
+Rules:
+  1. Order matters: entries are durable before any call that they announce is made, and before
+     any caller's object shows them.
+  2. An append that was answered *moved* is decided again on what the journal says now.
+  3. A driver that was answered *fenced* stops at once and acts no more.
+  4. A short wait is slept through; before a long one the transaction is let go of (parked), so
+     that it holds nothing but its place in the journal, and anybody can go on with it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aumai_transactions.core.decider import advance, decide
+from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.observations import (
+    HandlerMissing,
+    HandlerRaised,
+    HandlerReturned,
+    Observation,
+    PlanGiven,
+    RollbackCalled,
+)
+from aumai_transactions.core.outcome import is_runnable, show, summary_of
+from aumai_transactions.core.planning import wake_at
+from aumai_transactions.core.saga import IllegalEntry
+from aumai_transactions.core.states import ACTIVE
+from aumai_transactions.drivers.desk import Desk, read_saga
+from aumai_transactions.drivers.late import hand_in
+from aumai_transactions.drivers.operations import DoAppend, DoCall, DoSleep, Procedure
+from aumai_transactions.drivers.run import Run
+from aumai_transactions.errors import InternalError, JournalConflict, StoreUnavailable
+from aumai_transactions.store import Append, AppendAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aumai_transactions.calls import Answered
+    from aumai_transactions.core.commands import Call
+    from aumai_transactions.core.entries import Entry
+    from aumai_transactions.models import TransactionResult
+
+FIRST_PAUSE_SECONDS = 0.02
+LAST_PAUSE_SECONDS = 0.5
+
+HOLD_SECONDS_MAX = 2.0
+"""The longest wait that is slept through with the transaction in hand: so long at most, somebody
+else's wish goes unheard."""
+
+# Why names for members: Python 3.11 looks a member up on its enum slowly.
+APPENDED = AppendAnswer.appended
+ALREADY_OURS = AppendAnswer.already_ours
+MOVED = AppendAnswer.moved
+HELD = AppendAnswer.held
+FENCED = AppendAnswer.fenced
+
+
+class HeldByAnother(Exception):
+    """Say that a living driver holds the transaction."""
+
+
+def decide_and_evolve(desk: Desk, run: Run, seen: Observation) -> list[Entry]:
+    """Return what must be recorded about one observation, and let the run's saga say it."""
+    entries = decide(run.saga, seen, desk.clock.now())
+    for entry in entries:
+        evolve(run.saga, entry)
+    return entries
+
+
+def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[TransactionResult]:
+    """Decide, record, act, and again, until nothing is left to be done here and now."""
+    claims = True
+    while True:
+        try:
+            entries, calls = advance(run.saga, seen, desk.clock.now())
+        except IllegalEntry as error:
+            raise _our_bug(run, error) from error
+        pause = None if calls else _pause(desk, run)
+        if entries:
+            leaves = not calls and pause is None
+            append = _built(desk, run, entries, claims=claims, release=leaves)
+            answer = _answer_at_once(desk, append)
+            if answer is None:
+                answer = yield from _until_answered(append, run)
+            _take(run, answer, claims=claims)
+            if answer is MOVED:
+                yield from _reread(desk, run, seen)
+                continue
+            claims = False
+            if run.transaction is not None:
+                show(run.saga, run.transaction, run.models)
+            if desk.on_event is not None:
+                desk.announce(run, entries)
+        if calls:
+            call = _call_of(desk, run, calls[0])
+            if isinstance(call, HandlerMissing):
+                seen = [call]
+                continue
+            observation, raised = yield call
+            seen = _seen(desk, run, calls[0], observation, raised)
+        elif pause is not None:
+            yield DoSleep(pause, run)
+            seen = _cancelled(run)
+        else:
+            break
+    run.result = desk.result_of(run)
+    if run.interrupt is not None:
+        _annotate(run.interrupt, run.result)
+        raise run.interrupt
+    return run.result
+
+
+def _pause(desk: Desk, run: Run) -> float | None:
+    """Return how long to sleep with the transaction in hand; None to let go of it."""
+    saga = run.saga
+    if saga.state is ACTIVE:
+        if not saga.waiting:
+            return None
+    elif not saga.undo:
+        return None
+    due = wake_at(saga)
+    if due is None:
+        return None
+    now = desk.clock.now()
+    seconds = (due - now) / 1_000_000
+    # Why not while a call that was left behind is waited for: it may answer long before that.
+    is_left_behind = any(step.left_behind for step in saga.steps)
+    if seconds > HOLD_SECONDS_MAX or is_left_behind:
+        return None
+    if run.wait_until is not None and due > run.wait_until:
+        return None
+    return max(seconds, 0.0)
+
+
+def _seen(
+    desk: Desk, run: Run, call: Call, answer: Answered, raised: BaseException | None
+) -> list[Observation]:
+    """Return what was seen of a call, and keep what only this process knows."""
+    observation: Observation = answer
+    if raised is not None:
+        _remember(run, call, raised)
+    elif call.operation == "action":
+        # Why: what an earlier attempt raised is not why the transaction fails later.
+        run.cause = None
+    if not isinstance(answer, HandlerReturned):
+        observation = answer._replace(draw=desk.draw())
+    if call.operation == "action" and _says_cancelled(observation):
+        # What is recorded about the step says so as well.
+        run.is_cancelled = True
+    return [observation, *_cancelled(run)]
+
+
+def _cancelled(run: Run) -> list[Observation]:
+    """Return the wish to go back that a cancellation stands for, once.
+
+    Also where it goes back already: an undo could revoke that.
+    """
+    if run.interrupt is None or run.is_cancelled:
+        return []
+    run.is_cancelled = True
+    if run.saga.state.is_final:
+        return []
+    return [RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled")]
+
+
+def _our_bug(run: Run, error: IllegalEntry) -> InternalError:
+    steps = [f"{step.step_id}: {step.state.value}" for step in run.saga.steps[-20:]]
+    message = f"transaction {run.transaction_id} ({run.saga.state.value}) decided on an entry: "
+    return InternalError(f"{message}{error}.", steps)
+
+
+def _says_cancelled(seen: Observation) -> bool:
+    return isinstance(seen, HandlerRaised) and seen.outcome == "cancelled"
+
+
+def append_request(desk: Desk, run: Run, entries: Sequence[Entry]) -> Procedure[AppendAnswer]:
+    """Make durable what needs no token, and what the run's saga has said already."""
+    append = _built(desk, run, entries, claims=False, release=False)
+    answer = yield from _until_answered(append, run)
+    _take(run, answer, claims=False)
+    if run.interrupt is not None:
+        # Why here: nothing follows with this run that would raise it.
+        raise run.interrupt
+    return answer
+
+
+def _built(
+    desk: Desk, run: Run, entries: Sequence[Entry], *, claims: bool, release: bool
+) -> Append:
+    """Return the append of entries that the run's saga has said already.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        entries: What to append.
+        claims: True where they hold a `Claimed`.
+        release: True to let go of the transaction with them.
+    """
+    saga = run.saga
+    return Append(
+        run.transaction_id,
+        saga.sequence - len(entries),
+        desk.append_id(),
+        entries,
+        summary_of(saga),
+        saga.token if claims else (run.token or None),
+        desk.driver_id if claims else None,
+        release,
+    )
+
+
+def _answer_at_once(desk: Desk, append: Append) -> AppendAnswer | None:
+    """Append where nothing has to be waited for; None where something has."""
+    if desk.store.is_blocking:
+        return None
+    try:
+        return desk.store.append((append,))[0]
+    except StoreUnavailable:
+        return None
+
+
+def _until_answered(append: Append, run: Run) -> Procedure[AppendAnswer]:
+    """Append, and append the very same again while nobody knows whether it became durable.
+
+    Raises:
+        StoreUnavailable: It could not be done, or nobody knows; nothing more is done then.
+    """
+    pause = 0.0
+    answer: AppendAnswer = MOVED
+    while True:
+        try:
+            answer = yield DoAppend(append, run)
+            break
+        except StoreUnavailable as error:
+            # Why the very same append again: its entry ids tell whether the first one had
+            # become durable (invariant I13); guessing would be wrong either way.
+            pause = pause * 4 or FIRST_PAUSE_SECONDS
+            if pause > LAST_PAUSE_SECONDS:
+                raise _unavailable(run, error) from error
+        yield DoSleep(pause)
+    return answer
+
+
+def _take(run: Run, answer: AppendAnswer, *, claims: bool) -> None:
+    """Draw the consequences of an answer.
+
+    Raises:
+        HeldByAnother: The append held a claim, and a living driver has the transaction.
+        JournalConflict: A higher token is in force.
+    """
+    if answer is APPENDED or answer is ALREADY_OURS:
+        run.sequence = run.saga.sequence
+        if claims:
+            run.token = run.saga.token
+    elif answer is HELD:
+        raise HeldByAnother
+    elif answer is FENCED:
+        raise JournalConflict(run.transaction_id, "somebody else has claimed it since")
+
+
+def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:
+    if run.token:
+        what = (
+            "No further step of it runs. Once the store works again, call recover() on this "
+            "manager; or end this process, and then: aumai-transactions recover"
+        )
+    elif error.outcome_unknown:
+        what = (
+            "It may have been recorded all the same, so do not begin it a second time: once the "
+            "store works again, call recover() on this manager, and then get_result()."
+        )
+    else:
+        what = "Nothing of it has run; try again once the store works."
+    return StoreUnavailable(
+        f"the journal of transaction {run.transaction_id} could not be written: {error} {what}",
+        outcome_unknown=error.outcome_unknown,
+    )
+
+
+def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None]:
+    """Take up what somebody else has appended; what was seen is decided upon again."""
+    saga = yield from read_saga(desk, run.transaction_id)
+    if any(isinstance(observation, PlanGiven) for observation in seen):
+        # Why not the journal's: the caller's object does not show what stands there.
+        run.sequence = run.sequence or 1
+        raise JournalConflict(
+            run.transaction_id, "somebody else changed it while it was being started here"
+        )
+    if run.token and saga.token != run.token:
+        raise JournalConflict(run.transaction_id, "somebody else has claimed it since")
+    if not run.token and (saga.token != run.saga.token - 1 or not is_runnable(saga)):
+        raise HeldByAnother
+    run.saga = saga
+    run.sequence = saga.sequence
+    if run.transaction is not None:
+        saga.touched.extend(range(len(run.models)))
+
+
+def _call_of(desk: Desk, run: Run, command: Call) -> DoCall | HandlerMissing:
+    """Return the call that a command stands for; or that nobody here can make it."""
+    step, operation = command.step, command.operation
+    definition = step.definition
+    callee = run.registry.find(operation, definition)
+    if callee is None:
+        return HandlerMissing(definition.step_id, operation)
+    timeout = definition.policy.timeout_of(operation)
+    if timeout is None:
+        return DoCall(callee, run, step, operation)
+    on_late = partial(hand_in, desk, run.transaction_id)
+    return DoCall(callee, run, step, operation, timeout, on_late)
+
+
+def _remember(run: Run, command: Call, error: BaseException) -> None:
+    """Keep an exception for the result, and an interrupt to be raised again."""
+    if command.operation == "action":
+        run.cause = error
+    if not isinstance(error, Exception):
+        run.interrupt = error
+
+
+def _annotate(interrupt: BaseException, result: TransactionResult) -> None:
+    """Say in a cancellation's note what became of the transaction."""
+    left = ", ".join(item.step_id for item in result.outstanding)
+    note = f"transaction {result.transaction_id} is {result.state.value}"
+    interrupt.add_note(f"{note}; needs a person: {left}" if left else note)

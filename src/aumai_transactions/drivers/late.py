@@ -1,0 +1,93 @@
+"""What becomes of a call that was given up after its timeout and returns later.
+
+Owns: the way of a late answer into the journal. It goes there as a fact, without a token,
+whoever drives the transaction by then, and also where it is finished (SEMANTICS C5).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+from aumai_transactions.core.decider import decide
+from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.drivers.desk import Desk, read_saga
+from aumai_transactions.drivers.operations import DoAppend, DoBlocking, DoCall, DoSleep, Procedure
+from aumai_transactions.drivers.run import Run
+from aumai_transactions.errors import StoreUnavailable
+from aumai_transactions.store import Append, AppendAnswer
+
+if TYPE_CHECKING:
+    from aumai_transactions.core.observations import LateReturn
+
+log = logging.getLogger("aumai_transactions")
+
+T = TypeVar("T")
+
+PAUSES_SECONDS = (0.02, 0.1, 0.5)
+"""How long to wait before trying again while the store cannot be written."""
+
+
+def hand_in(desk: Desk, transaction_id: str, seen: LateReturn) -> None:
+    """Journal a late answer from whichever thread it comes in, which may wait for a disk.
+
+    It raises nothing: there is nobody left to whom it could be raised.
+    """
+    pauses = list(PAUSES_SECONDS)
+    while True:
+        try:
+            _carry_out(desk, _record(desk, transaction_id, seen))
+        except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
+            if isinstance(error, StoreUnavailable) and pauses:
+                desk.clock.sleep(pauses.pop(0))
+                continue
+            # Why only a log line: nothing depends on it. Whoever undoes the step waits for the
+            # answer only so long, and then says that the call may still act.
+            log.warning(
+                "transaction %s, step %s: a call that had been given up returned (%s), which could "
+                "not be journaled: %s",
+                transaction_id,
+                seen.step_id,
+                seen.outcome,
+                error,
+            )
+        return
+
+
+def _record(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[None]:
+    while True:
+        saga = yield from read_saga(desk, transaction_id)
+        run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
+        entries = decide(saga, seen, desk.clock.now())
+        if not entries:
+            return
+        for entry in entries:
+            evolve(saga, entry)
+        append = Append(transaction_id, run.sequence, desk.append_id(), entries, summary_of(saga))
+        answer = yield DoAppend(append, run)
+        if answer is not AppendAnswer.moved:
+            desk.announce(run, entries)
+            return
+
+
+def _carry_out(desk: Desk, procedure: Procedure[T]) -> T:
+    """Carry out a procedure that calls no handler, in this thread."""
+    try:
+        operation = next(procedure)
+        while True:
+            match operation:
+                case DoAppend():
+                    operation = procedure.send(desk.store.append((operation.append,))[0])
+                case DoBlocking():
+                    operation = procedure.send(operation.function())
+                case DoSleep():
+                    desk.clock.sleep(operation.seconds)
+                    operation = procedure.send(None)
+                case DoCall():
+                    raise AssertionError
+                case _:
+                    assert_never(operation)
+    except StopIteration as done:
+        value: T = done.value
+        return value

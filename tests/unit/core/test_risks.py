@@ -1,0 +1,102 @@
+"""What the author of a transaction is told before it runs."""
+
+import pytest
+
+from aumai_transactions.core.definition import (
+    Definition,
+    Policy,
+    Reference,
+    Retry,
+    StepDefinition,
+)
+from aumai_transactions.core.risks import risks_of
+
+HANDLERS = {"act": False, "undo": False, "plain": True}
+SAFE = Policy(undo_idempotent=True)
+
+
+def step(action="act", undo="undo", data=None, **options):
+    options.setdefault("idempotent", True)
+    options.setdefault("policy", SAFE)
+    return StepDefinition("s1", "agent", action, data or {}, undo, **options)
+
+
+def codes(*steps, handlers=HANDLERS, **options):
+    found = risks_of(Definition(0, 60, steps, **options), handlers)
+    assert all(risk.step_id in ("s1", None) for risk in found)
+    return [risk.code for risk in found]
+
+
+@pytest.mark.parametrize(
+    "safe",
+    [
+        step(),
+        step(idempotent=False, policy=SAFE._replace(has_probe=True)),
+        step(idempotent=False, on_unknown="ask"),
+        step(undo=None, effect="none", idempotent=False),
+        step(policy=SAFE._replace(retry=Retry(), timeout_seconds=60)),
+        step(data={"traveller": "Alice", "tokens": 3, "token": ""}),
+        step(data={"token": None}, references=(Reference(("token",), "s0", "/t"),)),
+    ],
+)
+def test_what_is_declared_well_has_no_risk(safe):
+    assert codes(safe) == []
+
+
+@pytest.mark.parametrize(
+    "risky,code",
+    [
+        (step(undo=None), "not_undone"),
+        (step(idempotent=False), "no_probe"),
+        (step("plain", idempotent=False), "plain_handler"),
+        (step(policy=Policy()), "undo_not_idempotent"),
+        (step(policy=SAFE._replace(timeout_seconds=61)), "timeout_beyond_deadline"),
+        (step(data={"password": "x"}), "secret_in_data"),
+        (step(data={"deep": [{"Api-Key": "x"}]}), "secret_in_data"),
+        (step(data={"header": "Bearer abcdefgh"}), "secret_in_data"),
+        (step(data={"note": "-----BEGIN RSA PRIVATE KEY-----\nx"}), "secret_in_data"),
+        (step(data={"id": "AKIAABCDEFGHIJKLMNOP"}), "secret_in_data"),
+    ],
+)
+def test_each_risk_is_named(risky, code):
+    assert codes(risky) == [code]
+
+
+def test_a_transaction_without_steps_does_nothing():
+    assert codes() == ["no_steps"]
+
+
+def test_a_retry_of_what_is_not_idempotent_may_do_things_twice():
+    twice = SAFE._replace(retry=Retry(attempts_max=3), has_probe=True)
+    assert codes(step(idempotent=False, policy=twice)) == ["retry_not_idempotent"]
+    once = SAFE._replace(retry=Retry(attempts_max=1), has_probe=True)
+    assert codes(step(idempotent=False, policy=once)) == []
+
+
+def test_an_undo_that_is_tried_again_says_how_often():
+    often = Policy(undo_retry=Retry(attempts_max=7))
+    (risk,) = risks_of(Definition(0, 60, (step(policy=often),)), HANDLERS)
+    assert "up to 7 times" in risk.message
+
+
+def test_an_action_without_a_handler_is_unknown_going_forward_and_back():
+    assert codes(step("a", "b"), handlers={}) == ["unknown_action", "unknown_action"]
+
+
+def test_a_verification_without_an_undo_never_runs():
+    looked_at = SAFE._replace(has_verify=True)
+    assert codes(step(undo=None, policy=looked_at)) == ["not_undone", "verify_without_undo"]
+
+
+@pytest.mark.parametrize("scope,said", [("start", "only the start"), ("transaction", "no later")])
+def test_a_timeout_beyond_the_deadline_says_what_the_deadline_holds(scope, said):
+    slow = step(policy=SAFE._replace(timeout_seconds=120.0))
+    (risk,) = risks_of(Definition(0, 60, (slow,), timeout_scope=scope), HANDLERS)
+    assert "120 s" in risk.message
+    assert said in risk.message
+
+
+def test_a_secret_is_named_by_its_place_and_never_shown():
+    (risk,) = risks_of(Definition(0, 60, (step(data={"a": [{"secret": "hunter2"}]}),)), HANDLERS)
+    assert "data.a.0.secret" in risk.message
+    assert "hunter2" not in risk.message
