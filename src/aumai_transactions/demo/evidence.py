@@ -59,8 +59,8 @@ def _reading(path: Path) -> closing[sqlite3.Connection]:
 def _read(service: str, path: Path) -> Iterator[Holding]:
     with _reading(path) as database:
         rows = database.execute(
-            "SELECT number, transaction_id, step_id, what, calls.arrivals"
-            " FROM holdings JOIN calls USING (key) ORDER BY number"
+            "SELECT number, holdings.transaction_id, holdings.step_id, what, coalesce(arrivals, 1)"
+            " FROM holdings LEFT JOIN aumai_barrier USING (key) ORDER BY number"
         )
         for number, transaction_id, step_id, what, arrivals in rows.fetchall():
             yield Holding(service, number, transaction_id, step_id, what, arrivals)

@@ -1,44 +1,39 @@
 """What a participant writes down, so that calls may be repeated, lost and overtaken.
 
-Owns: the tables `calls` and `events` of a service's own SQLite database, and the transaction
-around an effect.
+Owns: the HTTP answers of a service and what it notes for people, in the table `events` of its own
+SQLite database. Who acts, and who is told what was recorded, is decided by the barrier
+(`aumai_transactions.participants.barrier`) in the same database.
 Rules:
-  1. One key, one effect. The answer is recorded in the same SQLite transaction as the effect, and
-     a call that arrives again gets the recorded answer.
+  1. An effect, its answer, the barrier's row and the note are one SQLite transaction.
   2. A refusal is an answer: it is recorded too, and nothing of the effect stays.
-  3. A cancel names the key of the call that it undoes. Where that call never arrived, the cancel
-     succeeds with nothing undone (an empty rollback) and takes its place, so that the call is
-     refused if it arrives late (hanging).
-  4. What was done is noted in `events` in the same transaction, for people; nothing reads it here.
-  5. After a cancel the recorded answer of the forward call is 410, for it is true no longer.
-
-These are the three anomalies of the sub-transaction barrier of dtm, solved in one table.
+  3. What was done is noted in `events` in the same transaction, for people; nothing reads it here.
+  4. Whoever comes after an undo is told 410: what was recorded before is true no longer.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.errors import StepRejected
+from aumai_transactions.participants.barrier import (
+    Admission,
+    BarrierCall,
+    CallRefused,
+    CallUndone,
+    KeyReused,
+    StaleDriver,
+    barrier,
+    create_barrier_table,
+)
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY,
-    operation TEXT NOT NULL CHECK (operation IN ('forward', 'cancel')),
-    -- Null: cancelled before it arrived, so nobody knows what it would have asked for.
-    request_hash TEXT,
-    status INTEGER NOT NULL,
-    answer TEXT NOT NULL,
-    arrivals INTEGER NOT NULL
-) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -48,11 +43,12 @@ CREATE TABLE IF NOT EXISTS events (
     what TEXT NOT NULL
 ) STRICT;
 """
-_DONE = 201
-_GONE = 410
+_DONE: Final = 201
+_UNDONE: Final = 200
+_GONE: Final = 410
 
 
-class Refused(Exception):
+class Refused(StepRejected):
     """Say a definite no: the effect did not happen, and the answer is a 4xx with a sentence.
 
     Args:
@@ -68,27 +64,30 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Hold one request: its key, on whose behalf it comes, and what it asks for.
+    """Hold one request: which call it is, and what it asks for.
 
     Args:
-        key: The idempotency key.
+        identity: What the barrier tells calls apart by.
         data: The checked order of a forward call, or nothing in a cancel.
-        transaction_id: The transaction that it belongs to, or an empty text.
-        step_id: The step that it belongs to, or an empty text.
-        compensates: In a cancel, the key of the forward call.
     """
 
-    key: str
+    identity: BarrierCall
     data: Mapping[str, Any]
-    transaction_id: str = ""
-    step_id: str = ""
-    compensates: str = ""
 
     @property
-    def request_hash(self) -> str:
-        """Tell two requests under one key apart."""
-        text = json.dumps([self.compensates, dict(self.data)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def key(self) -> str:
+        """The idempotency key."""
+        return self.identity.key
+
+    @property
+    def transaction_id(self) -> str:
+        """The transaction that it belongs to, or an empty text."""
+        return self.identity.transaction_id
+
+    @property
+    def step_id(self) -> str:
+        """The step that it belongs to, or an empty text."""
+        return self.identity.step_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +140,7 @@ class Ledger:
             path, isolation_level=None, check_same_thread=False, timeout=5
         )
         self._database.executescript(_SCHEMA)
+        create_barrier_table(self._database)
         self._database.executescript(participant.schema)
         with self._transaction() as database:
             participant.open(database)
@@ -148,40 +148,16 @@ class Ledger:
     def knows(self, key: str) -> bool:
         """Return whether a call with this key has been answered."""
         with self._transaction() as database:
-            return _recorded(database, key) is not None
+            row = database.execute("SELECT 1 FROM aumai_barrier WHERE key = ?", (key,)).fetchone()
+            return row is not None
 
     def carry_out(self, call: Call) -> Answer:
         """Make the effect that a forward call asks for, unless its key is known already."""
-        with self._transaction() as database:
-            known = self._replayed(database, call, "forward")
-            if known is not None:
-                return known
-            answer = self._attempt(database, call)
-            _record(database, call, "forward", answer)
-            if answer.status == _DONE:
-                self._note(database, call, "done", _held(database, call.key))
-            else:
-                self._note(database, call, "refused", answer.body["error"])
-            return answer
+        return self._answered(call, self._order)
 
     def cancel(self, call: Call) -> Answer:
         """Undo the effect of the forward call that a cancel names, if it has one."""
-        with self._transaction() as database:
-            known = self._replayed(database, call, "cancel")
-            if known is not None:
-                return known
-            held = _held(database, call.compensates)
-            undone = self._participant.undo(database, call.compensates)
-            body = {"undone": undone is not None} | (undone or {})
-            if undone is not None:
-                _close(database, call.compensates, "this call was carried out, and cancelled later")
-                self._note(database, call, "undone", held)
-            else:
-                _leave_tombstone(database, call.compensates)
-                self._note(database, call, "nothing to undo", "")
-            answer = Answer(200, body)
-            _record(database, call, "cancel", answer)
-            return answer
+        return self._answered(call, self._undo)
 
     def state(self) -> dict[str, Any]:
         """Return what the service would tell anybody who asks."""
@@ -193,26 +169,56 @@ class Ledger:
         with self._lock:
             self._database.close()
 
-    def _attempt(self, database: sqlite3.Connection, call: Call) -> Answer:
-        database.execute("SAVEPOINT effect")
-        try:
-            answer = Answer(_DONE, self._participant.carry_out(database, call))
-        except Refused as refused:
-            database.execute("ROLLBACK TO effect")
-            answer = Answer(refused.status, {"error": refused.message})
-        database.execute("RELEASE effect")
-        return answer
+    def _answered(self, call: Call, act: Callable[[sqlite3.Connection, Call], Answer]) -> Answer:
+        with self._transaction() as database:
+            try:
+                answer = act(database, call)
+            except CallRefused as refused:
+                answer = Answer(refused.answer, {"error": refused.reason}, replayed=True)
+            except CallUndone as late:
+                answer = Answer(_GONE, {"error": _told(late)}, replayed=True)
+            except KeyReused:
+                raise Refused(422, "this Idempotency-Key was used for another request") from None
+            except StaleDriver as stale:
+                raise Refused(412, str(stale)) from None
+            if answer.replayed:
+                what = f"same key, recorded answer: {answer.status}"
+                self._note(database, call, "asked again", what)
+            return answer
 
-    def _replayed(self, database: sqlite3.Connection, call: Call, operation: str) -> Answer | None:
-        known = _recorded(database, call.key)
-        if known is None:
-            return None
-        recorded_operation, request_hash, status, body = known
-        if recorded_operation != operation or request_hash not in {None, call.request_hash}:
-            raise Refused(422, "this Idempotency-Key was used for another request")
-        database.execute("UPDATE calls SET arrivals = arrivals + 1 WHERE key = ?", (call.key,))
-        self._note(database, call, "asked again", f"same key, recorded answer: {status}")
-        return Answer(status, body, replayed=True)
+    def _order(self, database: sqlite3.Connection, call: Call) -> Answer:
+        try:
+            with barrier(
+                database, call.identity, request=dict(call.data), clock=self._clock
+            ) as admission:
+                if admission.is_due:
+                    admission.answer = self._attempt(database, call, admission)
+        except Refused as refused:
+            self._note(database, call, "refused", refused.message)
+            return Answer(refused.status, {"error": refused.message})
+        if admission.is_due:
+            self._note(database, call, "done", _held(database, call.key))
+        return Answer(_DONE, admission.answer, replayed=admission.is_duplicate)
+
+    def _attempt(
+        self, database: sqlite3.Connection, call: Call, admission: Admission
+    ) -> dict[str, Any]:
+        try:
+            return self._participant.carry_out(database, call)
+        except Refused as refused:
+            admission.answer = refused.status  # It is recorded with the refusal.
+            raise
+
+    def _undo(self, database: sqlite3.Connection, call: Call) -> Answer:
+        key = call.identity.forward_key
+        held = _held(database, key)
+        with barrier(database, call.identity, request=key, clock=self._clock) as admission:
+            undone = self._participant.undo(database, key) if admission.is_due else None
+            admission.answer = {"undone": undone is not None} | (undone or {})
+        if not admission.is_duplicate:
+            event = "nothing to undo" if undone is None else "undone"
+            self._note(database, call, event, "" if undone is None else held)
+        return Answer(_UNDONE, admission.answer, replayed=admission.is_duplicate)
 
     def _note(self, database: sqlite3.Connection, call: Call, event: str, what: str) -> None:
         database.execute(
@@ -232,39 +238,12 @@ class Ledger:
                     self._database.execute("ROLLBACK")
 
 
-def _recorded(
-    database: sqlite3.Connection, key: str
-) -> tuple[str, str | None, int, dict[str, Any]] | None:
-    row = database.execute(
-        "SELECT operation, request_hash, status, answer FROM calls WHERE key = ?", (key,)
-    ).fetchone()
-    return None if row is None else (row[0], row[1], row[2], json.loads(row[3]))
-
-
 def _held(database: sqlite3.Connection, key: str) -> str:
     row = database.execute("SELECT what FROM holdings WHERE key = ?", (key,)).fetchone()
     return str(row[0]) if row else ""
 
 
-def _record(database: sqlite3.Connection, call: Call, operation: str, answer: Answer) -> None:
-    database.execute(
-        "INSERT INTO calls (key, operation, request_hash, status, answer, arrivals)"
-        " VALUES (?, ?, ?, ?, ?, 1)",
-        (call.key, operation, call.request_hash, answer.status, json.dumps(answer.body)),
-    )
-
-
-def _close(database: sqlite3.Connection, key: str, message: str) -> None:
-    database.execute(
-        "UPDATE calls SET status = ?, answer = ? WHERE key = ?",
-        (_GONE, json.dumps({"error": message}), key),
-    )
-
-
-def _leave_tombstone(database: sqlite3.Connection, key: str) -> None:
-    body = json.dumps({"error": "this call was cancelled before it arrived"})
-    database.execute(
-        "INSERT INTO calls (key, operation, request_hash, status, answer, arrivals)"
-        " VALUES (?, 'forward', NULL, ?, ?, 0) ON CONFLICT (key) DO NOTHING",
-        (key, _GONE, body),
-    )
+def _told(late: CallUndone) -> str:
+    if late.was_carried_out:
+        return "this call was carried out, and cancelled later"
+    return "this call was cancelled before it arrived"

@@ -30,11 +30,11 @@ from typing import Any, Final, NoReturn
 
 from aumai_transactions.demo.ledger import Answer, Call, Ledger, Participant, Refused
 from aumai_transactions.demo.participants import PARTICIPANTS
+from aumai_transactions.participants.barrier import BarrierCall, InvalidCall
 
 LOOPBACK: Final = "127.0.0.1"
 BODY_BYTES_MAX = 64 * 1024
 DISCARDED_BYTES_MAX = 8 * 1024 * 1024
-HEADER_CHARACTERS_MAX = 4_096
 IDLE_SECONDS_MAX = 15
 _WAITING_CONNECTIONS_MAX = 128
 
@@ -137,19 +137,14 @@ class _Request(BaseHTTPRequestHandler):
     def _order(self) -> Answer:
         participant, ledger = self.server.participant, self.server.ledger
         data = self._body()
-        call = Call(
-            key=self._header("Idempotency-Key"),
-            data={},
-            transaction_id=self._header("Aumai-Transaction", required=False),
-            step_id=self._header("Aumai-Step", required=False),
-        )
+        identity = self._identity()
         if self.path == participant.cancel_path:
-            return ledger.cancel(_cancelling(call, self._header("Aumai-Compensates")))
+            return ledger.cancel(Call(_checked(identity, "compensation"), {}))
         if self.path != participant.path:
             raise Refused(
                 404, f"there are only POST {participant.path} and {participant.cancel_path} here"
             )
-        call = _ordering(call, participant.order(data))
+        call = Call(_checked(identity, "action"), participant.order(data))
         if not ledger.knows(call.key):
             self._wait(call.data["delay_seconds"])
         answer = ledger.carry_out(call)
@@ -163,16 +158,11 @@ class _Request(BaseHTTPRequestHandler):
         if self.server.is_closing.is_set():
             raise ConnectionAbortedError
 
-    def _header(self, name: str, *, required: bool = True) -> str:
-        values = self.headers.get_all(name, [])
-        if len(values) > 1:
-            raise Refused(400, f"there is more than one header {name}")
-        value = _text_of_header(str(values[0])) if values else ""
-        if required and not value:
-            raise Refused(400, f"the header {name} is missing")
-        if len(value) > HEADER_CHARACTERS_MAX or not value.isprintable():
-            raise Refused(400, f"the header {name} is too long or cannot be printed")
-        return value
+    def _identity(self) -> BarrierCall:
+        try:
+            return BarrierCall.from_headers(self.headers.items())
+        except InvalidCall as error:
+            raise Refused(400, f"the header {error}") from None
 
     def _body(self) -> dict[str, Any]:
         """Return the request's JSON object; leave the connection in order for the next one."""
@@ -196,14 +186,11 @@ class _Request(BaseHTTPRequestHandler):
         if self.headers.get_all("Transfer-Encoding"):
             self.close_connection = True
             raise Refused(411, "send a Content-Length instead of a Transfer-Encoding")
-        try:
-            text = self._header("Content-Length")
-        except Refused:
-            self.close_connection = True
-            raise
+        lengths = self.headers.get_all("Content-Length", [])
+        text = str(lengths[0]).strip() if len(lengths) == 1 else ""
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
             self.close_connection = True
-            raise Refused(400, "the header Content-Length is not a number")
+            raise Refused(400, "send one header Content-Length, with a number")
         return int(text)
 
     def _discard(self, length: int) -> None:
@@ -218,7 +205,8 @@ class _Request(BaseHTTPRequestHandler):
             left -= len(chunk)
 
     def _send(self, answer: Answer) -> None:
-        content = json.dumps(answer.body).encode()
+        # Why sorted: a recorded answer comes back sorted, and must not differ from the first one.
+        content = json.dumps(answer.body, sort_keys=True).encode()
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -244,20 +232,12 @@ class _Request(BaseHTTPRequestHandler):
         """Keep quiet: the evidence is in the database."""
 
 
-def _text_of_header(value: str) -> str:
-    """Return what the caller meant: http.server reads every byte of a header as one character."""
-    try:
-        return value.encode("latin-1").decode("utf-8").strip()
-    except UnicodeError:
-        return value.strip()
-
-
-def _ordering(call: Call, order: dict[str, Any]) -> Call:
-    return Call(call.key, order, call.transaction_id, call.step_id)
-
-
-def _cancelling(call: Call, compensates: str) -> Call:
-    return Call(call.key, {}, call.transaction_id, call.step_id, compensates)
+def _checked(identity: BarrierCall, operation: str) -> BarrierCall:
+    if identity.operation == operation:
+        return identity
+    if operation == "compensation":
+        raise Refused(400, "the header Aumai-Compensates is missing: which call is undone?")
+    raise Refused(400, f"this path takes orders, and not the operation {identity.operation}")
 
 
 def _refuse_constant(name: str) -> NoReturn:
