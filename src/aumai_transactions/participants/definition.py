@@ -9,13 +9,26 @@ Rules:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from aumai_transactions.actions import Action, Handler
 from aumai_transactions.core.definition import UnknownPolicy
+from aumai_transactions.errors import DefinitionError
+from aumai_transactions.models import RetryPolicy
+from aumai_transactions.participants.exchange import Target
+from aumai_transactions.participants.template import Placeholder
 
 NAME_CHARACTERS_MAX = 200
 TIMEOUT_SECONDS_MAX = 86_400
@@ -71,10 +84,53 @@ def setting_text(setting: str | EnvironmentValue) -> str:
     return setting if isinstance(setting, str) else setting.read()
 
 
-class ActionDefinition(BaseModel):
-    """Hold what every kind of action may declare."""
+_RETRY_MEANINGS = {
+    "attempts_max": "How often it is called at most, the first time included.",
+    "first_delay_seconds": "The longest wait before the second attempt.",
+    "delay_factor": "How much longer each further wait may be.",
+    "delay_seconds_max": "The longest wait of all; what RetryLater asks for may be longer.",
+    "jitter": "Which part of a wait is drawn: 1 for all of it, 0 to wait exactly that long.",
+    "budget_seconds": "No attempt begins later than this after the first one.",
+}
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+def _explained(schema: dict[str, Any]) -> None:
+    for key, meaning in _RETRY_MEANINGS.items():
+        schema["properties"][key]["description"] = meaning
+
+
+class RetryTable(RetryPolicy):
+    """Hold how often, and how long apart, a call is tried again that was not done."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra=_explained)
+
+    def policy(self) -> RetryPolicy:
+        """Return it as the policy that an action holds."""
+        return RetryPolicy.model_validate(self.model_dump())
+
+
+def retry_policy(table: RetryTable | None) -> RetryPolicy | None:
+    """Return the policy that a table stands for; None where there is none."""
+    return None if table is None else table.policy()
+
+
+class Question(BaseModel):
+    """Hold what a probe and a verification have in common, whatever their kind."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
+
+    retry: RetryTable | None = Field(
+        default=None, description="How often it is asked again while it cannot tell."
+    )
+
+
+class ActionDefinition(BaseModel):
+    """Hold what every kind of action may declare.
+
+    A kind with a `probe` or a `verify` table declares it as a `Question` of its own.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
     compensating_action: Name | None = Field(
         default=None, description="The action that undoes this one, where a step names no other."
@@ -90,6 +146,12 @@ class ActionDefinition(BaseModel):
     effect: Literal["none"] | None = Field(
         default=None, description='"none" where it changes nothing, so that nothing is to undo.'
     )
+    retry: RetryTable | None = Field(
+        default=None,
+        description="How often it is tried again when it was not done; by default never.",
+    )
+    probe: Question | None = None
+    verify: Question | None = None
 
     @model_validator(mode="after")
     def _no_undo_of_nothing(self) -> Self:
@@ -113,9 +175,25 @@ class ActionDefinition(BaseModel):
         """Return what this machine lacks to carry the action out; nothing is called."""
         return []
 
+    def targets(self) -> dict[str, Target]:
+        """Return which hosts it may call, by the key that says so; empty for most kinds."""
+        return {}
+
+    def references(self) -> Iterator[tuple[str, Placeholder]]:
+        """Yield each reference of the action's own call, with the key that holds it."""
+        yield from ()
+
     def handler(self) -> Handler:
         """Return the function that carries the action out."""
         raise NotImplementedError
+
+    def prober(self) -> Handler | None:
+        """Return the function that asks what became of it; None where nobody can be asked."""
+        return None
+
+    def verifier(self) -> Handler | None:
+        """Return the function that looks whether its undo left anything; None without one."""
+        return None
 
     def action(self, name: str) -> Action:
         """Return the action itself, ready to be registered.
@@ -130,4 +208,25 @@ class ActionDefinition(BaseModel):
             idempotent=self.idempotent,
             on_unknown=self.on_unknown,
             effect=self.effect,
+            retry=retry_policy(self.retry),
+            probe=self.prober(),
+            probe_retry=retry_policy(self.probe.retry) if self.probe else None,
+            verify=self.verifier(),
+            verify_retry=retry_policy(self.verify.retry) if self.verify else None,
         )
+
+
+def definition_error(subject: str, error: ValidationError, skip: int = 0) -> DefinitionError:
+    """Return the first of pydantic's errors about a definition as an error of ours.
+
+    Args:
+        subject: What was declared, such as `action 'reserve'`.
+        error: What pydantic found.
+        skip: How many leading parts of its place are no keys of a definition.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"][skip:])
+    cause = first.get("ctx", {}).get("error")
+    told = str(cause) if isinstance(cause, ValueError) else first["msg"]
+    problem = f"{place}: {told}" if place else told
+    return DefinitionError(f"{subject}: {problem.rstrip('.')}.")

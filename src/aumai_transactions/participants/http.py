@@ -1,352 +1,304 @@
-"""The action kind `http`: another service does it.
+"""The action kind `http`: another service does it, is asked about it, and shows what is left.
 
-Owns: what is sent, and what an answer means (SEMANTICS C3).
+Owns: what may be declared about such an action, and what an answer means for it.
 Rules:
-  1. The URL stands in the plan; step data goes into the body and nowhere else.
-  2. Every attempt carries the same `Idempotency-Key`.
-  3. In a message the URL stands without its query, and a secret header's value as •••.
+  1. What is sent is `request`'s business, and what an answer says `response`'s.
+  2. A probe and a verification never raise for what the other side did: what is no clear
+     answer is `Unknown`.
+  3. A service that does not know the key yet may still be reached by the call: 404 is "not
+     done" only where the author says that it is.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, Literal, NoReturn
-from urllib.parse import quote
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field, ValidationError, model_validator
 
-from aumai_transactions.actions import Handler, StepContext
-from aumai_transactions.core.definition import idempotency_key
-from aumai_transactions.core.values import canonical_json
-from aumai_transactions.errors import OutcomeUnknown, RetryLater, StepRejected
+from aumai_transactions.actions import Action, Handler, StepContext
+from aumai_transactions.answers import Clean, Done, NotDone, NothingToUndo, Residue, Unknown
+from aumai_transactions.core.definition import UnknownPolicy
+from aumai_transactions.errors import NotDelivered, OutcomeUnknown, StepRejected
+from aumai_transactions.models import RetryPolicy
+from aumai_transactions.participants.address import Host, is_allowed, parsed_address
 from aumai_transactions.participants.definition import (
     ActionDefinition,
-    EnvironmentValue,
-    MissingVariable,
-    Seconds,
-    Setting,
-    setting_text,
+    Question,
+    definition_error,
 )
-from aumai_transactions.participants.exchange import (
-    Answer,
-    AnswerLost,
-    NotSent,
-    Target,
-    exchange,
-    parsed_url,
+from aumai_transactions.participants.exchange import Target
+from aumai_transactions.participants.request import (
+    RESPONSE_BYTES_DEFAULT,
+    Delivered,
+    Method,
+    RequestTable,
+    RequestTemplate,
 )
-from aumai_transactions.participants.messages import first_line, printable, without
-
-RESPONSE_BYTES_DEFAULT = 1024 * 1024
-RESPONSE_BYTES_LIMIT = 64 * 1024 * 1024
-RETRY_AFTER_SECONDS_DEFAULT = 1.0
-RETRY_AFTER_SECONDS_MAX = 3_600.0
-
-# Why these three of all 4xx: a timeout, a conflict and "too early" may each be about an
-# earlier delivery of the same request, which may yet succeed.
-IN_DOUBT_STATUSES = frozenset({408, 409, 425})
-NOTHING_TO_UNDO_STATUSES = frozenset({404, 410})
-
-_WITHOUT_BODY = frozenset({"GET", "DELETE"})
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_RESERVED = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "idempotency-key",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
+from aumai_transactions.participants.response import (
+    Refusal,
+    is_not_there,
+    output_of,
+    status_of,
+    told_by,
 )
-_HEADER_SAFE = "!\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
+from aumai_transactions.participants.template import Placeholder
 
 
-def _checked_url(url: str) -> str:
-    parsed_url(url)
-    return url
+class HttpQuestion(RequestTable, Question):
+    """Hold a request that asks and changes nothing."""
+
+    method: Literal["GET", "POST"] = Field(
+        default="GET", description="The HTTP method; GET sends no body."
+    )
 
 
-def _checked_headers(headers: dict[str, Setting]) -> dict[str, Setting]:
-    seen: set[str] = set()
-    for name, setting in headers.items():
-        low = name.lower()
-        if not _TOKEN.fullmatch(name):
-            message = f"{printable(name, 80)!r} is not the name of a header"
-            raise ValueError(message)
-        if low in _RESERVED or low.startswith("aumai-"):
-            message = f"header {name} is set by every call itself; remove it"
-            raise ValueError(message)
-        if low in seen:
-            message = f"header {name} stands twice, in different spellings"
-            raise ValueError(message)
-        seen.add(low)
-        # Why the prefix alone: the value itself is looked at when it is read.
-        _check_header_value(
-            name, setting if isinstance(setting, str) else setting.prefix.rstrip(" ")
-        )
-    return headers
+class HttpProbe(HttpQuestion):
+    """Hold the request that asks what became of a call."""
+
+    missing: Literal["unknown", "not_done"] = Field(
+        default="unknown",
+        description='What 404 and 410 mean: "not_done" promises that the call can take no effect '
+        "any more.",
+    )
 
 
-def _check_header_value(name: str, value: str) -> None:
-    if re.search(r"[^\x20-\x7e]", value):
-        message = (
-            f"the value of header {name} holds a line break, a control character or a letter "
-            "outside ASCII"
-        )
-        raise ValueError(message)
-    if value != value.strip():
-        message = f"the value of header {name} begins or ends with a space"
-        raise ValueError(message)
+class HttpVerification(HttpQuestion):
+    """Hold the request that looks whether an undo left anything."""
 
 
-class HttpDefinition(ActionDefinition):
+class HttpDefinition(RequestTable, ActionDefinition):
     """Hold an action that another service carries out."""
 
     kind: Literal["http"] = Field(description="The action is an HTTP request.")
-    url: Annotated[
-        str,
-        AfterValidator(_checked_url),
-        WithJsonSchema({"type": "string", "pattern": "^https?://[^@\\s\\\\#]+$"}),
-    ] = Field(description="Where to: http:// or https://, without user name and fragment.")
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(
-        default="POST", description="The HTTP method; GET and DELETE send no body."
-    )
-    headers: Annotated[dict[str, Setting], AfterValidator(_checked_headers)] = Field(
-        default_factory=dict,
-        description='Headers to add: text, or { env = "NAME" } for a secret.',
-    )
-    timeout_seconds: Seconds = Field(
-        default=30.0, description="How long connecting, sending and reading may take together."
-    )
     missing: Literal["ok", "fail"] = Field(
         default="ok", description='What 404 and 410 mean in an undo: "ok" is nothing to undo.'
     )
-    response_bytes_max: Annotated[int, Field(ge=1, le=RESPONSE_BYTES_LIMIT)] = Field(
-        default=RESPONSE_BYTES_DEFAULT, description="How large the body of an answer may be."
+    hosts: list[Host] | None = Field(
+        default=None,
+        description="The only hosts that this action may call; by default the plan's http_hosts.",
     )
+    probe: HttpProbe | None = Field(
+        default=None, description="The request that asks what became of it."
+    )
+    verify: HttpVerification | None = Field(
+        default=None, description="The request that looks whether its undo left anything."
+    )
+
+    @model_validator(mode="after")
+    def _calls_only_its_hosts(self) -> Self:
+        for key, target in self.targets().items():
+            if self.hosts is not None and not is_allowed(target, self.hosts):
+                message = (
+                    f"{key} calls {target.authority}, which hosts does not name. Add it there if "
+                    "it may be called"
+                )
+                raise ValueError(message)
+        return self
+
+    def tables(self) -> Iterator[tuple[str, RequestTable]]:
+        """Yield each request that it may send, with the beginning of the keys that hold it."""
+        yield "", self
+        if self.probe is not None:
+            yield "probe.", self.probe
+        if self.verify is not None:
+            yield "verify.", self.verify
 
     def problems(self) -> list[str]:
         """Return the headers that cannot be made here."""
         found = []
-        for name, setting in self.headers.items():
-            try:
-                _check_header_value(name, setting_text(setting))
-            except (MissingVariable, ValueError) as error:
-                found.append(f"header {name}: {error}")
+        for place, table in self.tables():
+            beginning = place.replace(".", ": ")
+            found += [f"{beginning}{problem}" for problem in table.unfit_headers()]
         return found
+
+    def targets(self) -> dict[str, Target]:
+        """Return which hosts it may call, by the key that says so."""
+        return {f"{place}url": parsed_address(table.url).base for place, table in self.tables()}
+
+    def references(self) -> Iterator[tuple[str, Placeholder]]:
+        """Yield each reference of the action's own request, with the key that holds it."""
+        return self.referring()
 
     def handler(self) -> Handler:
         """Return the function that sends the request."""
-        return HttpCall(self, parsed_url(self.url))
+        return HttpCall(RequestTemplate.of(self), self.missing)
+
+    def prober(self) -> Handler | None:
+        """Return the function that asks what became of it."""
+        if self.probe is None:
+            return None
+        return HttpProbeCall(RequestTemplate.of(self.probe), self.probe.missing)
+
+    def verifier(self) -> Handler | None:
+        """Return the function that looks whether its undo left anything."""
+        return None if self.verify is None else HttpVerifyCall(RequestTemplate.of(self.verify))
 
 
 @dataclass(slots=True, frozen=True)
 class HttpCall:
     """Carry an action out by one HTTP request."""
 
-    definition: HttpDefinition
-    target: Target
+    request: RequestTemplate
+    missing: Literal["ok", "fail"]
 
     def __call__(self, action: str, data: dict[str, Any], context: StepContext) -> Any:  # noqa: ARG002
         """Send the request and return the output.
 
         Raises:
             StepRejected: It is not done.
+            NotDelivered: It is not done, for nothing was sent.
             RetryLater: It is not done; the service asks to come back later.
             OutcomeUnknown: Nobody knows.
         """
-        definition = self.definition
-        secrets = self._secrets()
-        headers = {**self._own_headers(), **step_headers(context)}
-        body = None
-        if definition.method not in _WITHOUT_BODY:
-            body = canonical_json(data)
-            headers["Content-Type"] = "application/json"
-        request = f"{definition.method} {self.target.shown}"
+        delivered = self.request.delivered(data, context)
+        answer = delivered.answer
+        undoing = context.operation == "compensation"
         try:
-            answer = exchange(
-                self.target,
-                definition.method,
-                {**headers, "Host": self.target.authority, "Connection": "close"},
-                body,
-                timeout_seconds=definition.timeout_seconds,
-                body_bytes_max=definition.response_bytes_max,
-            )
-        except NotSent as error:
-            message = without(f"{request} was not sent: {printable(str(error))}", secrets)
-            raise StepRejected(message) from error
-        except AnswerLost as error:
-            message = f"{request} was sent, and its answer was lost: {printable(str(error))}"
-            raise OutcomeUnknown(without(message, secrets)) from error
-        try:
-            return _output(definition, answer, context)
-        except _Refusal as refusal:
-            refusal.raise_as_outcome(without(f"{request} {refusal}", secrets))
+            if undoing and self.missing == "ok" and is_not_there(answer):
+                return NothingToUndo(status_of(answer))
+            return output_of(answer)
+        except Refusal as refusal:
+            refusal.raise_as_outcome(delivered.told(refusal))
         except Exception as error:
             # Why: the request arrived; a fault in reading the answer is no "not done".
-            message = f"{request} answered {answer.status}, which could not be read: {error!r:.200}"
-            raise OutcomeUnknown(without(message, secrets)) from error
-
-    def _own_headers(self) -> dict[str, str]:
-        usual = {"Accept": "application/json, text/plain;q=0.5", "User-Agent": "aumai-transactions"}
-        own: dict[str, str] = {}
-        for name, setting in self.definition.headers.items():
-            try:
-                own[name] = setting_text(setting)
-                _check_header_value(name, own[name])
-            except (MissingVariable, ValueError) as error:
-                message = f"{self.definition.method} {self.target.shown} was not sent: {error}"
-                raise StepRejected(message) from None
-        replaced = {name.lower() for name in own}
-        return own | {name: text for name, text in usual.items() if name.lower() not in replaced}
-
-    def _secrets(self) -> list[str]:
-        found = []
-        for setting in self.definition.headers.values():
-            if isinstance(setting, EnvironmentValue):
-                try:
-                    found.append(setting.read().removeprefix(setting.prefix))
-                except MissingVariable:
-                    continue
-        return found
+            raise OutcomeUnknown(_unreadable(delivered, error)) from error
 
 
-def step_headers(context: StepContext) -> dict[str, str]:
-    """Return the headers that tell a participant which call this is.
+@dataclass(slots=True, frozen=True)
+class HttpProbeCall:
+    """Ask a service what became of a call."""
 
-    What is not visible ASCII in an id is percent-encoded, and `%` itself too.
-    """
-    headers = {
-        "Idempotency-Key": context.idempotency_key,
-        "Aumai-Transaction": context.transaction_id,
-        "Aumai-Step": context.step_id,
-        "Aumai-Operation": context.operation,
-        "Aumai-Attempt": str(context.attempt),
-        "Aumai-Token": str(context.token),
-    }
-    if context.operation == "compensation":
-        headers["Aumai-Compensates"] = idempotency_key(
-            context.transaction_id, context.step_id, "action"
-        )
-    return {name: quote(text, safe=_HEADER_SAFE) for name, text in headers.items()}
+    request: RequestTemplate
+    missing: Literal["unknown", "not_done"]
+
+    def __call__(self, data: dict[str, Any], context: StepContext) -> Done | NotDone | Unknown:
+        """Send the request and return what its answer says about the call."""
+        delivered = _asked(self.request, data, context)
+        if isinstance(delivered, Unknown):
+            return delivered
+        if is_not_there(delivered.answer):
+            why = delivered.told(told_by(delivered.answer))
+            return NotDone(why) if self.missing == "not_done" else Unknown(why)
+        try:
+            return Done(output_of(delivered.answer))
+        except Refusal as refusal:
+            return Unknown(delivered.told(refusal))
+        except Exception as error:  # noqa: BLE001 (what cannot be read is no answer)
+            return Unknown(_unreadable(delivered, error))
 
 
-def retry_after_seconds(value: str | None, now: float) -> float:
-    """Return how long a `Retry-After` header asks to wait, within our bounds.
+@dataclass(slots=True, frozen=True)
+class HttpVerifyCall:
+    """Ask a service whether anything is left of what was undone."""
+
+    request: RequestTemplate
+
+    def __call__(self, data: dict[str, Any], context: StepContext) -> Clean | Residue | Unknown:
+        """Send the request and return what its answer says is left."""
+        delivered = _asked(self.request, data, context)
+        if isinstance(delivered, Unknown):
+            return delivered
+        if is_not_there(delivered.answer):
+            return Clean()
+        try:
+            return Residue(output_of(delivered.answer))
+        except Refusal as refusal:
+            return Unknown(delivered.told(refusal))
+        except Exception as error:  # noqa: BLE001 (what cannot be read is no answer)
+            return Unknown(_unreadable(delivered, error))
+
+
+def http_action(
+    name: str,
+    *,
+    url: str,
+    method: Method = "POST",
+    headers: Mapping[str, str | Mapping[str, str]] | None = None,
+    json: Any = None,
+    timeout_seconds: float = 30.0,
+    missing: Literal["ok", "fail"] = "ok",
+    response_bytes_max: int = RESPONSE_BYTES_DEFAULT,
+    hosts: Collection[str] | None = None,
+    compensating_action: str | None = None,
+    idempotent: bool = False,
+    on_unknown: UnknownPolicy | None = None,
+    effect: Literal["none"] | None = None,
+    retry: RetryPolicy | Mapping[str, Any] | None = None,
+    probe: Mapping[str, Any] | None = None,
+    verify: Mapping[str, Any] | None = None,
+) -> Action:
+    """Return an action that an HTTP service carries out, to be given to a manager.
+
+    It is the kind `http` of plan files, without a plan file: every argument means what the key of
+    the same name means there, and has the same default.
 
     Args:
-        value: Seconds or an HTTP date; None and nonsense mean the default.
-        now: Seconds since 1970 UTC.
+        name: What steps call it.
+        url: Where to; path and query may hold references, such as `{data.flight_id}`.
+        method: The HTTP method.
+        headers: Headers to add: text, or `{"env": "NAME", "prefix": "Bearer "}` for a secret.
+        json: The body, maybe with references; None for the step's data.
+        timeout_seconds: How long connecting, sending and reading may take together.
+        missing: What 404 and 410 mean in an undo.
+        response_bytes_max: How large the body of an answer may be.
+        hosts: The only hosts that it may call, with or without a port; None for every host.
+        compensating_action: What undoes it where a step names nothing else.
+        idempotent: True where the service does nothing a second time for the same key.
+        on_unknown: What to do while nobody knows whether it happened.
+        effect: `none` where it changes nothing.
+        retry: How often it is tried again when it was not done.
+        probe: The request that asks what became of it: the keys of a plan file's `probe`.
+        verify: The request that looks whether its undo left anything: those of `verify`.
+
+    Raises:
+        DefinitionError: Something of it is wrong; names the place.
     """
-    text = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        seconds = float(text)
-    else:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - now
-        except (ValueError, TypeError, OverflowError, IndexError):
-            seconds = RETRY_AFTER_SECONDS_DEFAULT
-    return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
+    request = {"url": url, "method": method, "headers": dict(headers or {}), "json": json}
+    limits = {"timeout_seconds": timeout_seconds, "response_bytes_max": response_bytes_max}
+    undo = {"compensating_action": compensating_action, "missing": missing, "verify": verify}
+    doubt = {"idempotent": idempotent, "on_unknown": on_unknown, "effect": effect}
+    allowed = hosts if hosts is None or isinstance(hosts, str) else list(hosts)
+    asking = {"hosts": allowed, "retry": retry, "probe": probe}
+    return _declared(name, {**request, **limits, **undo, **doubt, **asking})
 
 
-class _Refusal(Exception):
-    """Say what an answer means if it is not "done"."""
-
-    def __init__(
-        self,
-        meaning: Literal["not_done", "later", "in_doubt"],
-        text: str,
-        after_seconds: float = 0.0,
-    ) -> None:
-        self.meaning = meaning
-        self.after_seconds = after_seconds
-        super().__init__(text)
-
-    def raise_as_outcome(self, message: str) -> NoReturn:
-        if self.meaning == "later":
-            raise RetryLater(self.after_seconds, message)
-        if self.meaning == "in_doubt":
-            raise OutcomeUnknown(message)
-        raise StepRejected(message)
-
-
-def _output(definition: HttpDefinition, answer: Answer, context: StepContext) -> Any:
-    status = answer.status
-    if 200 <= status < 300:
-        return _value(answer)
-    undoing = context.operation == "compensation"
-    if undoing and definition.missing == "ok" and status in NOTHING_TO_UNDO_STATUSES:
-        return None
-    text = _told(answer)
-    if status == 429:
-        after_seconds = retry_after_seconds(answer.headers.get("retry-after"), time.time())
-        raise _Refusal("later", f"{text} (try again in {after_seconds:g} s)", after_seconds)
-    if status in IN_DOUBT_STATUSES or not 400 <= status < 500:
-        raise _Refusal("in_doubt", text)
-    raise _Refusal("not_done", text)
-
-
-def _value(answer: Answer) -> Any:
-    """Return what a 2xx answer holds.
-
-    Why not everything is taken for an answer: login pages and proxies say 200 with HTML.
-    """
-    if answer.damage is not None:
-        raise _Refusal("in_doubt", f"{_status(answer)}, but {answer.damage}")
-    if not answer.body.strip():
-        return None
+def _declared(name: str, keys: dict[str, Any]) -> Action:
+    plain = {
+        "kind": "http",
+        "retry": _retry_keys(keys["retry"]),
+        "probe": _question_keys(keys["probe"]),
+        "verify": _question_keys(keys["verify"]),
+    }
     try:
-        return json.loads(answer.body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        kind = _content_type(answer)
-        if kind == "text/plain":
-            return answer.body.decode("utf-8", "backslashreplace")
-        what = f"a body of type {printable(kind, 80)}" if kind else "a body"
-        text = f"{_status(answer)} with {what} that is not JSON: {printable(str(error), 100)}"
-        raise _Refusal("in_doubt", text) from error
+        return HttpDefinition.model_validate({**keys, **plain}).action(name)
+    except ValidationError as error:
+        raise definition_error(f"http_action {name!r}", error) from None
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
+def _retry_keys(retry: Any) -> Any:
+    if isinstance(retry, RetryPolicy):
+        return retry.model_dump()
+    return dict(retry) if isinstance(retry, Mapping) else retry
 
 
-def _content_type(answer: Answer) -> str:
-    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _question_keys(question: Any) -> Any:
+    if not isinstance(question, Mapping):
+        return question
+    keys = dict(question)
+    return keys | {"retry": _retry_keys(keys["retry"])} if "retry" in keys else keys
 
 
-def _status(answer: Answer) -> str:
-    return f"answered {answer.status} {printable(answer.reason, 80)}".rstrip()
-
-
-def _told(answer: Answer) -> str:
-    text = answer.body.decode("utf-8", "backslashreplace")
-    kind = _content_type(answer)
-    if kind == "application/json" or kind.endswith("+json"):
-        text = _detail(text)
-    told = first_line(text)
-    return f"{_status(answer)}: {told}" if told else _status(answer)
-
-
-def _detail(text: str) -> str:
-    """Return what a JSON error says in words, where it stands at one of the usual places."""
+def _asked(
+    request: RequestTemplate, data: Mapping[str, Any], context: StepContext
+) -> Delivered | Unknown:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    if isinstance(found, Mapping):
-        for key in ("detail", "message", "error", "title"):
-            if isinstance(found.get(key), str) and found[key].strip():
-                return str(found[key])
-    return json.dumps(found, ensure_ascii=False)
+        return request.delivered(data, context)
+    except (StepRejected, NotDelivered, OutcomeUnknown) as error:
+        return Unknown(str(error))
+
+
+def _unreadable(delivered: Delivered, error: Exception) -> str:
+    status = delivered.answer.status
+    return delivered.told(f"answered {status}, which could not be read: {error!r:.200}")

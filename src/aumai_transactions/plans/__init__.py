@@ -8,7 +8,7 @@ Rules:
 """
 
 from aumai_transactions.plans.actions import actions_for, check_environment
-from aumai_transactions.plans.loader import Plan, load_plan
+from aumai_transactions.plans.loader import Plan, StepOptions, load_plan
 from aumai_transactions.plans.risks import risks
 
-__all__ = ["Plan", "actions_for", "check_environment", "load_plan", "risks"]
+__all__ = ["Plan", "StepOptions", "actions_for", "check_environment", "load_plan", "risks"]

@@ -32,13 +32,31 @@ from aumai_transactions.errors import (
     PlanFileError,
     UnknownStep,
 )
-from aumai_transactions.participants.definition import ActionDefinition
+from aumai_transactions.models import RetryPolicy
+from aumai_transactions.participants.definition import ActionDefinition, retry_policy
+from aumai_transactions.participants.http import HttpDefinition
+from aumai_transactions.participants.template import OUTPUT
+from aumai_transactions.plans.actions import foreign_targets
 from aumai_transactions.plans.document import Place, kind_of, quoted, read_document, shown_place
 from aumai_transactions.plans.problems import did_you_mean, listed, plan_file_error
 from aumai_transactions.plans.tables import PlanTable, StepTable
 
 REFERENCE_KEY = "$output"
 _POINTER = re.compile(r"(/([^~/]|~[01])*)*")
+
+
+@dataclass(slots=True, frozen=True)
+class StepOptions:
+    """Hold what a step says about the calls of its action, where it says it itself.
+
+    Args:
+        retry: How often the action is tried again when it was not done; None for what the action
+            says.
+        timeout_seconds: How long a call of the action may take; None for what the action says.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,6 +71,8 @@ class Plan:
         on_compensation_failure: Whether a failed undo stops what it depends on.
         steps: The steps; an id is the step's name.
         actions: The definitions of the actions, by name: JSON, with absolute paths, complete.
+        step_options: What steps say about the calls of their actions, by step id; a step that
+            says nothing is not in it.
     """
 
     name: str
@@ -62,6 +82,11 @@ class Plan:
     on_compensation_failure: CompensationFailurePolicy
     steps: tuple[StepDefinition, ...]
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    step_options: dict[str, StepOptions] = field(default_factory=dict)
+
+    def options_of(self, step_id: str) -> StepOptions:
+        """Return what a step says about its calls; one that says nothing has no options."""
+        return self.step_options.get(step_id, StepOptions())
 
 
 def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
@@ -81,21 +106,47 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
     except ValidationError as error:
         raise plan_file_error(error, document, file) from None
     folder = place.absolute().parent
-    actions = {name: action.located(folder) for name, action in table.actions.items()}
+    actions = {
+        name: _restricted(file, name, action.located(folder), table.http_hosts)
+        for name, action in table.actions.items()
+    }
     steps = _Steps(file, table.steps, actions, frozenset(known_actions))
     seconds = table.timeout_seconds
+    checked = steps.checked()
     return Plan(
         name=table.name or place.stem,
         timeout_seconds=int(seconds) if float(seconds).is_integer() else seconds,
         timeout_scope=table.timeout_scope,
         on_crash=table.on_crash,
         on_compensation_failure=table.on_compensation_failure,
-        steps=steps.checked(),
+        steps=checked,
         actions={
             name: action.model_dump(mode="json", exclude_none=True)
             for name, action in actions.items()
         },
+        step_options={
+            step.step_id: StepOptions(retry_policy(step_table.retry), step_table.timeout_seconds)
+            for step, step_table in zip(checked, table.steps, strict=True)
+            if step_table.retry is not None or step_table.timeout_seconds is not None
+        },
     )
+
+
+def _restricted(
+    file: str, name: str, action: ActionDefinition, hosts: list[str] | None
+) -> ActionDefinition:
+    """Return an action that carries the plan's hosts with it, into the journal.
+
+    Why there: journaled definitions become handlers one by one, without their plan.
+    """
+    for key, authority in foreign_targets(action, hosts):
+        problem = (
+            f"calls {authority}, which http_hosts does not name. Add it there if it may be called."
+        )
+        raise PlanFileError(file, shown_place(("actions", name, *key.split("."))), problem)
+    if hosts is None or not isinstance(action, HttpDefinition) or action.hosts is not None:
+        return action
+    return action.model_copy(update={"hosts": hosts})
 
 
 @dataclass(slots=True, frozen=True)
@@ -127,6 +178,7 @@ class _Steps:
         self._check_action(table.action, (*place, "action"))
         self._check_action(table.compensating_action, (*place, "compensating_action"))
         action = self.actions.get(table.action)
+        self._check_references(table.action, action, name)
         data, references = self._data(table.data, (*place, "data"))
         undo = table.compensating_action or (action.compensating_action if action else None)
         return StepDefinition(
@@ -160,6 +212,17 @@ class _Steps:
             f"[actions], or give an app that has it."
         )
         raise PlanFileError(self.file, shown_place(place), problem)
+
+    def _check_references(self, name: str, action: ActionDefinition | None, step: str) -> None:
+        for key, reference in action.references() if action else ():
+            if reference.root == OUTPUT:
+                problem = (
+                    f"refers to {reference.shown}, and step {quoted(step)} calls it as its action, "
+                    "whose output is not known before it is done. Refer to the step's data, or "
+                    "use an action of its own for the undo."
+                )
+                place = shown_place(("actions", name, *key.split(".", 1)))
+                raise PlanFileError(self.file, place, problem)
 
     def _data(
         self, data: dict[str, Any], place: Place

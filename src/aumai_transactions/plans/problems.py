@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from aumai_transactions.errors import PlanFileError
-from aumai_transactions.participants.definition import EnvironmentValue
+from aumai_transactions.participants.definition import EnvironmentValue, RetryTable
 from aumai_transactions.plans.document import kind_of, quoted, shown_place
 from aumai_transactions.plans.tables import KINDS, PlanTable, StepTable
 
@@ -30,6 +30,8 @@ _EXPECTED = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+_QUESTIONS = {"probe": "a probe", "verify": "a verification"}
+_SETTINGS = ("headers", "env")
 _PATTERNS = {
     "call": 'must be "module:function"; both are names, with dots in the module only.',
     "env": "must be the name of an environment variable: letters, digits and _.",
@@ -74,10 +76,16 @@ def _of_step(document: Mapping[str, Any], place: tuple[str | int, ...]) -> str:
 
 def _place_of(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Return where in the document an error is: without pydantic's own words for choices."""
-    if location[:1] == ("actions",):
-        # The third part is the kind that was chosen, the sixth the form of a setting.
-        return location[:2] + location[3:5] + location[6:]
-    return location
+    if location[:1] != ("actions",):
+        return location
+    # The third part is the kind that was chosen.
+    place = [*location[:2], *location[3:]]
+    for index, part in enumerate(place):
+        if index > 1 and part in _SETTINGS:
+            # Behind a setting's name stands the form of it that was chosen.
+            del place[index + 2 : index + 3]
+            break
+    return tuple(place)
 
 
 def _value_at(document: Mapping[str, Any], place: tuple[str | int, ...]) -> object:
@@ -93,13 +101,20 @@ def _value_at(document: Mapping[str, Any], place: tuple[str | int, ...]) -> obje
 def _table_at(location: tuple[str | int, ...]) -> tuple[type[BaseModel], str]:
     """Return the model of the table in which the last part of a location stands."""
     if location[0] == "steps" and len(location) > 1:
-        return StepTable, "a step"
-    if location[0] == "actions" and len(location) == 4:
-        kind = str(location[2])
+        is_retry = "retry" in location[2:-1]
+        return (RetryTable, "a retry policy") if is_retry else (StepTable, "a step")
+    if location[0] != "actions" or len(location) < 4:
+        return PlanTable, "a plan"
+    kind, inside = str(location[2]), location[3:-1]
+    if not inside:
         return KINDS[kind], f"an action of kind {quoted(kind)}"
-    if location[0] == "actions" and len(location) > 4:
-        return EnvironmentValue, "a value from the environment"
-    return PlanTable, "a plan"
+    if inside[-1] == "retry":
+        return RetryTable, "a retry policy"
+    if len(inside) == 1 and inside[0] in _QUESTIONS:
+        key = str(inside[0])
+        question = get_args(KINDS[kind].model_fields[key].annotation)[0]
+        return question, f"{_QUESTIONS[key]} of kind {quoted(kind)}"
+    return EnvironmentValue, "a value from the environment"
 
 
 def _problem(detail: Mapping[str, Any], place: tuple[str | int, ...], value: object) -> str:

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aumai_transactions.core.definition import CompensationFailurePolicy, CrashPolicy
 from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS
+from aumai_transactions.participants.address import Host
 from aumai_transactions.participants.command import CommandDefinition
-from aumai_transactions.participants.definition import ActionDefinition, Name
+from aumai_transactions.participants.definition import ActionDefinition, Name, RetryTable, Seconds
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.python import PythonDefinition
 
@@ -50,6 +51,16 @@ class StepTable(BaseModel):
         default=None,
         description="Steps that must have succeeded before; by default all above it.",
     )
+    retry: RetryTable | None = Field(
+        default=None,
+        description="How often its action is tried again when it was not done; by default what "
+        "the action says.",
+    )
+    timeout_seconds: Seconds | None = Field(
+        default=None,
+        description="How long a call of its action may take; then it is in doubt. By default what "
+        "the action says.",
+    )
 
 
 class PlanTable(BaseModel):
@@ -79,6 +90,11 @@ class PlanTable(BaseModel):
     on_compensation_failure: CompensationFailurePolicy = Field(
         default="continue",
         description='"continue" undoes the rest; "halt" stops what the failed undo depends on.',
+    )
+    http_hosts: list[Host] | None = Field(
+        default=None,
+        description="The only hosts that http actions may call, with or without a port; by "
+        "default every host.",
     )
     actions: dict[Name, AnyAction] = Field(
         default_factory=dict, description="The actions that steps name, by name."

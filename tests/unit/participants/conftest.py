@@ -108,6 +108,18 @@ def serve_bytes(serve) -> Callable[[bytes], RawService]:
     return start
 
 
+@pytest.fixture(scope="module")
+def serve_once() -> Iterator[RawService]:
+    """One service for many calls: it says {} to everything."""
+
+    def behave(connection, service):
+        service.requests.append(read_request(connection))
+        connection.sendall(answer(200, "{}"))
+
+    with _listening(behave) as service:
+        yield service
+
+
 CONTEXT = StepContext(
     transaction_id="tx-1",
     step_id="flight",

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from aumai_transactions.actions import Action
 from aumai_transactions.core.values import checked_copy
-from aumai_transactions.errors import InvalidData, OutcomeUnknown, StepRejected
-from aumai_transactions.participants import command as command_module
+from aumai_transactions.errors import InvalidData, NotDelivered, OutcomeUnknown, StepRejected
+from aumai_transactions.participants import process as process_module
 from aumai_transactions.participants.command import CommandDefinition
 
 
@@ -202,29 +202,29 @@ def test_a_fault_in_watching_it_is_not_taken_for_not_done(acting, monkeypatch):
 
 
 @pytest.mark.parametrize("argv", [["no-such-program-anywhere"], ["./none"], ["/none/x"]])
-def test_a_program_that_is_not_there_is_not_done(argv, acting, tmp_path):
-    with pytest.raises(StepRejected, match="could not be started: the program was not found"):
+def test_a_program_that_is_not_there_says_nothing_about_an_earlier_call(argv, acting, tmp_path):
+    with pytest.raises(NotDelivered, match="could not be started: the program was not found"):
         run(acting, *argv, cwd=str(tmp_path))
 
 
-def test_a_program_that_cannot_be_executed_is_not_done(acting, tmp_path):
+def test_a_program_that_cannot_be_executed_says_nothing_about_an_earlier_call(acting, tmp_path):
     script = tmp_path / "script"
     script.write_text("x")
-    with pytest.raises(StepRejected, match="not executable"):
+    with pytest.raises(NotDelivered, match="not executable"):
         run(acting, "./script", cwd=str(tmp_path))
     script.chmod(0o755)
-    with pytest.raises(StepRejected, match="could not be started"):
+    with pytest.raises(NotDelivered, match="could not be started"):
         run(acting, "./script", cwd=str(tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_not_done(acting, tmp_path):
-    with pytest.raises(StepRejected, match=r"its folder .*/gone does not exist"):
+def test_a_folder_that_is_not_there_says_nothing_about_an_earlier_call(acting, tmp_path):
+    with pytest.raises(NotDelivered, match=r"its folder .*/gone does not exist"):
         run(acting, "true", cwd=str(tmp_path / "gone"))
 
 
-def test_a_variable_that_is_missing_is_not_done(acting, monkeypatch):
+def test_a_variable_that_is_missing_says_nothing_about_an_earlier_call(acting, monkeypatch):
     monkeypatch.delenv("TRIP_TOKEN", raising=False)
-    with pytest.raises(StepRejected, match="TRIP_TOKEN is not set"):
+    with pytest.raises(NotDelivered, match="TRIP_TOKEN is not set"):
         run(acting, "true", env={"T": {"env": "TRIP_TOKEN"}})
 
 
@@ -248,14 +248,14 @@ def test_input_that_nobody_reads_is_no_fault(acting):
 def test_output_that_is_too_large_is_done_and_not_cut_in_silence(acting):
     program = "import sys; sys.stdout.write('o' * 20_000_000)"
     value = python(acting, program)
-    assert len(value) == command_module.OUTPUT_BYTES_MAX
+    assert len(value) == process_module.OUTPUT_BYTES_MAX
     # A handler's value that is too large becomes a warning (SEMANTICS C1).
     with pytest.raises(InvalidData, match="more than the"):
         checked_copy(value)
 
 
 def test_something_left_in_the_background_does_not_hold_the_result_up(acting, monkeypatch):
-    monkeypatch.setattr(command_module, "LEFTOVER_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(process_module, "LEFTOVER_SECONDS_MAX", 0.2)
     pid = shell(acting, "sleep 100 & echo $!", timeout_seconds=60)
     assert is_alive(pid)
     os.kill(pid, signal.SIGKILL)
@@ -301,7 +301,7 @@ def test_what_is_missing_is_known_before_anything_runs(tmp_path, monkeypatch):
         "argv: the program './x' was not found, or cannot be executed"
     ]
     gone = definition_of("none-such", cwd=str(tmp_path / "gone"), env={"T": {"env": "TRIP_TOKEN"}})
-    assert [problem.partition(":")[0] for problem in gone.problems()] == ["env", "cwd", "argv"]
+    assert [problem.partition(":")[0] for problem in gone.problems()] == ["cwd", "env", "argv"]
 
 
 def test_the_action_says_what_its_definition_says():

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from aumai_transactions.actions import ActionRegistry
 from aumai_transactions.errors import DefinitionError
+from aumai_transactions.models import RetryPolicy
 from aumai_transactions.participants.python import PythonDefinition
 
 
@@ -96,3 +97,72 @@ def test_a_module_of_the_same_name_from_elsewhere_is_refused(module, tmp_path):
 def test_a_call_is_a_module_and_a_function_and_nothing_else(call):
     with pytest.raises(ValidationError):
         PythonDefinition.model_validate({"kind": "python", "call": call})
+
+
+QUESTIONS = """
+from aumai_transactions.answers import Clean, Done
+
+def act(action, data):
+    return action
+
+def ask(data, context):
+    return Done([data, context.operation])
+
+def look(data):
+    return Clean()
+"""
+
+
+def test_the_functions_of_a_probe_and_a_verification_are_handed_on(module, tmp_path):
+    folder = str(module("trip_asked", QUESTIONS))
+    action = PythonDefinition.model_validate(
+        {
+            "kind": "python",
+            "call": "trip_asked:act",
+            "path": folder,
+            "timeout_seconds": 5,
+            "abandon_after_seconds": 7.5,
+            "probe": {"call": "trip_asked:ask", "retry": {"attempts_max": 2}},
+            "verify": {"call": "trip_asked:look", "path": folder},
+        }
+    ).action("act")
+    assert (action.timeout_seconds, action.abandon_after_seconds) == (5, 7.5)
+    assert action.probe is not None
+    assert action.verify is not None
+    assert (action.probe.__name__, action.verify.__name__) == ("ask", "look")
+    assert action.probe_retry == RetryPolicy(attempts_max=2)
+    assert action.verify_retry is None
+
+
+def test_without_a_limit_there_is_none(module):
+    folder = str(module("trip_free", QUESTIONS))
+    definition = PythonDefinition(kind="python", call="trip_free:act", path=folder)
+    action = definition.action("act")
+    assert (action.timeout_seconds, action.abandon_after_seconds) == (None, None)
+    assert (action.probe, action.verify) == (None, None)
+
+
+@pytest.mark.parametrize("key", ["probe", "verify"])
+def test_a_question_that_cannot_be_had_is_named_by_its_key(key, module):
+    folder = str(module("trip_half", "def act(action, data): ..."))
+    definition = PythonDefinition.model_validate(
+        {"kind": "python", "call": "trip_half:act", "path": folder, key: {"call": "trip_half:no"}}
+    )
+    with pytest.raises(DefinitionError, match=f"^{key}: call = 'trip_half:no': .*no function"):
+        definition.action("act")
+
+
+def test_the_folder_of_a_question_is_its_own_or_that_of_its_action(tmp_path):
+    definition = PythonDefinition.model_validate(
+        {
+            "kind": "python",
+            "call": "a:b",
+            "path": "lib",
+            "probe": {"call": "a:c"},
+            "verify": {"call": "a:d", "path": "other"},
+        }
+    ).located(tmp_path)
+    assert definition.probe is not None
+    assert definition.verify is not None
+    assert definition.path == definition.probe.path == str(tmp_path / "lib")
+    assert definition.verify.path == str(tmp_path / "other")

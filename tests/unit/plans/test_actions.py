@@ -1,4 +1,6 @@
+import json
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -98,3 +100,65 @@ def test_what_is_missing_here_is_said_at_once_before_anything_runs(monkeypatch, 
     ]
     monkeypatch.setenv("TRIP_TOKEN", "x")
     check_environment({"ask": definitions["ask"], "fine": definitions["fine"]})
+
+
+HOSTED = """
+http_hosts = ["127.0.0.1", "api.example.com:443"]
+[actions.reserve]
+kind = "http"
+url = "http://127.0.0.1:8101/seats/{data.id}"
+compensating_action = "cancel"
+[actions.reserve.probe]
+url = "https://api.example.com/calls?key={forward_key}"
+[actions.cancel]
+kind = "http"
+url = "https://api.example.com/cancel"
+hosts = ["api.example.com"]
+[actions.tidy]
+kind = "command"
+argv = ["true"]
+[[steps]]
+agent = "a"
+action = "reserve"
+[[steps]]
+agent = "a"
+action = "tidy"
+"""
+
+
+def test_the_hosts_of_a_plan_travel_with_each_of_its_http_actions(plan_file):
+    plan = load_plan(plan_file(HOSTED))
+    assert plan.actions["reserve"]["hosts"] == ["127.0.0.1", "api.example.com:443"]
+    assert plan.actions["cancel"]["hosts"] == ["api.example.com"]
+    assert "hosts" not in plan.actions["tidy"]
+    assert len(actions_for(plan.actions)) == 3
+
+
+@pytest.mark.parametrize("key", ["url", "probe"])
+def test_a_journaled_definition_that_calls_another_host_becomes_no_handler(key, plan_file):
+    journaled = json.loads(json.dumps(load_plan(plan_file(HOSTED)).actions))
+    evil = "http://evil.example/"
+    journaled["reserve"][key] = evil if key == "url" else {**journaled["reserve"][key], "url": evil}
+    with pytest.raises(DefinitionError, match=r"calls evil\.example, which hosts does not name"):
+        actions_for(journaled)
+
+
+def test_whoever_runs_journaled_definitions_sets_a_limit_of_their_own(plan_file):
+    definitions = load_plan(plan_file(HOSTED)).actions
+    source = partial(actions_for, http_hosts=["127.0.0.1:8101", "api.example.com"])
+    assert [action.name for action in source(definitions)] == ["reserve", "cancel", "tidy"]
+    with pytest.raises(DefinitionError) as caught:
+        actions_for(definitions, http_hosts={"127.0.0.1"})
+    assert str(caught.value) == (
+        "action 'reserve': probe.url calls api.example.com, which http_hosts does not name. Add it "
+        "there if it may be called."
+    )
+    with pytest.raises(DefinitionError, match=r"url calls 127\.0\.0\.1:8101"):
+        actions_for(definitions, http_hosts=[])
+    assert actions_for({"tidy": definitions["tidy"]}, http_hosts=[])
+
+
+@pytest.mark.parametrize("hosts", ["api.example.com", ["http://h/"], ["*"]])
+def test_a_limit_that_is_none_is_refused(hosts):
+    with pytest.raises(DefinitionError, match=r"^http_hosts"):
+        actions_for({}, http_hosts=hosts)

@@ -29,6 +29,7 @@ def test_a_plan_has_everything_that_a_transaction_needs(plan_file, trip, tmp_pat
         "argv": ["charge-card"],
         "cwd": str(tmp_path),
         "env": {},
+        "input": "data",
         "timeout_seconds": 30.0,
     }
     assert plan.actions["refund"]["path"] == str(tmp_path)

@@ -103,6 +103,128 @@ MISTAKES = [
         'actions.do.call: must be "module:function"',
     ),
     ('[actions."a b"]\nkind = "http"\n' + OK, 'actions."a b".url: is missing.'),
+    # retries, questions, references to values, hosts
+    (HTTP + "retry = 3\n" + OK, "actions.do.retry: must be a table, not a number."),
+    (
+        HTTP + "retry = { attempts = 3 }\n" + OK,
+        'actions.do.retry.attempts: is not a key of a retry policy. Did you mean "attempts_max"?',
+    ),
+    (
+        HTTP + "retry = { attempts_max = 0 }\n" + OK,
+        "actions.do.retry.attempts_max: must be greater than or equal to 1.",
+    ),
+    (
+        HTTP + 'retry = { attempts_max = "3" }\n' + OK,
+        "actions.do.retry.attempts_max: must be a whole number, not text.",
+    ),
+    (
+        step(agent='"x"', action='"do"', retry="{ atempts_max = 3 }"),
+        "steps[1].retry.atempts_max: is not a key of a retry policy. Did you mean",
+    ),
+    (
+        step(agent='"x"', action='"do"', retry="{ jitter = 2 }"),
+        "steps[1].retry.jitter: must be less than or equal to 1.",
+    ),
+    (
+        step(agent='"x"', action='"do"', timeout_seconds="0"),
+        "steps[1].timeout_seconds: must be greater than 0.",
+    ),
+    (
+        HTTP + '[actions.do.probe]\nulr = "http://h/"\n' + OK,
+        'actions.do.probe.ulr: is not a key of a probe of kind "http". Did you mean "url"?',
+    ),
+    (HTTP + "[actions.do.probe]\n" + OK, "actions.do.probe.url: is missing."),
+    (
+        HTTP + '[actions.do.probe]\nurl = "http://h/"\nmissing = "ok"\n' + OK,
+        'actions.do.probe.missing: must be "unknown" or "not_done".',
+    ),
+    (
+        HTTP + '[actions.do.probe]\nurl = "http://h/"\nmethod = "PUT"\n' + OK,
+        'actions.do.probe.method: must be "GET" or "POST".',
+    ),
+    (
+        HTTP + '[actions.do.probe]\nurl = "http://h/"\nretry = { attempts = 3 }\n' + OK,
+        "actions.do.probe.retry.attempts: is not a key of a retry policy.",
+    ),
+    (
+        HTTP + '[actions.do.probe]\nurl = "http://h/"\nheaders = { X = { evn = "A" } }\n' + OK,
+        "actions.do.probe.headers.X.evn: is not a key of a value from the environment.",
+    ),
+    (
+        HTTP + '[actions.do.probe]\nurl = "http://h/"\nheaders = { X = 3 }\n' + OK,
+        'actions.do.probe.headers.X: must be text, or { env = "NAME" }, not a number.',
+    ),
+    (
+        HTTP + '[actions.do.verify]\nurl = "http://h/"\nmissing = "not_done"\n' + OK,
+        'actions.do.verify.missing: is not a key of a verification of kind "http". Known are: ',
+    ),
+    (
+        '[actions.do]\nkind = "command"\nargv = ["a"]\nprobe = { argv = "a" }\n' + OK,
+        "actions.do.probe.argv: must be a list, not text.",
+    ),
+    (
+        '[actions.do]\nkind = "command"\nargv = ["a"]\nenv = { A = { evn = "B" } }\n' + OK,
+        "actions.do.env.A.evn: is not a key of a value from the environment.",
+    ),
+    (
+        '[actions.do]\nkind = "command"\nargv = ["a"]\ninput = "all"\n' + OK,
+        'actions.do.input: must be "data" or "full".',
+    ),
+    (
+        '[actions.do]\nkind = "python"\ncall = "a:b"\nprobe = { call = "c" }\n' + OK,
+        'actions.do.probe.call: must be "module:function"',
+    ),
+    (
+        '[actions.do]\nkind = "python"\ncall = "a:b"\ntimeout_seconds = 0\n' + OK,
+        "actions.do.timeout_seconds: must be greater than 0.",
+    ),
+    (
+        '[actions.do]\nkind = "http"\nurl = "http://h/{id}"\n' + OK,
+        "actions.do.url: holds {id}; did you mean {data.id}?",
+    ),
+    (
+        '[actions.do]\nkind = "http"\nurl = "http://{data.h}/"\n' + OK,
+        "actions.do.url: has a brace before its path",
+    ),
+    (
+        HTTP + 'headers = { X = "{id}" }\n' + OK,
+        "actions.do.headers: header X holds {id}; did you mean {data.id}?",
+    ),
+    (
+        HTTP + 'json = { rooms = [{ id = "{room}" }] }\n' + OK,
+        "actions.do.json: rooms[1].id: holds {room}; did you mean {data.room}?",
+    ),
+    (HTTP + "json = { n = nan }\n" + OK, "actions.do.json: n: nan is not a JSON number."),
+    (HTTP + 'method = "GET"\njson = {}\n' + OK, "actions.do: has json, and GET sends no body."),
+    (
+        '[actions.do]\nkind = "http"\nurl = "http://h/{output.id}"\n' + OK,
+        'actions.do.url: refers to {output.id}, and step "a" calls it as its action',
+    ),
+    (
+        HTTP + 'json = ["{output}"]\n' + OK,
+        "actions.do.json: refers to {output}, and step",
+    ),
+    (
+        HTTP + 'headers = { "X.Y" = "{output.id}" }\n' + OK,
+        'actions.do.headers."X.Y": refers to {output.id}',
+    ),
+    ('http_hosts = "h"\n' + OK, "http_hosts: must be a list, not text."),
+    (
+        'http_hosts = ["h", "http://i/"]\n' + OK,
+        'http_hosts[2]: "http://i/" is not a host; write "api.example.com"',
+    ),
+    (
+        'http_hosts = ["other.example"]\n' + HTTP + OK,
+        "actions.do.url: calls h, which http_hosts does not name. Add it there if it may be",
+    ),
+    (
+        'http_hosts = ["h:80"]\n' + HTTP + '[actions.do.verify]\nurl = "http://h:81/"\n' + OK,
+        "actions.do.verify.url: calls h:81, which http_hosts does not name.",
+    ),
+    (
+        HTTP + 'hosts = ["i"]\n' + OK,
+        "actions.do: url calls h, which hosts does not name. Add it there if it may be called.",
+    ),
     # names that must exist
     (step(agent='"x"', action='"dp"'), 'steps[1].action: names the action "dp", which is not defi'),
     (step(agent='"x"', action='"doo"'), 'Did you mean "do"?'),

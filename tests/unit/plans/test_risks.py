@@ -5,14 +5,13 @@ from aumai_transactions.plans import load_plan, risks
 
 @pytest.fixture
 def found(plan_file):
-    return lambda text, known=(): risks(load_plan(plan_file(text), known_actions=known))
-
-
-def test_the_example_has_the_risks_that_it_has(found, trip):
-    assert [risk.partition(":")[0] for risk in found(trip)] == [
-        "action 'charge' is not declared idempotent",
-        "action 'refund' undoes a step and is not declared idempotent",
+    return lambda text, known=(): [
+        risk.message for risk in risks(load_plan(plan_file(text), known_actions=known))
     ]
+
+
+def test_the_example_has_no_risk_of_its_own(found, trip):
+    assert found(trip) == []
 
 
 def plan(action, step='agent = "x"\naction = "do"\n', more=""):
@@ -25,13 +24,59 @@ HTTPS = 'kind = "http"\nurl = "https://h.example/"\n'
 @pytest.mark.parametrize(
     "text,risk",
     [
-        (plan(HTTPS), "step 'a': nothing undoes 'do', so its effect stays"),
         (
             plan(
                 HTTPS + 'effect = "none"\nmethod = "GET"',
                 'agent = "x"\naction = "do"\ndata = {n = 1}',
             ),
-            "step 'a': GET of action 'do' has no body, so the step's data is not sent",
+            "step 'a': GET of action 'do' has no body, so the step's data is not sent. Refer to",
+        ),
+        (
+            plan(
+                HTTPS + 'effect = "none"',
+                more='[actions.do.probe]\nurl = "https://h.example/"\nmissing = "not_done"',
+            ),
+            "action 'do': missing = \"not_done\" of its probe promises that a call whose key",
+        ),
+        (
+            plan(
+                HTTPS + 'effect = "none"',
+                more='[actions.do.probe]\nurl = "https://h.example/{output.id}"',
+            ),
+            "action 'do': probe.url refers to {output.id}, and a probe is asked while no output",
+        ),
+        (
+            plan(
+                HTTPS,
+                'agent = "x"\naction = "do"\ncompensating_action = "undo"\n',
+                '[actions.undo]\nidempotent = true\njson = { id = "{output.id}" }\n' + HTTPS,
+            ),
+            "action 'undo' refers to {output.id}: while nobody knows whether 'do' happened",
+        ),
+        (
+            plan('kind = "command"\nargv = ["x", "--id={data.id}"]\neffect = "none"'),
+            "action 'do': argv holds '{data.id}', which the program gets as it is written.",
+        ),
+        (
+            plan(
+                'kind = "command"\nargv = ["x"]\neffect = "none"',
+                more='[actions.do.probe]\nargv = ["y", "{forward_key}"]',
+            ),
+            "action 'do': probe.argv holds '{forward_key}', which the program gets",
+        ),
+        (
+            plan(
+                HTTPS + 'effect = "none"',
+                more='[actions.do.probe]\nurl = "http://h.example/"',
+            ),
+            "action 'do' sends data and headers to h.example unencrypted",
+        ),
+        (
+            plan(
+                HTTPS + 'effect = "none"',
+                more='[actions.do.probe]\nurl = "https://h/"\nheaders = { X-Token = "x" }',
+            ),
+            "action 'do': the value of X-Token stands in the plan and in the journal",
         ),
         (
             plan(HTTPS.replace("https:", "http:") + 'effect = "none"'),
@@ -61,6 +106,25 @@ def test_each_risk_is_named_and_nothing_else(text, risk, found):
     [
         plan(HTTPS + 'effect = "none"'),
         plan(HTTPS + 'headers = { X-Token = { env = "T" } }\neffect = "none"'),
+        plan(
+            HTTPS.replace('/"', '/{data.n}"') + 'effect = "none"\nmethod = "GET"',
+            'agent = "x"\naction = "do"\ndata = {n = 1}',
+        ),
+        plan(
+            HTTPS,
+            'agent = "x"\naction = "do"\ncompensating_action = "undo"\n',
+            '[actions.do.probe]\nurl = "https://h.example/{forward_key}"\n'
+            '[actions.do.verify]\nurl = "https://h.example/{output.id}"\n'
+            '[actions.undo]\nidempotent = true\njson = { id = "{output.id}" }\n' + HTTPS,
+        ),
+        plan(
+            HTTPS,
+            'agent = "x"\naction = "do"\ncompensating_action = "undo"\ndata = { n = 1 }\n',
+            '[actions.do.probe]\nurl = "https://h.example/{forward_key}"\n'
+            '[actions.undo]\nidempotent = true\nmethod = "DELETE"\n'
+            + HTTPS.replace('/"', '/{output.id}"'),
+        ),
+        plan('kind = "command"\nargv = ["awk", "{print $1}"]\neffect = "none"'),
         plan('kind = "http"\nurl = "http://localhost:8080/"\neffect = "none"'),
         plan('kind = "http"\nurl = "http://[::1]:8080/"\neffect = "none"'),
     ],
