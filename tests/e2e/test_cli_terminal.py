@@ -37,6 +37,31 @@ agent = "billing_agent"
 action = "refuse"
 compensating_action = "back"
 """
+LATER_PLAN = """
+name = "trip"
+[actions.go]
+kind = "command"
+argv = ["true"]
+compensating_action = "go"
+idempotent = true
+[actions.charge]
+kind = "python"
+call = "bank:charge"
+idempotent = true
+[[steps]]
+name = "flight"
+agent = "flight_agent"
+action = "go"
+[[steps]]
+name = "charge"
+agent = "billing_agent"
+action = "charge"
+"""
+BANK = """
+from aumai_transactions import RetryLater
+def charge(action, data):
+    raise RetryLater(3600, "closed")
+"""
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -48,6 +73,8 @@ def terminal(tmp_path):
     home.mkdir()
     here.mkdir()
     (here / "plan.toml").write_text(PLAN)
+    (here / "later.toml").write_text(LATER_PLAN)
+    (here / "bank.py").write_text(BANK)
 
     def run(*words, columns=100, code=0, piped=False, **variables):
         ours, theirs = pty.openpty()
@@ -155,3 +182,16 @@ def test_tables_fit_the_terminal_and_no_id_is_shortened_however_narrow_it_is(ter
 def test_the_cursor_wraps_again_after_the_last_picture(terminal):
     text = terminal("run", "plan.toml", code=3)
     assert text.rfind("\x1b[?7h") > text.rfind("\x1b[?7l")
+
+
+def test_a_transaction_that_waits_fits_80_columns(terminal):
+    text = terminal("run", "later.toml", code=5, columns=80, NO_COLOR="1")
+    assert re.search(r"\n  charge  billing_agent  charge  next try \S+Z, attempt 2, in \d", text)
+    (name,) = set(re.findall(UUID, text))
+    left = screen(text)
+    assert left[1] == f"Transaction {name}: active"
+    assert f"      aumai-transactions retry {name} charge" in left
+    (item,) = [line for line in screen(terminal("list", columns=80)) if name in line]
+    assert re.search(r"active +1/2 +\d{4}-\d\d-\d\d \S+Z$", item)
+    for command in (["list"], ["show", name]):
+        assert max(map(len, screen(terminal(*command, columns=80)))) <= 80

@@ -22,6 +22,8 @@ from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session
 from aumai_transactions.cli.story import outcome_lines
 from aumai_transactions.cli.timeline import Timeline
+from aumai_transactions.cli.wording import when
+from aumai_transactions.core.outcome import Summary, instant
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import TransactionNotFound
 from aumai_transactions.models import Transaction, TransactionResult, TransactionState
@@ -36,7 +38,14 @@ def stored(transaction_id: str) -> Start:
     return lambda manager: manager.get_transaction(transaction_id)
 
 
-def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) -> Code:
+def drive(
+    session: Session,
+    start: Start,
+    work: Work,
+    judge: Judge = code_of,
+    *,
+    goes_back: bool = True,
+) -> Code:
     """Carry out one transaction, show how it goes, and tell how it ended.
 
     Args:
@@ -44,6 +53,7 @@ def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) ->
         start: Begins the transaction, or reads it.
         work: What to do with it.
         judge: What the outcome means for the exit code.
+        goes_back: False where Ctrl-C only ends the waiting.
     """
     is_interrupted = False
     try:
@@ -56,13 +66,16 @@ def drive(session: Session, start: Start, work: Work, judge: Judge = code_of) ->
                 raise
             except BaseException as raised:  # noqa: BLE001 (Ctrl-C, or a handler that exits)
                 is_interrupted = isinstance(raised, KeyboardInterrupt)
-                result = _after_interrupt(manager, name)
+                # Why: what was found by its key, and was not touched here, is somebody else's.
+                is_ours = transaction.idempotency_key is None or name in progress.timelines
+                result = _after_interrupt(session, manager, name, goes_back=goes_back and is_ours)
     finally:
         session.changed()
     tell(session, manager, result, progress.timelines.get(name))
     code = Code.interrupted if is_interrupted else judge(result)
-    if session.is_waiting(name):
-        _tell_waiting(session, manager, transaction)
+    summary = session.summary_of(name)
+    if summary is not None and summary.runnable:
+        _tell_waiting(session, manager, transaction, result, summary)
         code = Code.unfinished if code is Code.done else code
     return code
 
@@ -86,20 +99,33 @@ def watched(session: Session) -> Iterator[tuple[TransactionManager, Progress]]:
             session.say = settings.err.say
 
 
-def _tell_waiting(session: Session, manager: TransactionManager, transaction: Transaction) -> None:
+def _tell_waiting(
+    session: Session,
+    manager: TransactionManager,
+    transaction: Transaction,
+    result: TransactionResult,
+    summary: Summary,
+) -> None:
     """Say why something is still to be done, and who can do it."""
     names = [name for step in transaction.steps for name in (step.action, step.compensating_action)]
     missing = manager.actions.missing(
         name for name in names if name is not None and name not in transaction.actions
     )
+    if not missing and result.waiting is not None:
+        if session.settings.as_json:  # Else the outcome has said it, with the commands to go on.
+            session.settings.err.say(shown(result.waiting.detail))
+        return
     why = f" No handler here for {', '.join(shown(name) for name in missing)}." if missing else ""
+    at = "" if summary.due_at is None else f" at {when(instant(summary.due_at))}"
     command = session.settings.command("recover", app=bool(missing))
     session.settings.err.say(
-        f"recorded, but not carried out yet.{why} Go on with: {shown(command)}"
+        f"recorded, but not carried out yet.{why} Go on{at} with: {shown(command)}"
     )
 
 
-def _after_interrupt(manager: TransactionManager, transaction_id: str) -> TransactionResult:
+def _after_interrupt(
+    session: Session, manager: TransactionManager, transaction_id: str, *, goes_back: bool
+) -> TransactionResult:
     """Undo what is not undone yet, and return the outcome.
 
     Why: an interrupt that arrives while a handler runs ends in a rollback; one that arrives
@@ -111,6 +137,9 @@ def _after_interrupt(manager: TransactionManager, transaction_id: str) -> Transa
         raise KeyboardInterrupt from None
     has_begun = result.state is not TransactionState.pending
     if result.is_final or needs_person(result) or not has_begun:
+        return result
+    if not goes_back:
+        session.say("interrupted: not waited for any longer; it stands as it stood")
         return result
     return manager.rollback(manager.get_transaction(transaction_id))
 

@@ -77,7 +77,7 @@ def code_of(result: TransactionResult) -> Code:
 
 def needs_person(result: TransactionResult) -> bool:
     """Tell whether a person has to look at a transaction."""
-    waits = result.waiting is not None and result.waiting.reason != "running"
+    waits = result.waiting is not None and result.waiting.reason in ("in_doubt", "halted")
     return bool(result.outstanding) or waits
 
 

@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "add-step": "start",
         "commit": "run",
         "rollback": "run",
+        "wait": "run",
     },
     "Look": {"list": "look", "show": "look", "status": "look"},
     "Needs a person": {

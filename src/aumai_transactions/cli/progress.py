@@ -11,12 +11,22 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aumai_transactions.cli.screen import Screen, clipped, columns_of, shown
 from aumai_transactions.cli.tables import Cell, aligned
-from aumai_transactions.cli.timeline import StepLine, Timeline, error_text
-from aumai_transactions.cli.wording import STATE_TONES, call_cell, duration, reason_text
+from aumai_transactions.cli.timeline import (
+    BUSY,
+    Call,
+    Next,
+    StepLine,
+    Timeline,
+    error_text,
+    late_text,
+    probe_text,
+    verification_text,
+)
+from aumai_transactions.cli.wording import STATE_TONES, call_cell, duration, next_text, reason_text
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.models import Event
 
@@ -78,7 +88,7 @@ class Progress:
             )
         if self._block is not None:
             self._block.show(timeline)
-        elif event.kind not in _SILENT:
+        elif event.kind not in _SILENT and (timeline.steps or not _is_empty_plan(event)):
             self.say(_line(timeline, event))
 
     def _timeline(self, event: Event) -> Timeline:
@@ -125,8 +135,9 @@ def _said_of_transaction(timeline: Timeline, event: Event) -> str:
 
 
 def _said_of_step(step: StepLine, event: Event) -> str:
+    fields = event.fields
     undo = shown(step.compensating_action or "")
-    attempt = event.fields.get("attempt", 1)
+    attempt = fields.get("attempt", 1)
     again = f", attempt {attempt}" if attempt > 1 else ""
     match event.kind:
         case "step_started":
@@ -136,11 +147,48 @@ def _said_of_step(step: StepLine, event: Event) -> str:
         case "compensation_started":
             return f"undoing it with {undo}{again}"
         case "compensation_succeeded" | "compensation_failed":
-            return _ended(call_cell(step.undo).text, step.undo.error)
+            return _ended(call_cell(step.undo).text, step.undo.error or str(fields.get("note", "")))
         case "step_outstanding":
             return _ended("not undone, needs a person", step.undo.error)
+        case "rollback_revoked":
+            return "its undo answered with an output; the transaction goes on"
         case _:
-            return shown(event.kind.replace("_", " "))
+            return _said_about_calls(fields, event, again)
+
+
+def _said_about_calls(fields: dict[str, Any], event: Event, again: str) -> str:
+    """Return what an event says that is neither the beginning nor the end of a call."""
+    match event.kind:
+        case "retry_scheduled":
+            return _scheduled(fields, event.at)
+        case "probe_started":
+            return f"asking what became of it{again}"
+        case "probe_answered":
+            return shown(probe_text(fields))
+        case "verification_started":
+            return f"looking whether anything is left{again}"
+        case "verification_answered":
+            return shown(verification_text(fields))
+        case "call_returned_late":
+            return shown(late_text(fields))
+        case "retry_requested" | "resolution_given":
+            answer = str(fields.get("answer", "try again")).replace("_", " ")
+            by, note = shown(fields.get("by", "")), shown(fields.get("note", ""))
+            return f"{by or 'somebody'} says: {answer}" + (f" ({note})" if note else "")
+        case kind:
+            return shown(kind.replace("_", " "))
+
+
+def _scheduled(fields: dict[str, Any], at: datetime) -> str:
+    due_at = datetime.fromisoformat(fields["due_at"])
+    following = Next(fields["operation"], fields.get("attempt", 1), due_at, at)
+    left = duration(max((due_at - at).total_seconds(), 0))
+    return f"{next_text(following)}, in {left}"
+
+
+def _is_empty_plan(event: Event) -> bool:
+    # Why: under an idempotency key a transaction is recorded before it has any steps.
+    return event.kind == "plan_recorded" and event.sequence == 1
 
 
 def _ended(what: str, error: str) -> str:
@@ -254,7 +302,7 @@ def _first_shown(steps: list[StepLine], room: int) -> int:
     busy = [
         place
         for place, step in enumerate(steps)
-        if "running" in (step.call.outcome, step.undo.outcome)
+        if not BUSY.isdisjoint((step.call.outcome, step.undo.outcome))
     ]
     started = [place for place, step in enumerate(steps) if step.call.outcome != "pending"]
     focus = busy[0] if busy else (started[-1] if started else 0)
@@ -263,20 +311,27 @@ def _first_shown(steps: list[StepLine], room: int) -> int:
 
 def _block_row(step: StepLine, now: int) -> list[Cell]:
     cells = [Cell(shown(step.step_id)), Cell(shown(step.agent_id)), Cell(shown(step.action))]
-    cells.append(_running(call_cell(step.call), step.call.started_at, now))
+    cells.append(_counting(step.call, now))
     if step.undo.outcome == "pending":
         return [*cells, Cell("")]
-    undo = _running(call_cell(step.undo), step.undo.started_at, now)
+    undo = _counting(step.undo, now)
     verb = "undoing with " if step.undo.outcome == "running" else ""
     name = shown(step.compensating_action or "nothing declared")
     return [*cells, Cell(f"{verb}{name}: {undo.text}", undo.tone)]
 
 
-def _running(cell: Cell, started_at: datetime | None, now: int) -> Cell:
-    if not cell.text.startswith("running") or started_at is None:
-        return cell
-    elapsed = datetime.fromtimestamp(now / 1_000_000, UTC) - started_at
-    return Cell(f"running {duration(max(elapsed.total_seconds(), 0))}", cell.tone)
+def _counting(call: Call, now: int) -> Cell:
+    """Return how a call stands, with the time that it takes, or that is left, counted."""
+    cell = call_cell(call)
+    at = datetime.fromtimestamp(now / 1_000_000, UTC)
+    if call.outcome == "running" and call.started_at is not None:
+        elapsed = duration(max((at - call.started_at).total_seconds(), 0))
+        again = f", attempt {call.attempt}" if call.attempt > 1 else ""
+        return Cell(f"running {elapsed}{again}", cell.tone)
+    if call.outcome == "waiting" and call.next is not None:
+        left = duration(max((call.next.due_at - at).total_seconds(), 0))
+        return Cell(f"{cell.text}, in {left}", cell.tone)
+    return cell
 
 
 def _fitted(screen: Screen, rows: list[list[Cell]], columns: int) -> list[str]:

@@ -22,6 +22,7 @@ from aumai_transactions.cli.apps import App, load_app
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
+from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
@@ -30,6 +31,11 @@ from aumai_transactions.stores import open_store
 from aumai_transactions.stores.sqlite import SqliteStore
 
 CANDIDATES_MAX = 20
+WAITING_MAX = 10_000
+NO_DRIVER = ""
+MEMORY_NAMES = ("memory:", "memory://")
+# Behind every time that anything can wait for.
+FAR = 2**62
 
 
 @dataclass(slots=True)
@@ -119,10 +125,17 @@ class Session:
             Code.usage,
         )
 
-    def is_waiting(self, transaction_id: str) -> bool:
-        """Tell whether something of a transaction is to be done that nobody is doing here."""
+    def summary_of(self, transaction_id: str) -> Summary | None:
+        """Return what the store keeps beside a transaction's journal."""
         listed = [item.summary for item in self.store.find(Query(prefix=transaction_id))]
-        return any(item.transaction_id == transaction_id and item.runnable for item in listed)
+        return next((item for item in listed if item.transaction_id == transaction_id), None)
+
+    def waiting_for_time(self) -> list[Summary]:
+        """Return what no living process has, and what goes on at a time to come."""
+        # Why a driver that is none: whatever any driver has that lives is left out.
+        names = self.store.due(NO_DRIVER, WAITING_MAX, FAR)
+        found = (self.summary_of(name) for name in names)
+        return [summary for summary in found if summary is not None and summary.due_at is not None]
 
     @property
     def place(self) -> str:
@@ -190,7 +203,7 @@ def session(settings: Settings, *, create: bool = False, memory: bool = False) -
 
 def _opened(settings: Settings, *, create: bool, memory: bool) -> Store:
     name = settings.store
-    if name in ("memory:", "memory://") and not memory:
+    if name in MEMORY_NAMES and not memory:
         raise Refused("a store in memory ends with this command; name a file.", Code.usage)
     is_default = name is None
     path = default_store() if name is None else None

@@ -18,6 +18,8 @@ from click.core import ParameterSource
 
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.screen import Screen, standard_streams
+from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
+from aumai_transactions.models import SECONDS_MAX
 
 STORE_VARIABLE = "AUMAI_TRANSACTIONS_STORE"
 PROGRAM = "aumai-transactions"
@@ -143,6 +145,37 @@ def quiet_option() -> Callable[[F], F]:
         callback=_remember_quiet,
         help="Show no progress.",
     )
+
+
+def wait_option() -> Callable[[F], F]:
+    """Add `--wait-max`."""
+    return click.option(
+        "--wait-max",
+        "wait_max",
+        type=click.FloatRange(min=0, max=SECONDS_MAX),
+        default=WAIT_SECONDS_MAX,
+        show_default=f"{WAIT_SECONDS_MAX:g}",
+        metavar="SECONDS",
+        help="How long to wait for the time of a next attempt; then end with 5.",
+    )
+
+
+def key_option() -> Callable[[F], F]:
+    """Add `--idempotency-key`."""
+    return click.option(
+        "--idempotency-key",
+        "key",
+        metavar="KEY",
+        callback=_checked_key,
+        help="Do it once: the same command with the same key again does not do it twice.",
+    )
+
+
+def _checked_key(_context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        message = "--idempotency-key is empty."
+        raise click.UsageError(message)
+    return value
 
 
 def exit_status_option() -> Callable[[F], F]:

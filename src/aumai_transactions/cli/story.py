@@ -19,16 +19,18 @@ from aumai_transactions.cli.screen import (
 )
 from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell, Row, aligned, table
-from aumai_transactions.cli.timeline import StepLine, Timeline
+from aumai_transactions.cli.timeline import Call, StepLine, Timeline
 from aumai_transactions.cli.wording import (
     STATE_TONES,
     call_cell,
     needs_app,
     next_commands,
     reason_text,
+    until_text,
     when,
 )
-from aumai_transactions.models import Event, Transaction, TransactionResult
+from aumai_transactions.clock import SystemClock
+from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
 
 HEAD = ("STEP", "AGENT", "ACTION", "OUTCOME", "UNDO", "OUTCOME")
 
@@ -71,12 +73,14 @@ def outcome_lines(
 ) -> list[str]:
     """Return what a command that drove a transaction has to say at its end."""
     out = settings.out
+    timeline.take(result)
     first, *rest = _story(result)
     return [
         out.styled(first, STATE_TONES[result.state]),
         *rest,
         "",
         *step_table(out, timeline),
+        *_section(out, "notes", _told(timeline)),
         *attention_lines(settings, transaction, result),
     ]
 
@@ -101,7 +105,7 @@ def _escaped(value: Any) -> Any:
 def attention_lines(
     settings: Settings, transaction: Transaction, result: TransactionResult
 ) -> list[str]:
-    """Return what needs a person, and the exact commands that go on from there."""
+    """Return what needs a person, or what is waited for, and the exact commands to go on."""
     screen = settings.out
     app = needs_app(transaction)
     lines = []
@@ -109,11 +113,45 @@ def attention_lines(
         lines.append(f"    {what}")
         lines += [f"      {screen.styled(shown(command), 'busy')}" for command in commands]
     if lines:
-        return ["", screen.styled("  needs a person", "bad"), *lines]
-    if result.waiting is None:
+        lines = ["", screen.styled("  needs a person", "bad"), *lines]
+    return [*lines, *_waiting_lines(settings, transaction, result, app=app)]
+
+
+def _waiting_lines(
+    settings: Settings, transaction: Transaction, result: TransactionResult, *, app: bool
+) -> list[str]:
+    """Return what else a transaction waits for: a time, or whoever has it."""
+    waiting, screen, name = result.waiting, settings.out, result.transaction_id
+    if waiting is None or waiting.reason in ("in_doubt", "halted"):
         return []
-    recover = screen.styled(shown(settings.command("recover", app=app)), "busy")
-    return ["", f"  not finished: it is under way; if its process has died: {recover}"]
+
+    def command(*words: str) -> str:
+        return screen.styled(shown(settings.command(*words, app=app)), "busy")
+
+    if waiting.until is None:
+        what = "not finished: it is under way; if its process has died:"
+        return ["", f"  {what} {command('recover')}"]
+    steps = shown(", ".join(waiting.step_ids)) or "it"
+    is_left_behind = waiting.reason == "left_behind"
+    what = (
+        "its undo waits for a call that was given up, and begins then, with one of:"
+        if is_left_behind
+        else "its next attempt begins then, with one of:"
+    )
+    lines = ["", screen.styled(f"  {until_text(waiting.until, SystemClock().now())}", "warn")]
+    lines += [
+        f"    {steps}: {what}",
+        f"      {command('wait', name)}",
+        f"      {command('recover')}",
+    ]
+    if not is_left_behind:
+        lines += [
+            "    to begin it at once:",
+            f"      {command('retry', name, waiting.step_ids[0])}",
+        ]
+    if transaction.state is TransactionState.active:
+        lines += ["    to undo everything instead:", f"      {command('rollback', name)}"]
+    return lines
 
 
 def show_lines(
@@ -121,6 +159,7 @@ def show_lines(
 ) -> list[str]:
     """Return everything about a transaction."""
     out = settings.out
+    timeline.take(result)
     lines = [out.styled(f"Transaction {shown(transaction.transaction_id)}", "bold")]
     lines += _header(out, transaction, result, timeline)
     lines += ["", *step_table(out, timeline)]
@@ -137,6 +176,7 @@ def show_lines(
         ],
     )
     lines += _section(out, "errors", _errors(timeline))
+    lines += _section(out, "notes", _told(timeline))
     lines += _section(
         out,
         "decisions",
@@ -180,11 +220,26 @@ def _staying(result: TransactionResult) -> str:
 def _errors(timeline: Timeline) -> list[tuple[str, str]]:
     found = []
     for step in timeline.steps.values():
-        if step.call.error:
-            found.append((step.step_id, step.call.error))
-        if step.undo.error and step.undo.error != step.call.error:
-            found.append((step.step_id, f"undo: {step.undo.error}"))
+        told = {step.call.error} - {""}
+        found += [(step.step_id, text) for text in _numbered(step.call)]
+        for text in _numbered(step.undo):
+            # Why: an undo that could not know more than its step says the same once more.
+            if text not in told:
+                found.append((step.step_id, f"undo: {text}"))
     return found
+
+
+def _numbered(call: Call) -> list[str]:
+    """Return a call's errors, each with its attempt where there were several."""
+    if call.attempt <= 1 and len(call.errors) <= 1:
+        return [error for _, error in call.errors]
+    earlier = call.errors[0][0] - 1 if call.errors else 0
+    skipped = [f"({earlier} earlier: see --events)"] if earlier > 1 else []
+    return skipped + [f"attempt {number}: {error}" for number, error in call.errors]
+
+
+def _told(timeline: Timeline) -> list[tuple[str, str]]:
+    return [(step.step_id, note) for step in timeline.steps.values() for note in step.told.values()]
 
 
 def _section(out: Screen, title: str, pairs: list[tuple[str, str]]) -> list[str]:

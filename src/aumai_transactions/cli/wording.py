@@ -10,9 +10,15 @@ from datetime import UTC, datetime
 from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell
-from aumai_transactions.cli.timeline import Call
+from aumai_transactions.cli.timeline import Call, Next
 from aumai_transactions.core.outcome import Attention
-from aumai_transactions.models import Transaction, TransactionResult, TransactionState
+from aumai_transactions.models import (
+    OutstandingCompensation,
+    Transaction,
+    TransactionResult,
+    TransactionState,
+    Waiting,
+)
 
 STATE_TONES: dict[TransactionState, Tone] = {
     TransactionState.pending: "dim",
@@ -26,12 +32,22 @@ STATE_TONES: dict[TransactionState, Tone] = {
 _OUTCOME_TONES: dict[str, Tone] = {
     "pending": "dim",
     "running": "busy",
+    "waiting": "warn",
     "done": "good",
     "simulated": "dim",
     "failed": "bad",
     "never called": "bad",
     "in doubt": "bad",
+    "given up": "bad",
+    "probing": "busy",
     "undone": "warn",
+    "nothing to undo": "warn",
+    "verifying": "busy",
+    "not verified": "warn",
+    "left something": "bad",
+    "may still act": "bad",
+    "acted late": "bad",
+    "went on instead": "good",
     "undo failed": "bad",
     "not undone": "bad",
     "decided done": "good",
@@ -40,7 +56,7 @@ _OUTCOME_TONES: dict[str, Tone] = {
     "left in place": "warn",
 }
 ATTENTION: dict[Attention, str] = {
-    "outstanding": "not undone",
+    "outstanding": "effect may stand",
     "in_doubt": "in doubt",
     "halted": "undo halted",
 }
@@ -55,12 +71,59 @@ def call_cell(call: Call, *, is_declared: bool = True) -> Cell:
     """Return how a call stands, how long it took, and which attempt it was."""
     if call.outcome == "pending":
         return Cell("", "dim") if not is_declared else Cell("-", "dim")
-    text: str = call.outcome
-    if call.seconds is not None:
-        text += f" {duration(call.seconds)}"
-    if call.attempt > 1:
-        text += f", attempt {call.attempt}"
-    return Cell(text, _OUTCOME_TONES[call.outcome])
+    return Cell(_call_text(call), _OUTCOME_TONES[call.outcome])
+
+
+# Where the outcome says what came after the undo; its duration is the undo's.
+_AFTER_UNDO = {
+    "verifying": "undone{took}, verifying",
+    "not verified": "undone{took}, not verified",
+    "left something": "undone{took}, left something",
+    "may still act": "undone{took}, may still act",
+    "acted late": "undone{took}, acted late",
+}
+
+
+def _call_text(call: Call) -> str:
+    took = "" if call.seconds is None else f" {duration(call.seconds)}"
+    match call.outcome:
+        case "waiting":
+            return next_text(call.next, is_doubtful=call.is_doubtful)
+        case "probing":
+            again = f", attempt {call.questions}" if call.questions > 1 else ""
+            return f"in doubt, probing{again}"
+        case "given up":
+            after = f"given up after{took}" if took else "given up"
+            return f"{after}, {'returned later' if call.has_returned_late else 'may still act'}"
+        case "acted late" if call.attempt == 0:
+            return "acted late"
+        case outcome:
+            text = _AFTER_UNDO.get(outcome, f"{outcome}{{took}}").format(took=took)
+    return f"{text}, attempt {call.attempt}" if call.attempt > 1 else text
+
+
+def next_text(following: Next | None, *, is_doubtful: bool = False) -> str:
+    """Return when a call is tried again, or asked about again, and which attempt that is."""
+    if following is None:
+        return "waiting"
+    due_at = clock_time(following.due_at, following.since)
+    attempt = f", attempt {following.attempt}" if following.attempt > 1 else ""
+    match following.operation:
+        case "probe":
+            return f"in doubt, next probe {due_at}{attempt}"
+        case "verification":
+            return f"undone, next look {due_at}{attempt}"
+        case "left_behind":
+            return f"waits until {due_at}"
+        case _:
+            doubt = "in doubt, " if is_doubtful else ""
+            return f"{doubt}next try {due_at}{attempt}"
+
+
+def clock_time(at: datetime, since: datetime | None) -> str:
+    """Return an instant, without its day where that is the day of another one."""
+    is_same_day = since is not None and since.astimezone(UTC).date() == at.astimezone(UTC).date()
+    return at.astimezone(UTC).strftime("%H:%M:%SZ") if is_same_day else when(at)
 
 
 def duration(seconds: float) -> str:
@@ -105,18 +168,12 @@ def next_commands(
     name = result.transaction_id
     found = []
     for item in result.outstanding:
-        step, undo = shown(item.step_id), shown(item.compensating_action or "")
-        why = f": {shown(item.error)}" if item.error else ""
-        commands = [settings.command("retry", name, item.step_id, app=app)]
-        if item.reason == "no_compensation":
-            what = f"{step}: {shown(item.action)} may have happened, and nothing undoes it{why}"
-            commands = []
-        elif item.reason == "no_handler":
-            what = f"{step}: not undone, for {undo} had no handler"
-        else:
-            what = f"{step}: {undo} could not undo {shown(item.action)}{why}"
+        commands = []
+        # Why not without an undo: there is nothing that could be tried again.
+        if item.compensating_action is not None and item.reason != "no_compensation":
+            commands = [settings.command("retry", name, item.step_id, app=app)]
         commands += [_resolving(settings, name, item.step_id, way) for way in _LEFT]
-        found.append((what, commands))
+        found.append((left_text(item), commands))
     waiting = result.waiting
     if waiting is None or waiting.reason != "in_doubt":
         return found
@@ -128,6 +185,42 @@ def next_commands(
 
 _LEFT = ("--undone", "--left-in-place")
 _DOUBTED = ("--happened", "--did-not-happen")
+
+
+def left_text(item: OutstandingCompensation) -> str:
+    """Return why an effect may still stand, in words."""
+    step, action = shown(item.step_id), shown(item.action)
+    undo = shown(item.compensating_action or "")
+    why = f": {shown(item.error)}" if item.error else ""
+    match item.reason:
+        case "no_compensation":
+            return f"{step}: {action} may have happened, and nothing undoes it{why}"
+        case "no_handler":
+            return f"{step}: not undone, for {undo} had no handler"
+        case "residue":
+            return f"{step}: {undo} has undone {action}, and something is still there{why}"
+        case "may_still_act":
+            return f"{step}: undone, and a call of {action} that was given up may act yet{why}"
+        case "acted_late":
+            return (
+                f"{step}: a call of {action} that had been given up succeeded too late to be "
+                f"undone{why}"
+            )
+        case _:
+            return f"{step}: {undo} could not undo {action}{why}"
+
+
+def is_timed(waiting: Waiting | None) -> bool:
+    """Tell whether a transaction waits for a time, and for nobody."""
+    return waiting is not None and waiting.until is not None
+
+
+def until_text(until: datetime, now: int) -> str:
+    """Return until when something waits, and how long that is from now."""
+    left = until.timestamp() - now / 1_000_000
+    if left <= 0:
+        return f"was due {when(until)}, and nobody has gone on with it"
+    return f"waits until {when(until)}, {duration(left)} from now"
 
 
 def _resolving(

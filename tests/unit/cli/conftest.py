@@ -84,7 +84,8 @@ def app(home, monkeypatch, tmp_path):
     name = f"app_{abs(hash(str(tmp_path)))}"
     (here / f"{name}.py").write_text(
         "from pathlib import Path\n"
-        "from aumai_transactions import OutcomeUnknown, TransactionManager\n"
+        "import threading\n"
+        "from aumai_transactions import *\n"
         "here = Path(__file__).parent\n"
         "def note(action, data):\n"
         "    with (here / 'calls').open('a') as calls:\n"
@@ -93,12 +94,33 @@ def app(home, monkeypatch, tmp_path):
         "        raise RuntimeError((here / f'{action}.fails').read_text())\n"
         "    if (here / f'{action}.unknown').exists():\n"
         "        raise OutcomeUnknown('no answer')\n"
+        "    if (here / f'{action}.later').exists():\n"
+        "        raise RetryLater(3600, 'closed')\n"
+        "    if (here / f'{action}.nothing').exists():\n"
+        "        return NothingToUndo('answered 404 Not Found')\n"
         "    return {'did': action}\n"
         "names = ('pay', 'refund', 'send', 'unsend', 'mail')\n"
         "handlers = {name: note for name in names}\n"
         "manager = TransactionManager()\n"
         "for name in names:\n"
         "    manager.action(name)(note)\n"
+        "hourly = RetryPolicy(attempts_max=2, first_delay_seconds=3600, delay_seconds_max=3600,"
+        " jitter=0)\n"
+        "def ask(data):\n"
+        "    return Done({'found': 1}) if (here / 'charge.done').exists() else Unknown('later')\n"
+        "def look(data):\n"
+        "    return Residue({'seats': 2}) if (here / 'book.residue').exists() else Clean()\n"
+        "def hang(action, data):\n"
+        "    threading.Event().wait()\n"
+        "def flake(action, data, context):\n"
+        "    if context.attempt == 1:\n"
+        "        raise ConnectionRefusedError('nobody there')\n"
+        "soon = RetryPolicy(first_delay_seconds=0.2, jitter=0)\n"
+        "manager.action('flaky', retry=soon)(flake)\n"
+        "manager.action('charge', probe=ask, probe_retry=hourly)(note)\n"
+        "manager.action('book', verify=look)(note)\n"
+        "manager.action('hang', timeout_seconds=0.01, abandon_after_seconds=0.01)(hang)\n"
+        "manager.action('hang_long', timeout_seconds=0.01, abandon_after_seconds=3600)(hang)\n"
     )
 
     class App:
@@ -114,6 +136,13 @@ def app(home, monkeypatch, tmp_path):
 
         def unknown(self, action):
             (here / f"{action}.unknown").touch()
+
+        def says(self, word, action):
+            """Let it be `later`, `nothing` to undo, `residue` or `done`, as the module has it."""
+            (here / f"{action}.{word}").touch()
+
+        def no_longer(self, word, action):
+            (here / f"{action}.{word}").unlink()
 
         @property
         def calls(self):

@@ -20,6 +20,7 @@ EXPECTED = {
     "UnknownStep": 6,
     "DependencyCycle": 2,
     "PlanFileError": 2,
+    "IdempotencyKeyReused": 2,
     "InvalidData": 2,
     "TransactionRolledBack": 3,
     "TransactionExpired": 3,
@@ -80,6 +81,22 @@ LEFT = OutstandingCompensation(step_id="s", agent_id="a", action="x", reason="fa
         (
             result(TransactionState.active, waiting=Waiting(reason="running", detail="")),
             Code.unfinished,
+        ),
+        (
+            result(TransactionState.active, waiting=Waiting(reason="retry", detail="")),
+            Code.unfinished,
+        ),
+        (
+            result(TransactionState.compensating, waiting=Waiting(reason="left_behind", detail="")),
+            Code.unfinished,
+        ),
+        (
+            result(
+                TransactionState.compensating,
+                waiting=Waiting(reason="retry", detail=""),
+                outstanding=[LEFT],
+            ),
+            Code.attention,
         ),
     ],
 )

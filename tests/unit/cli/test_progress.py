@@ -1,11 +1,12 @@
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from aumai_transactions.cli.progress import Progress, block_lines
 from aumai_transactions.cli.screen import Screen, columns_of
 from aumai_transactions.cli.timeline import Call, StepLine, Timeline
+from aumai_transactions.core.outcome import instant
 from aumai_transactions.models import TransactionState
 
 START = datetime(2026, 2, 27, 12, tzinfo=UTC)
@@ -71,6 +72,74 @@ def test_a_line_is_written_for_each_event_and_the_id_comes_first(events):
         "12:00:02.000  a: x starts do",
         r"12:00:03.000  a: in doubt 1.0 s: X: \n",
     ]
+
+
+ERROR = {"type": "X", "message": "no"}
+DUE = (START + timedelta(seconds=200)).isoformat()
+
+
+@pytest.mark.parametrize(
+    "kind,fields,said",
+    [
+        (
+            "retry_scheduled",
+            {"operation": "action", "attempt": 3, "due_at": DUE},
+            "next try 12:03:20Z, attempt 3, in 3 min 18 s",
+        ),
+        (
+            "retry_scheduled",
+            {"operation": "probe", "attempt": 2, "due_at": DUE},
+            "in doubt, next probe 12:03:20Z, attempt 2, in 3 min 18 s",
+        ),
+        ("probe_started", {"attempt": 2}, "asking what became of it, attempt 2"),
+        (
+            "probe_answered",
+            {"attempt": 1, "answer": "not_done", "error": ERROR},
+            "the probe says: not done: X: no",
+        ),
+        ("verification_started", {"attempt": 1}, "looking whether anything is left"),
+        ("verification_answered", {"attempt": 1, "answer": "clean"}, "verified: nothing is left"),
+        (
+            "call_returned_late",
+            {"operation": "compensation", "attempt": 1, "outcome": "not_done"},
+            "a compensation that had been given up (attempt 1) returned later, and had not done it",
+        ),
+        ("compensation_succeeded", {"attempt": 1, "note": "404"}, "nothing to undo: 404"),
+        (
+            "rollback_revoked",
+            {"attempt": 1, "output": 7},
+            "its undo answered with an output; the transaction goes on",
+        ),
+        ("retry_requested", {"by": "me", "note": "now"}, "me says: try again (now)"),
+        (
+            "resolution_given",
+            {"by": "me", "note": "saw", "answer": "did_not_happen"},
+            "me says: did not happen (saw)",
+        ),
+    ],
+)
+def test_every_kind_of_event_has_a_line(events, kind, fields, said):
+    stream = io.StringIO()
+    progress = Progress(Screen(stream))
+    for event in events((kind, "a", fields)):
+        progress(event)
+    assert stream.getvalue().splitlines()[-1] == f"12:00:02.000  a: {said}"
+
+
+def test_a_wait_counts_down(events, screen):
+    fields = {"operation": "action", "attempt": 2, "due_at": instant(NOW + 1_200_000).isoformat()}
+    failed = ("step_failed", "a", {"attempt": 1})
+    found = Timeline.of("t", events(failed, ("retry_scheduled", "a", fields)))
+    lines = block_lines(screen, found, 80, 24, NOW)
+    assert any(line.endswith("next try 12:01:01Z, attempt 2, in 1.2 s") for line in lines)
+
+
+def test_a_transaction_without_steps_yet_is_not_announced(events):
+    (event,) = events()
+    event.fields = {"definition": {"steps": []}}
+    stream = io.StringIO()
+    Progress(Screen(stream))(event)
+    assert stream.getvalue() == "transaction t\n"
 
 
 def test_progress_reads_what_came_before_it(events):

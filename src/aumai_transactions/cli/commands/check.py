@@ -1,6 +1,7 @@
 """`check`: what would stand in the way of a commit, without running anything.
 
-Owns: what is told about a plan file, and about a pending transaction.
+Owns: what is told about a plan file, and about a transaction of the store. What is a risk is
+decided elsewhere: `core/risks.py` for every transaction, `plans/risks.py` for plan files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from aumai_transactions.cli.commands.run import begun
 from aumai_transactions.cli.exits import Code, tell_error
 from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.session import session
@@ -21,31 +23,38 @@ from aumai_transactions.cli.settings import (
     store_option,
 )
 from aumai_transactions.cli.tables import Cell, table
+from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import DefinitionError, UnknownAction
-from aumai_transactions.models import Transaction, TransactionState
+from aumai_transactions.models import Risk, Transaction, TransactionState
 
 _SUFFIXES = (".toml", ".json", ".yaml", ".yml")
+
+
+# The kinds of which the rules of plan files say themselves that nobody can be asked.
+_ASKED_KINDS = ("http", "command")
 
 
 @click.command("check")
 @click.argument("target", metavar="PLAN|TX", required=False)
 @click.option("--tx-id", metavar="ID", help="The transaction, instead of TX.")
+@click.option("--strict", is_flag=True, help="End with 1 where there is any risk.")
 @store_option()
 @app_option()
 @json_option()
 @click.pass_obj
-def check_command(settings: Settings, target: str | None, tx_id: str | None) -> Code:
-    """Check a plan file, or a pending transaction; nothing is run."""
+def check_command(settings: Settings, target: str | None, tx_id: str | None, strict: bool) -> Code:
+    """Check a plan file, or a transaction of the store; nothing is run."""
     (name,) = named([target] if target is not None else [], tx_id)
     is_file = tx_id is None and (name.lower().endswith(_SUFFIXES) or Path(name).is_file())
     try:
         facts = _check_plan(settings, name) if is_file else _check_transaction(settings, name)
     except DefinitionError as error:
         if settings.as_json:
-            settings.out.say_json({"ok": False, "error": str(error), "warnings": []})
+            told = {"ok": False, "error": str(error), "warnings": [], "risks": []}
+            settings.out.say_json(told)
         return tell_error(settings.err, error)
     _tell(settings, facts)
-    return Code.done
+    return Code.error if strict and facts["warnings"] else Code.done
 
 
 def _check_plan(settings: Settings, file: str) -> dict[str, Any]:
@@ -56,21 +65,9 @@ def _check_plan(settings: Settings, file: str) -> dict[str, Any]:
     plan = load_plan(file, known_actions=[action.name for action in app.actions])
     actions_for(plan.actions)
     check_environment(plan.actions)
-    return {
-        "ok": True,
-        "name": plan.name,
-        "timeout_seconds": plan.timeout_seconds,
-        "steps": [
-            {
-                "step_id": step.step_id,
-                "agent_id": step.agent_id,
-                "action": step.action,
-                "compensating_action": step.compensating_action,
-            }
-            for step in plan.steps
-        ],
-        "warnings": risks(plan),
-    }
+    with TransactionManager(actions=app.actions, action_source=actions_for) as manager:
+        transaction = begun(manager, plan)
+        return _facts(transaction, [*manager.check(transaction), *risks(plan)])
 
 
 def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
@@ -80,7 +77,24 @@ def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
         manager = held.manager()
         transaction = manager.get_transaction(held.find_id(name))
         known = {action.name for action in (*manager.actions, *actions_for(transaction.actions))}
-    facts = {
+        found = manager.check(transaction)
+    names = [name for s in transaction.steps for name in (s.action, s.compensating_action) if name]
+    missing = [name for name in dict.fromkeys(names) if name not in known]
+    if missing:
+        raise UnknownAction(
+            missing,
+            transaction.transaction_id,
+            "Name the manager that has it with --app module:attribute.",
+        )
+    facts = _facts(transaction, found)
+    if transaction.state is not TransactionState.pending:
+        said = f"it is {transaction.state.value}, so it cannot be committed any more."
+        facts["warnings"].insert(0, said)
+    return facts
+
+
+def _facts(transaction: Transaction, risks: list[Risk]) -> dict[str, Any]:
+    return {
         "ok": True,
         "name": transaction.name,
         "timeout_seconds": transaction.timeout_seconds,
@@ -93,32 +107,9 @@ def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
             }
             for step in transaction.steps
         ],
-        "warnings": _warnings(transaction),
+        "warnings": [risk.message for risk in risks],
+        "risks": [risk.model_dump(mode="json") for risk in risks],
     }
-    names = [name for s in transaction.steps for name in (s.action, s.compensating_action) if name]
-    missing = [name for name in dict.fromkeys(names) if name not in known]
-    if missing:
-        raise UnknownAction(
-            missing,
-            transaction.transaction_id,
-            "Name the manager that has it with --app module:attribute.",
-        )
-    return facts
-
-
-def _warnings(transaction: Transaction) -> list[str]:
-    found = []
-    if transaction.state is not TransactionState.pending:
-        found.append(f"it is {transaction.state.value}, so it cannot be committed any more.")
-    if not transaction.steps:
-        found.append("it has no steps; a commit would do nothing.")
-    found += [
-        f"step {step.step_id!r}: nothing undoes {step.action!r}, so its effect stays when the "
-        "transaction is rolled back."
-        for step in transaction.steps
-        if step.compensating_action is None
-    ]
-    return found
 
 
 def _tell(settings: Settings, facts: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ def list_command(
         items = [summary_json(summary) for summary in summaries]
         settings.out.say_json({"items": items, "total": total})
     elif summaries:
-        head = ("TRANSACTION", "STATE", "STEPS", "CREATED", "NAME", "AGENTS", "NEEDS A PERSON")
+        head = ("TRANSACTION", "STATE", "STEPS", "CREATED", "NAME", "AGENTS", "WAITS FOR")
         rows = [_row(summary) for summary in summaries]
         settings.out.say(
             *table(settings.out, head, rows, optional=("AGENTS", "NAME", "CREATED", "STEPS"))
@@ -162,8 +162,14 @@ def _row(summary: Summary) -> Row:
         Cell(when(instant(summary.created_at)), "dim"),
         Cell(shown(summary.name or "")),
         Cell(shown(", ".join(summary.agents))),
-        Cell(ATTENTION[summary.attention] if summary.attention else "", "bad"),
+        _waits_for(summary),
     )
+
+
+def _waits_for(summary: Summary) -> Cell:
+    if summary.attention:
+        return Cell(f"a person: {ATTENTION[summary.attention]}", "bad")
+    return Cell("" if summary.due_at is None else when(instant(summary.due_at)), "warn")
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -176,6 +182,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "completed": summary.completed,
         "agents": list(summary.agents),
         "attention": summary.attention,
+        "due_at": None if summary.due_at is None else instant(summary.due_at).isoformat(),
         "created_at": instant(summary.created_at).isoformat(),
         "updated_at": instant(summary.updated_at).isoformat(),
         "timeout_seconds": seconds(summary.timeout_seconds),

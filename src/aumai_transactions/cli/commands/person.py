@@ -24,6 +24,7 @@ from aumai_transactions.cli.settings import (
     quiet_option,
     store_option,
     transaction_argument,
+    wait_option,
 )
 from aumai_transactions.cli.story import attention_lines
 from aumai_transactions.cli.wording import ATTENTION, when
@@ -102,13 +103,16 @@ def _lines(
 @click.command("retry")
 @transaction_argument("STEP")
 @click.option("--note", default="", metavar="TEXT", help="Why; it stands in the journal.")
+@wait_option()
 @store_option()
 @app_option()
 @json_option()
 @quiet_option()
 @click.pass_obj
-def retry_command(settings: Settings, words: tuple[str, ...], tx_id: str | None, note: str) -> Code:
-    """Try a step in doubt, or an undo that failed, once more."""
+def retry_command(
+    settings: Settings, words: tuple[str, ...], tx_id: str | None, note: str, wait_max: float
+) -> Code:
+    """Try now what waits for its next attempt, is in doubt, or could not be undone."""
     name, step_id = named(words, tx_id, "STEP")
     with session(settings) as held:
         found = held.find_id(name)
@@ -117,7 +121,7 @@ def retry_command(settings: Settings, words: tuple[str, ...], tx_id: str | None,
         _refuse_without_handler(manager, transaction, _step_of(transaction, step_id))
 
         def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
-            return driver.retry(found, step_id, note=note, by=somebody())
+            return driver.retry(found, step_id, note=note, by=somebody(), wait_max_seconds=wait_max)
 
         return drive(held, stored(found), work, _judge(transaction))
 
@@ -126,9 +130,10 @@ def retry_command(settings: Settings, words: tuple[str, ...], tx_id: str | None,
 @transaction_argument("STEP")
 @click.option("--happened", is_flag=True, help="In doubt: it did happen.")
 @click.option("--did-not-happen", is_flag=True, help="In doubt: it did not happen.")
-@click.option("--undone", is_flag=True, help="Not undone: somebody has undone it by hand.")
-@click.option("--left-in-place", is_flag=True, help="Not undone: it is to stay.")
+@click.option("--undone", is_flag=True, help="Outstanding: nothing of it is left.")
+@click.option("--left-in-place", is_flag=True, help="Outstanding: it is to stay.")
 @click.option("--note", required=True, metavar="TEXT", help="How you know; it is journaled.")
+@wait_option()
 @store_option()
 @app_option()
 @json_option()
@@ -143,8 +148,9 @@ def resolve_command(
     undone: bool,
     left_in_place: bool,
     note: str,
+    wait_max: float,
 ) -> Code:
-    """Say what happened to a step in doubt, or what was done about one not undone."""
+    """Say what happened to a step in doubt, or what was done about an effect that may stand."""
     name, step_id = named(words, tx_id, "STEP")
     given: dict[Answer, bool] = {
         "happened": happened,
@@ -156,7 +162,7 @@ def resolve_command(
     if len(answers) != 1:
         raise click.UsageError(
             "give exactly one answer: --happened or --did-not-happen for a step in doubt, "
-            "--undone or --left-in-place for one that could not be undone."
+            "--undone or --left-in-place for one whose effect may stand."
         )
     if not note.strip():
         raise click.UsageError("--note is empty; say how you know, for whoever reads the journal.")
@@ -166,7 +172,14 @@ def resolve_command(
         _step_of(transaction, step_id)
 
         def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
-            return driver.resolve(found, step_id, answers[0], note=note, by=somebody())
+            return driver.resolve(
+                found,
+                step_id,
+                answers[0],
+                note=note,
+                by=somebody(),
+                wait_max_seconds=wait_max,
+            )
 
         return drive(held, stored(found), work, _judge(transaction))
 
@@ -203,11 +216,15 @@ def _step_of(transaction: Transaction, step_id: str) -> TransactionStep:
     )
 
 
+# What such a step waits for is its action, or the probe that goes with it.
+_GOING_FORWARD = (StepState.pending, StepState.running, StepState.in_doubt)
+
+
 def _refuse_without_handler(
     manager: TransactionManager, transaction: Transaction, step: TransactionStep
 ) -> None:
     # Why before it is asked for: afterwards it would be on nobody's list, and wait.
-    name = step.action if step.state is StepState.in_doubt else step.compensating_action
+    name = step.action if step.state in _GOING_FORWARD else step.compensating_action
     if name is None or name in manager.actions or name in transaction.actions:
         return
     raise UnknownAction(

@@ -1,6 +1,6 @@
 """`recover`: finishing what dead processes left.
 
-Owns: what recovery reports.
+Owns: what recovery reports, and how long it waits for what is not due yet.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import click
 from aumai_transactions.cli.driving import watched
 from aumai_transactions.cli.exits import Code, needs_person
 from aumai_transactions.cli.screen import Tone, shown
-from aumai_transactions.cli.session import session
+from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
     app_option,
     json_option,
     quiet_option,
     store_option,
+    wait_option,
 )
 from aumai_transactions.cli.story import attention_lines
 from aumai_transactions.cli.tables import Cell, table
-from aumai_transactions.cli.wording import STATE_TONES
+from aumai_transactions.cli.wording import STATE_TONES, when
+from aumai_transactions.clock import SystemClock
+from aumai_transactions.core.outcome import Summary, instant
 from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered
 from aumai_transactions.store import Query
 
@@ -31,24 +35,25 @@ HEAD = ("TRANSACTION", "OUTCOME", "STATE", "NAME", "DETAIL")
 _TONES: dict[str, Tone] = {
     "finished": "good",
     "parked": "warn",
-    "waiting": "bad",
+    "waiting": "warn",
     "busy": "busy",
     "unreadable": "bad",
 }
 
 
 @click.command("recover")
+@wait_option()
 @store_option()
 @app_option()
 @json_option()
 @quiet_option()
 @click.pass_obj
-def recover_command(settings: Settings) -> Code:
-    """Finish what dead processes left; living ones are not touched."""
+def recover_command(settings: Settings, wait_max: float) -> Code:
+    """Finish what dead processes left, and what is due; living ones are not touched."""
     with session(settings) as held:
         try:
             with watched(held) as (manager, progress):
-                report = manager.recover()
+                report = _recovered(held, manager, wait_max)
         finally:
             held.changed()
         names = {name: timeline.name or "" for name, timeline in progress.timelines.items()}
@@ -60,6 +65,40 @@ def recover_command(settings: Settings) -> Code:
             command = settings.command("outstanding")
             settings.err.say(f"{waiting:,} need{'s' if waiting == 1 else ''} a person: {command}")
     return code_of_report(report)
+
+
+def _recovered(held: Session, manager: TransactionManager, wait_max: float) -> list[Recovered]:
+    """Recover what is due, and what becomes due in time; report the rest as waiting.
+
+    Why the loop: a manager knows the times of what it has parked itself, and not of what was
+    parked before, or was waiting in the hands of a process that died.
+    """
+    clock = SystemClock()
+    until = clock.now() + round(wait_max * 1_000_000)
+    found: dict[str, Recovered] = {}
+    while True:
+        left = max(until - clock.now(), 0) / 1_000_000
+        report = manager.recover(wait_max_seconds=left)
+        found |= {item.transaction_id: item for item in report}
+        told = {name for name, item in found.items() if item.outcome != "waiting"}
+        waiting = [item for item in held.waiting_for_time() if item.transaction_id not in told]
+        due_at = min((item.due_at or 0 for item in waiting), default=until + 1)
+        if due_at > until:
+            break
+        held.say(f"the next attempt is due {when(instant(due_at))}")
+        clock.sleep(max(due_at - clock.now(), 0) / 1_000_000)
+    found |= {item.transaction_id: _not_due(manager, item) for item in waiting}
+    return list(found.values())
+
+
+def _not_due(manager: TransactionManager, summary: Summary) -> Recovered:
+    name, at = summary.transaction_id, instant(summary.due_at or 0)
+    try:
+        result = manager.get_result(name)
+    except (JournalCorrupt, JournalTooNew) as error:
+        return Recovered(transaction_id=name, outcome="unreadable", detail=str(error))
+    detail = result.waiting.detail if result.waiting else f"the next attempt is due at {when(at)}"
+    return Recovered(transaction_id=name, outcome="waiting", detail=detail, result=result)
 
 
 def tell(settings: Settings, report: list[Recovered], names: Mapping[str, str]) -> None:
@@ -81,7 +120,10 @@ def tell(settings: Settings, report: list[Recovered], names: Mapping[str, str]) 
         state = Cell("")
         if item.result is not None:
             state = Cell(item.result.state.value, STATE_TONES[item.result.state])
-        detail = "" if item.result is not None and item.result.is_final else shown(item.detail)
+        detail = "" if item.outcome == "finished" else shown(item.detail)
+        waiting = item.result.waiting if item.result is not None else None
+        if waiting is not None and waiting.until is not None:
+            detail = f"until {when(waiting.until)}: {shown(', '.join(waiting.step_ids))}"
         rows.append(
             (
                 Cell(item.transaction_id),
@@ -98,7 +140,7 @@ def _tell_attention(
     settings: Settings, manager: TransactionManager, report: list[Recovered]
 ) -> None:
     for item in report:
-        if item.result is None or not needs_person(item.result):
+        if item.result is None or not (needs_person(item.result) or item.result.waiting):
             continue
         transaction = manager.get_transaction(item.transaction_id)
         lines = attention_lines(settings, transaction, item.result)
@@ -108,11 +150,8 @@ def _tell_attention(
 def code_of_report(report: list[Recovered]) -> Code:
     """Return the exit code of recovery: 4 where a person is needed, 5 where it is not done."""
     if any(
-        item.outcome in ("waiting", "unreadable")
-        or (item.result is not None and needs_person(item.result))
+        item.outcome == "unreadable" or (item.result is not None and needs_person(item.result))
         for item in report
     ):
         return Code.attention
-    if any(item.outcome in ("parked", "busy") for item in report):
-        return Code.unfinished
-    return Code.done
+    return Code.done if all(item.outcome == "finished" for item in report) else Code.unfinished

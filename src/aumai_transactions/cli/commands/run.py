@@ -1,6 +1,6 @@
-"""`run`, `commit` and `rollback`: carrying transactions out.
+"""`run`, `commit`, `rollback` and `wait`: carrying transactions out.
 
-Owns: how a plan becomes a transaction.
+Owns: how a plan becomes a transaction, and what it means to run one again under its key.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aumai_transactions.cli.driving import drive, stored
-from aumai_transactions.cli.exits import Code, needs_person
-from aumai_transactions.cli.session import Session, session
+from aumai_transactions.cli.driving import Work, drive, stored
+from aumai_transactions.cli.exits import Code, Refused, needs_person
+from aumai_transactions.cli.session import MEMORY_NAMES, Session, session
 from aumai_transactions.cli.settings import (
     Settings,
     app_option,
     json_option,
+    key_option,
     named,
     quiet_option,
     store_option,
     transaction_argument,
+    wait_option,
 )
+from aumai_transactions.cli.wording import until_text
+from aumai_transactions.clock import SystemClock
+from aumai_transactions.core.values import canonical_json
 from aumai_transactions.drivers.sync import TransactionManager
-from aumai_transactions.errors import UnknownAction
+from aumai_transactions.errors import IdempotencyKeyReused, UnknownAction
 from aumai_transactions.models import (
+    SECONDS_MAX,
     OutputReference,
     Transaction,
     TransactionResult,
@@ -38,81 +44,189 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("plan", metavar="PLAN")
+@key_option()
+@wait_option()
 @store_option()
 @app_option()
 @json_option()
 @quiet_option()
 @click.pass_obj
-def run_command(settings: Settings, plan: str) -> Code:
+def run_command(settings: Settings, plan: str, key: str | None, wait_max: float) -> Code:
     """Carry out the transaction in a plan file (TOML or JSON)."""
     from aumai_transactions.cli.apps import App, load_app
     from aumai_transactions.plans import actions_for, check_environment, load_plan
 
+    if key is not None and settings.store in MEMORY_NAMES:
+        raise Refused(
+            "a store in memory forgets --idempotency-key with this command; name a file.",
+            Code.usage,
+        )
     app = load_app(settings.app) if settings.app else App()
     loaded = load_plan(plan, known_actions=[action.name for action in app.actions])
     # Why before the store is opened: what cannot run must leave nothing behind.
     check_environment(loaded.actions)
     actions_for(loaded.actions)
     with session(settings, create=True, memory=True) as held:
-        return run_plan(held, loaded)
+        return run_plan(held, loaded, key, wait_max)
 
 
-def run_plan(held: Session, plan: Plan) -> Code:
-    """Carry out a plan as a new transaction."""
-    return drive(held, lambda manager: begun(manager, plan), TransactionManager.commit)
+def run_plan(held: Session, plan: Plan, key: str | None, wait_max: float) -> Code:
+    """Carry out a plan, as a new transaction or as the one that has this key."""
+
+    def start(manager: TransactionManager) -> Transaction:
+        transaction = begun(manager, plan, key)
+        return transaction if key is None else _under_key(held, transaction, plan)
+
+    return drive(held, start, _committing(wait_max))
 
 
-def begun(manager: TransactionManager, plan: Plan) -> Transaction:
-    """Return a new transaction that is what a plan says."""
+def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Transaction:
+    """Return a new transaction that is what a plan says; or the one that has its key, as it is."""
     transaction = manager.begin(
         plan.timeout_seconds,
         name=plan.name,
         timeout_scope=plan.timeout_scope,
         on_crash=plan.on_crash,
         on_compensation_failure=plan.on_compensation_failure,
+        idempotency_key=key,
     )
-    transaction.actions = plan.actions
-    transaction.steps = [
-        TransactionStep(
-            step_id=step.step_id,
-            agent_id=step.agent_id,
-            action=step.action,
-            data=step.data,
-            compensating_action=step.compensating_action,
-            after=None if step.after is None else list(step.after),
-            references=[
-                OutputReference(into=list(item.into), step_id=item.step_id, at=item.at)
-                for item in step.references
-            ],
-        )
-        for step in plan.steps
-    ]
+    if key is None:
+        transaction.actions = plan.actions
+        transaction.steps = steps_of(plan)
     return transaction
+
+
+def _under_key(held: Session, found: Transaction, plan: Plan) -> Transaction:
+    """Return the pending transaction that a plan is, with the id that its key has.
+
+    Why pending, whatever was found: a commit compares it whole with what is recorded. What is
+    the same is waited for, or its outcome is returned; what is not is refused.
+
+    Raises:
+        IdempotencyKeyReused: Something else was put together under that key.
+    """
+    steps = steps_of(plan)
+    is_pending = found.state is TransactionState.pending
+    if is_pending and found.steps and _told(found.steps) != _told(steps):
+        raise IdempotencyKeyReused(
+            found.idempotency_key or "",
+            found.transaction_id,
+            "other steps were put together in it, and nothing has run",
+        )
+    if not is_pending:
+        state = found.state.value
+        held.say(f"the key belongs to transaction {found.transaction_id}, which is {state}")
+    return Transaction(
+        transaction_id=found.transaction_id,
+        steps=steps,
+        timeout_seconds=found.timeout_seconds,
+        timeout_scope=found.timeout_scope,
+        on_crash=found.on_crash,
+        on_compensation_failure=found.on_compensation_failure,
+        name=found.name,
+        idempotency_key=found.idempotency_key,
+        actions=plan.actions,
+    )
+
+
+def _told(steps: list[TransactionStep]) -> bytes:
+    # Why as JSON: to Python, 1 == True == 1.0.
+    return canonical_json([step.model_dump(mode="json", exclude={"state"}) for step in steps])
+
+
+def steps_of(plan: Plan) -> list[TransactionStep]:
+    """Return a plan's steps as a transaction has them."""
+    found = []
+    for step in plan.steps:
+        options = plan.step_options.get(step.step_id)
+        found.append(
+            TransactionStep(
+                step_id=step.step_id,
+                agent_id=step.agent_id,
+                action=step.action,
+                data=step.data,
+                compensating_action=step.compensating_action,
+                after=None if step.after is None else list(step.after),
+                references=[
+                    OutputReference(into=list(item.into), step_id=item.step_id, at=item.at)
+                    for item in step.references
+                ],
+                retry=options.retry if options else None,
+                timeout_seconds=options.timeout_seconds if options else None,
+            )
+        )
+    return found
+
+
+def _committing(wait_max: float) -> Work:
+    def work(manager: TransactionManager, transaction: Transaction) -> TransactionResult:
+        return manager.commit(transaction, wait_max_seconds=wait_max)
+
+    return work
 
 
 @click.command("commit")
 @transaction_argument()
+@wait_option()
 @store_option()
 @app_option()
 @json_option()
 @quiet_option()
 @click.pass_obj
-def commit_command(settings: Settings, words: tuple[str, ...], tx_id: str | None) -> Code:
+def commit_command(
+    settings: Settings, words: tuple[str, ...], tx_id: str | None, wait_max: float
+) -> Code:
     """Carry out a pending transaction; undo what was done if a step fails."""
     (name,) = named(words, tx_id)
     with session(settings) as held:
+        return drive(held, stored(held.find_id(name)), _committing(wait_max))
+
+
+@click.command("wait")
+@transaction_argument()
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, max=SECONDS_MAX),
+    metavar="SECONDS",
+    help="How long at most; default as long as it takes.",
+)
+@store_option()
+@app_option()
+@json_option()
+@quiet_option()
+@click.pass_obj
+def wait_command(
+    settings: Settings, words: tuple[str, ...], tx_id: str | None, timeout: float | None
+) -> Code:
+    """Wait until it is finished or needs a person; go on with what is due."""
+    (name,) = named(words, tx_id)
+    with session(settings) as held:
         found = held.find_id(name)
-        return drive(held, stored(found), TransactionManager.commit)
+
+        def work(manager: TransactionManager, transaction: Transaction) -> TransactionResult:
+            if transaction.state is TransactionState.pending:
+                held.say(f"it is pending; begin it with: {settings.command('commit', found)}")
+            waiting = manager.get_result(found).waiting
+            if waiting is not None and waiting.until is not None:
+                held.say(f"it {until_text(waiting.until, SystemClock().now())}")
+            elif waiting is not None and waiting.reason == "running":
+                held.say("waiting: somebody has it, or has died with it")
+            return manager.wait(found, timeout_seconds=timeout)
+
+        return drive(held, stored(found), work, goes_back=False)
 
 
 @click.command("rollback")
 @transaction_argument()
+@wait_option()
 @store_option()
 @app_option()
 @json_option()
 @quiet_option()
 @click.pass_obj
-def rollback_command(settings: Settings, words: tuple[str, ...], tx_id: str | None) -> Code:
+def rollback_command(
+    settings: Settings, words: tuple[str, ...], tx_id: str | None, wait_max: float
+) -> Code:
     """Undo a pending or active transaction in reverse order."""
     (name,) = named(words, tx_id)
     with session(settings) as held:
@@ -125,7 +239,7 @@ def rollback_command(settings: Settings, words: tuple[str, ...], tx_id: str | No
                 )
             elif not transaction.state.is_final:
                 held.say("asked it to go back; if a living process has it, that one undoes it …")
-            return manager.rollback(transaction)
+            return manager.rollback(transaction, wait_max_seconds=wait_max)
 
         return drive(held, stored(found), work, code_of_rollback)
 

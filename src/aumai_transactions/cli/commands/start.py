@@ -17,6 +17,7 @@ from aumai_transactions.cli.settings import (
     Settings,
     app_option,
     json_option,
+    key_option,
     named,
     store_option,
     transaction_argument,
@@ -51,15 +52,17 @@ def described(transaction: Transaction) -> dict[str, Any]:
     metavar="SECONDS",
     help="How long from now a commit may still begin.",
 )
+@key_option()
 @store_option()
 @json_option()
 @click.pass_obj
-def create_command(settings: Settings, timeout: float) -> Code:
+def create_command(settings: Settings, timeout: float, key: str | None) -> Code:
     """Create a pending transaction and print it as JSON."""
     with session(settings, create=True) as held:
         manager = held.manager()
-        transaction = manager.begin(seconds(timeout))
-        manager.save(transaction)
+        transaction = manager.begin(seconds(timeout), idempotency_key=key)
+        if key is None:
+            manager.save(transaction)
         held.changed()
         settings.out.say_json(described(transaction))
     return Code.done

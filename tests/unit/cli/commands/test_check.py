@@ -23,3 +23,46 @@ def test_a_pending_transaction_is_checked_against_the_app(cli, made, app):
 
 def test_a_plan_that_does_not_exist_is_told_by_its_name(cli):
     assert "nowhere.toml" in cli("check nowhere.toml", code=2).err
+
+
+def test_the_risks_of_a_transaction_have_codes_and_steps(cli, made, app):
+    name = made(("send", None), ("pay", "refund"))
+    found = cli(f"check {name} {app.option} --json").json
+    told = {(risk["code"], risk["step_id"]) for risk in found["risks"]}
+    assert {("not_undone", "s1"), ("no_probe", "s2"), ("undo_not_idempotent", "s2")} <= told
+    assert found["warnings"] == [risk["message"] for risk in found["risks"]]
+    mapped = cli(f"check {name} {app.mapping} --json").json
+    assert "plain_handler" in {risk["code"] for risk in mapped["risks"]}
+
+
+def test_strict_ends_with_1_where_there_is_any_risk(cli, tmp_path):
+    here = tmp_path / "here"
+    table = '[actions.a]\nkind = "command"\nargv = ["true"]\nidempotent = true\n'
+    step = '[[steps]]\nagent = "x"\naction = "a"\n'
+    (here / "risky.toml").write_text(table + step)
+    (here / "safe.toml").write_text(table + 'effect = "none"\n' + step)
+    assert "worth knowing" in cli("check risky.toml --strict", code=1).out
+    assert "worth knowing" not in cli("check safe.toml --strict").out
+    cli("check risky.toml")
+
+
+def test_a_plan_is_held_to_the_rules_of_every_transaction_too(cli, tmp_path):
+    (tmp_path / "here" / "plan.toml").write_text(
+        'timeout_seconds = 5\n[actions.a]\nkind = "command"\nargv = ["true"]\n'
+        '[[steps]]\nname = "one"\nagent = "x"\naction = "a"\ntimeout_seconds = 9\n'
+        "retry = { attempts_max = 3 }\n"
+        '[steps.data]\npassword = "hunter2"\n'
+    )
+    found = cli("check plan.toml --json").json
+    told = [risk["code"] for risk in found["risks"] if risk["step_id"] == "one"]
+    assert set(told) >= {"timeout_beyond_deadline", "retry_not_idempotent", "secret_in_data"}
+    stays = [text for text in found["warnings"] if "so its effect stays" in text]
+    assert len(stays) == 1
+    assert ("not_undone", "one") in {(risk["code"], risk["step_id"]) for risk in found["risks"]}
+    assert "hunter2" not in cli("check plan.toml").out
+
+
+def test_a_finished_transaction_is_checked_and_said_to_be_finished(cli, made, app):
+    name = made(("pay", "refund"))
+    cli(f"commit {name} {app.option}")
+    assert "it is committed" in cli(f"check {name} {app.option}").out

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 
@@ -131,7 +133,7 @@ def test_list_chooses_by_state_and_by_what_needs_a_person(cli, made, app):
     assert cli("list --state active").err == "no transactions like that\n"
     cli("list --exit-status", code=4)
     cli("list --state pending --exit-status", code=0)
-    assert "not undone" in cli("list --attention").out
+    assert "a person: effect may stand" in cli("list --attention").out
 
 
 def test_exit_status_turns_the_outcome_into_the_exit_code(cli, made, app):
@@ -162,3 +164,58 @@ def test_force_color_colours_a_pipe(cli, made, monkeypatch):
     assert "\x1b[" in cli(f"show {name}").out
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[" not in cli(f"show {name}").out
+
+
+@pytest.fixture
+def waiting(cli, made, app):
+    """A transaction whose second step is tried again in an hour."""
+    name = made(("pay", "refund"), ("send", None))
+    app.says("later", "send")
+    cli(f"commit {name} {app.option}", code=5)
+    return name
+
+
+def test_list_says_until_when_a_transaction_waits(cli, waiting):
+    until = cli(f"show {waiting} --json").json["result"]["waiting"]["until"]
+    (item,) = cli("list --json").json["items"]
+    assert item["due_at"] == until.replace("Z", "+00:00")
+    assert item["attention"] is None
+    head, row = cli("list").out.splitlines()
+    assert head.endswith("WAITS FOR")
+    assert row.endswith(until[:19].replace("T", " ") + "Z")
+    assert cli("list --exit-status").code == 0
+
+
+def test_a_list_without_waiting_transactions_has_no_such_column(cli, made):
+    made()
+    assert "WAITS FOR" not in cli("list").out
+    assert cli("list --json").json["items"][0]["due_at"] is None
+
+
+def test_show_says_what_is_waited_for_and_how_to_go_on(cli, waiting):
+    out = cli(f"show {waiting}").out
+    assert re.search(r"s2 +an_agent +send +next try \S+Z, attempt 2", out)
+    assert re.search(r"waits until \S+ \S+Z, (1 h 0 min|59 min \d+ s) from now", out)
+    for command in (f"wait {waiting}", "recover", f"retry {waiting} s2", f"rollback {waiting}"):
+        assert f"      aumai-transactions {command} --app module:attribute\n" in out
+    assert "needs a person" not in out
+    cli(f"show {waiting} --exit-status", code=5)
+
+
+def test_status_of_a_waiting_transaction_has_the_seeds_keys_alone(cli, waiting):
+    found = cli(f"status {waiting}").json
+    assert len(found) == 5
+    assert found["state"] == "active"
+
+
+def test_events_show_the_time_of_the_next_attempt_as_people_read_it(cli, waiting):
+    until = cli(f"show {waiting} --json").json["result"]["waiting"]["until"]
+    line = next(ln for ln in cli(f"show {waiting} --events").out.splitlines() if "scheduled" in ln)
+    at = until.replace("Z", "+00:00")
+    assert f'"due_at": "{at}"' in line
+    (told,) = (
+        event["fields"]
+        for event in cli(f"show {waiting} --events --json").json
+        if event["kind"] == "retry_scheduled"
+    )
+    assert told["due_at"] == at

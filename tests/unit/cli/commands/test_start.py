@@ -90,3 +90,21 @@ def test_json_output_is_ascii_and_escapes_stay_json(cli, made):
     assert ran.out.isascii()
     assert "\x1b" not in ran.out
     assert json.loads(ran.out)["agent_id"] == "\x1b[2Jé\u202e"
+
+
+def test_create_with_a_key_makes_one_transaction(cli):
+    first = cli("create --timeout 120 --idempotency-key order-4711").json
+    assert cli("create --timeout 120 --idempotency-key order-4711").json == first
+    assert cli("list --json").json["total"] == 1
+    ran = cli("create --timeout 60 --idempotency-key order-4711", code=2)
+    assert "begun with another timeout_seconds" in ran.err
+    cli("create --idempotency-key ' '", code=2)
+
+
+def test_create_with_a_key_shows_how_far_the_first_one_has_come(cli, app):
+    name = cli("create --idempotency-key k").json["transaction_id"]
+    cli("add-step", name, "--agent", "a", "--action", "pay")
+    for _ in range(2):  # A keyed commit may be repeated, too.
+        assert "committed" in cli(f"commit {name} {app.option}").out
+    assert cli("create --idempotency-key k").json["state"] == "committed"
+    assert app.calls == ["pay"]
