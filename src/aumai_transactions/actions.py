@@ -289,7 +289,7 @@ def _check_policies(action: Action) -> None:
         fits = isinstance(kinds, tuple) and all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
         )
-        if kinds is not None and not fits:
+        if not fits and not (kinds is None and option == "retry_on"):
             message = (
                 f"{option} of action {action.name!r} is {kinds!r:.80}; it must be a tuple of "
                 "exception classes, such as (ConnectionError,)."
@@ -325,7 +325,8 @@ def checked_seconds(value: object, what: str) -> float | None:
 def _looked_at(action: Action, handler: Handler, what: str) -> Callee:
     takes_name = what == "handler"
     parameter = _context_parameter(action.name, handler, what, takes_name=takes_name)
-    is_async = inspect.iscoroutinefunction(handler)
+    called = getattr(handler, "__call__", None)  # noqa: B004 (an object may be async by it)
+    is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
     return Callee(action, handler, parameter, is_async, takes_name)
 
 
@@ -381,9 +382,10 @@ class RegisteredAction(Generic[P, R]):
     """
 
     def __init__(self, registry: ActionRegistry, action: Action) -> None:
+        # Order matters: the function may be such an object itself, and lends its attributes.
+        functools.update_wrapper(self, action.handler)
         self._registry = registry
         self._action = action
-        functools.update_wrapper(self, action.handler)
 
     @property
     def name(self) -> str:

@@ -190,7 +190,9 @@ def raised(step: SagaStep, operation: Operation, action: Action, error: BaseExce
         record,
         may_retry=_may_retry(action, error),
         after_seconds=after,
-        is_answer=not isinstance(error, (NotDelivered, RetryLater, ConnectionRefusedError)),
+        # Why no other: whatever else a handler raises may be raised before it asked anybody, and
+        # says nothing about an earlier attempt under the same key.
+        is_answer=isinstance(error, StepRejected),
     )
 
 

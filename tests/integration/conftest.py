@@ -112,8 +112,8 @@ class World:
         self.options = options
         self._closing = closing
 
-    def join(self, place, clock):
-        manager = TransactionManager(store=place, clock=clock)
+    def join(self, place, clock, **options):
+        manager = TransactionManager(store=place, clock=clock, **options)
         self.register(manager)
         self._closing.callback(manager.close)
         return manager

@@ -371,24 +371,37 @@ def test_an_async_handler_that_raises_when_it_is_cancelled_is_in_doubt_still(tri
 
 
 @pytest.fixture
-def interrupt(signal):
-    """Send a real SIGINT to the main thread, and wait until it was heard there."""
+def interrupt():
+    """Send a real SIGINT to the main thread while it waits, and wait until it was heard there."""
     assert threading.current_thread() is threading.main_thread()
     here = threading.get_ident()
-    heard = signal()
+    heard = threading.Event()
 
     def on_interrupt(number, frame):
         heard.set()
         raise KeyboardInterrupt
 
+    def is_waiting():
+        frame = sys._current_frames()[here]
+        return frame.f_code.co_name == "wait" and frame.f_back.f_code.co_name == "result"
+
     def send():
+        while not is_waiting():
+            pass
         heard.clear()
         signals.pthread_kill(here, signals.SIGINT)
-        heard.wait()
+        # Why another signal: one that comes right before a thread blocks is not seen by Python
+        # until something wakes the thread.
+        while not heard.wait(0.1):
+            signals.pthread_kill(here, signals.SIGUSR1)
 
-    before = signals.signal(signals.SIGINT, on_interrupt)
+    before = {
+        signals.SIGINT: signals.signal(signals.SIGINT, on_interrupt),
+        signals.SIGUSR1: signals.signal(signals.SIGUSR1, lambda number, frame: None),
+    }
     yield send
-    signals.signal(signals.SIGINT, before)
+    for number, handler in before.items():
+        signals.signal(number, handler)
 
 
 def test_an_interrupt_waits_for_the_timed_call_and_then_goes_back(trip, interrupt):

@@ -14,6 +14,7 @@ from aumai_transactions import (
     StoreUnavailable,
     TransactionManager,
 )
+from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
 
 SOON = 0.01
 
@@ -124,6 +125,15 @@ def test_an_answer_after_the_doubt_is_journaled_becomes_what_the_undo_gets(
     go_on.set()
     assert committing.result().clean
     assert scene.undone_with == [(False, {"id": 7})]
+
+
+def test_while_an_undo_waits_for_an_answer_nobody_holds_the_transaction(scene):
+    manager = scene.join(abandon_after_seconds=HOLD_SECONDS_MAX / 2)
+    held = []
+    scene.clock.at[1] = lambda: held.append(manager.find()[0].driver_id)
+    tx = scene.begun(manager)
+    assert manager.commit(tx).state.value == "rolled_back"
+    assert held == [None]
 
 
 def test_an_answer_just_before_the_undo_is_journaled_becomes_what_it_gets(scene):

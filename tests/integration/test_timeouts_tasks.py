@@ -331,8 +331,9 @@ def test_a_timed_async_handler_has_ended_before_its_undo_however_often_it_is_can
             committing.cancel()
             for _ in range(10):
                 await asyncio.sleep(0)
-        assert not committing.done()
+        is_done = committing.done()
         go.set()
+        assert not is_done
         with pytest.raises(asyncio.CancelledError):
             await committing
         assert trip.calls == ["again"] * (times - 1) + ["cleaned up", "undo"]

@@ -92,6 +92,31 @@ def test_a_rollback_of_a_parked_one_from_another_thread_goes_back_at_once(
     assert committing.result() == result
 
 
+def test_a_rollback_that_comes_while_a_transaction_is_being_parked_is_carried_out(
+    world, place, clock, in_thread, signal
+):
+    asleep, gone_back = signal(), signal()
+    threads = []
+
+    def on_event(event):
+        if event.kind == "retry_scheduled":
+            threads.append(in_thread(manager.rollback, tx))
+            asleep.wait()
+
+    def until_it_has_gone_back():
+        asleep.set()
+        gone_back.wait()
+
+    trip = world(retry=every(1_000))
+    manager = trip.join(place, clock, on_event=on_event)
+    clock.at[1] = until_it_has_gone_back
+    tx = begun(manager)
+    result = manager.commit(tx)
+    gone_back.set()
+    assert (result.state.value, result.reason) == ("rolled_back", "requested")
+    assert threads[0].result().state.value == "rolled_back"
+
+
 def test_a_rollback_of_what_commit_has_returned_parked_goes_back_at_once(world, place, clock):
     trip = world(retry=every(1_000))
     manager = trip.join(place, clock)
@@ -247,7 +272,7 @@ def test_an_interrupted_wait_in_hand_leaves_nothing_that_others_cannot_take(worl
     with pytest.raises(KeyboardInterrupt):
         manager.wait(tx)
     assert listed(manager).driver_id is None
-    assert manager.get_result(tx).state.value == "rolled_back"
+    assert manager.get_result(tx).state.value == "active", "who only waits, only stops"
 
 
 def test_an_interrupt_of_a_wait_outside_leaves_it_to_whoever_comes_by(world, place, clock):

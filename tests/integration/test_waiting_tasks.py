@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from aumai_transactions import AsyncTransactionManager, RetryPolicy
+from aumai_transactions import AsyncTransactionManager, Continue, RetryPolicy
 from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
 from aumai_transactions.store import Query
 
@@ -301,5 +301,42 @@ def test_a_cancellation_between_two_undos_does_not_stop_the_undo(world, place, c
                 await committing
             assert trip.calls == ["ok", "act 1", "undo 1", "undo 2", "undo 3"]
             assert (await manager.get_result(tx)).clean
+
+    asyncio.run(story())
+
+
+def test_a_cancellation_while_an_undo_runs_is_heard_although_the_undo_goes_on(place, clock):
+    async def story():
+        entered, go = asyncio.Event(), asyncio.Event()
+        calls = []
+
+        async def fail(action, data):
+            calls.append(action)
+            if calls.count(action) == 1:
+                raise ValueError("no")
+
+        async def undo(action, data, context):
+            calls.append(f"undo {context.attempt}")
+            if context.attempt > 1:
+                return None
+            entered.set()
+            await go.wait()
+            return Continue("from the cache")
+
+        async with AsyncTransactionManager(store=place, clock=clock) as manager:
+            manager.action("ok", compensating_action="undo")(lambda action, data: None)
+            manager.action("fail", compensating_action="undo")(fail)
+            manager.action("undo")(undo)
+            tx = await begun(manager, "ok", "fail")
+            committing = asyncio.create_task(manager.commit(tx))
+            await entered.wait()
+            committing.cancel()
+            go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await committing
+            result = await manager.get_result(tx)
+            assert (result.state.value, result.reason) == ("rolled_back", "cancelled")
+            assert calls == ["fail", "undo 1", "undo 2"]
+            assert result.clean
 
     asyncio.run(story())

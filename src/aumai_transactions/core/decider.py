@@ -46,7 +46,7 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
     VerificationReturned,
 )
-from aumai_transactions.core.planning import CRASH, plan
+from aumai_transactions.core.planning import CRASH, abandon_at, plan
 from aumai_transactions.core.states import (
     ACTIVE,
     COMPENSATING,
@@ -187,7 +187,8 @@ def _known_step(saga: Saga, step_id: str, named_by: str) -> SagaStep:
 def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the retry")
     doubtful = step.state is STEP_IN_DOUBT and saga.state is ACTIVE
-    if not doubtful and step.outstanding is None and step.due_at is None:
+    waits = step.due_at is not None or (step.to_undo and abandon_at(step) is not None)
+    if not doubtful and step.outstanding is None and not waits:
         raise InvalidTransactionState(
             saga.transaction_id,
             saga.state.value,
@@ -209,7 +210,7 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
 
 def _resolution_answered(saga: Saga, seen: ResolutionAnswered, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the resolution")
-    doubtful = step.state is STEP_IN_DOUBT and saga.state is ACTIVE
+    doubtful = step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMPENSATING)
     if doubtful:
         fitting: tuple[str, ...] = ("happened", "did_not_happen")
     elif step.outstanding is not None:

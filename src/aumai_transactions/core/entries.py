@@ -252,13 +252,17 @@ class CompensationSucceeded(NamedTuple):
 
 
 class CompensationFailed(NamedTuple):
-    """The compensating action raised; unless `will_retry`, a person has to look at it."""
+    """The compensating action raised; unless `will_retry`, a person has to look at it.
+
+    `left_behind` is true where the call goes on in its thread, and may act or answer yet.
+    """
 
     at: int
     step_id: str
     attempt: int
     error: ErrorRecord
     will_retry: bool = False
+    left_behind: bool = False
 
 
 class VerificationStarted(NamedTuple):

@@ -204,7 +204,7 @@ def _claimed(saga: Saga, entry: Claimed) -> None:
     dead = saga.driver_id if is_dead else None
     saga.token = entry.token
     saga.driver_id = entry.driver_id
-    if entry.takeover and saga.state is ACTIVE:
+    if entry.takeover and saga.state in (ACTIVE, COMPENSATING):
         saga.taken_over_at = entry.at
     if not saga.undo and not saga.doubtful and not is_dead:
         return
@@ -276,6 +276,7 @@ def _step_failed(saga: Saga, entry: StepFailed) -> None:
     else:
         require(step.state is STEP_RUNNING, "a step that does not run fails")
         saga.running -= 1
+        step.refused |= {entry.attempt}
     not_done(saga, step, entry.error, entry.will_retry)
 
 
@@ -339,6 +340,9 @@ def _retry_requested(saga: Saga, entry: RetryRequested) -> None:
     step = saga.step(entry.step_id)
     if step.due_at is not None:
         step.due_at = saga.waiting[step.index] = entry.at
+        return
+    if step.to_undo and step.left_behind and not step.undo_attempt:
+        step.abandoned = True
         return
     if step.state is STEP_IN_DOUBT:
         step.retry_requested = True

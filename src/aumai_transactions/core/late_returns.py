@@ -48,6 +48,7 @@ def call_returned_late(saga: Saga, entry: CallReturnedLate) -> None:
     )
     saga.warnings.append(note)
     if entry.operation == "compensation":
+        step.undo_left_behind -= {entry.attempt}
         undoing.note_late_undo(step, ErrorRecord("ReturnedLate", note))
         return
     step.left_behind = {
@@ -70,9 +71,11 @@ def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str
             take_effect(saga, step)
             undoing.settled(saga, step)
         return
-    if step.state in (STEP_SUCCEEDED, STEP_PENDING):
-        # The same key was answered by a later attempt or a probe; or its next attempt will be.
+    if step.state is STEP_PENDING:
+        step.late_output = (entry.output,)  # Its next attempt, with the same key, is the answer.
         return
+    if step.state is STEP_SUCCEEDED:
+        return  # The same key was answered by a later attempt or a probe.
     step.acted_late = True
     step.undo_error = ErrorRecord("ReturnedLate", note)
     if saga.state is ACTIVE:
@@ -86,7 +89,8 @@ def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str
 
 
 def _late_refusal(saga: Saga, step: SagaStep, entry: CallReturnedLate) -> None:
-    if entry.attempt != 1 or step.attempt != 1:
+    step.refused |= {entry.attempt}
+    if len(step.refused) < step.attempt:
         return  # It answers for itself alone; an earlier or a later call may have arrived.
     if step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMPENSATING):
         not_done(saga, step, entry.error, False)  # noqa: FBT003

@@ -103,7 +103,7 @@ def attention_of(saga: Saga) -> Attention | None:
         return "halted"
     if saga.state is ACTIVE and _asking(saga):
         return "in_doubt"
-    if saga.state is ROLLED_BACK and any(step.outstanding is not None for step in saga.steps):
+    if saga.state is ROLLED_BACK and any(_is_outstanding(saga, step) for step in saga.steps):
         return "outstanding"
     return None
 
@@ -323,7 +323,8 @@ def _asking(saga: Saga) -> list[SagaStep]:
 def _uncompensated(saga: Saga) -> list[str]:
     if not saga.ran or saga.reason is None:
         return []
-    return [
+    left = [step.step_id for step in saga.steps if step.left_in_place]
+    return left + [
         step.step_id
         for step in (saga.steps[index] for index in saga.completed)
         if step.state is STEP_SUCCEEDED
@@ -344,9 +345,14 @@ def _outstanding(saga: Saga) -> list[OutstandingCompensation]:
             agent_id=step.definition.agent_id,
             action=step.definition.action,
             compensating_action=step.definition.compensating_action,
-            reason=step.outstanding,
+            reason=step.outstanding or "failed",
             error=str(step.undo_error) if step.undo_error else None,
         )
         for step in saga.steps
-        if step.outstanding is not None
+        if _is_outstanding(saga, step)
     ]
+
+
+def _is_outstanding(saga: Saga, step: SagaStep) -> bool:
+    # Why also what is tried again after the end: until that has worked, it stands.
+    return step.outstanding is not None or (step.to_undo and saga.state is ROLLED_BACK)

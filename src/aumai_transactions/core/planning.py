@@ -125,7 +125,7 @@ def next_to_undo(saga: Saga) -> SagaStep | None:
 
 def abandon_at(step: SagaStep) -> int | None:
     """Return until when an undo waits for calls that were left behind; None where for none."""
-    if not step.left_behind or step.undo_attempt:
+    if not step.left_behind or step.undo_attempt or step.abandoned:
         return None
     seconds = step.definition.policy.abandon_after_seconds
     seconds = ABANDON_AFTER_SECONDS if seconds is None else seconds
@@ -231,11 +231,18 @@ def _plan_doubtful(saga: Saga, now: int) -> Sequence[Command]:
         if _must_be_asked(step):
             return (_probe(step, now),)
         if step.retry_requested or _may_run_again(step):
+            if saga.plan.timeout_scope == "transaction" and now > saga.plan.deadline:
+                late = deadline_error(saga, now)
+                return () if saga.running else (Record(_too_late(now, step, late)),)
             intent = StepStarted(now, step.step_id, step.attempt + 1, step.data)
             return (Call("action", step, intent),)
         if not asks(step) and not saga.running:
             return (Record(RollbackStarted(now, "in_doubt", step.step_id, step.error)),)
     return ()
+
+
+def _too_late(now: int, step: SagaStep, error: ErrorRecord) -> RollbackStarted:
+    return RollbackStarted(now, "deadline", step.step_id, error)
 
 
 def _must_be_asked(step: SagaStep) -> bool:

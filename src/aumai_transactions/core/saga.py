@@ -40,7 +40,9 @@ class SagaStep:
     `left_behind` holds the attempts that were given up and may act or answer yet, with the driver
     in whose threads they go on; `late_attempts` those that have answered since, `late_output` what
     one of them returned; `accounted` those that a probe or a person has said to be done, so that
-    their answer is no news.
+    their answer is no news; `refused` those that are known not to have
+    acted. `abandoned` says that somebody does not want the undo to wait for such calls any longer.
+    `undo_left_behind` holds the attempts of the undo that were given up.
     """
 
     # Why class attributes: a step sets few of them, and a transaction makes many steps.
@@ -74,10 +76,14 @@ class SagaStep:
     unverified: bool = False
     left_behind: Mapping[int, str | None] = MappingProxyType({})
     late_attempts: frozenset[int] = frozenset()
+    refused: frozenset[int] = frozenset()
     late_output: tuple[Any] | None = None
     accounted: frozenset[int] = frozenset()
     acted_late: bool = False
+    undo_left_behind: frozenset[int] = frozenset()
     revoked: bool = False
+    abandoned: bool = False
+    left_in_place: bool = False
 
     def __init__(self, index: int, definition: StepDefinition, unmet: int) -> None:
         self.index = index

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from aumai_transactions.core.saga import Saga, SagaStep
 
 _CAUSES: dict[str, InDoubtCause] = {"cancelled": "cancelled", "timeout": "timeout"}
+_CONTRADICTED = ErrorRecord(
+    "Contradicted", "the probe says not done, and the call itself returned late, and succeeded"
+)
 _TOO_LATE = ErrorRecord(
     "ContinueRefused",
     "it answered Continue, which is heard only while a failed or unknown step sends the "
@@ -84,11 +87,13 @@ def raised(saga: Saga, seen: HandlerRaised, now: int) -> list[Entry]:
 
 
 def _clears(step: SagaStep, seen: HandlerRaised) -> bool:
-    if step.doubt is None:
-        return True
     # Why not over a call that was left behind: this one's answer says nothing about what that one
     # may do yet, or has said since that it did.
-    if step.left_behind or step.late_output is not None:
+    if step.late_output is not None:
+        return False
+    if step.doubt is None:
+        return True
+    if step.left_behind:
         return False
     return step.definition.idempotent and seen.is_answer
 
@@ -163,10 +168,12 @@ def _undo_raised(step: SagaStep, seen: HandlerRaised, now: int) -> list[Entry]:
             draw=seen.draw,
             asked_seconds=seen.after_seconds,
         )
+    again = due is not None
+    failed = CompensationFailed(now, seen.step_id, attempt, seen.error, again, seen.left_behind)
     if due is None:
-        return [CompensationFailed(now, seen.step_id, attempt, seen.error)]
+        return [failed]
     return [
-        CompensationFailed(now, seen.step_id, attempt, seen.error, will_retry=True),
+        failed,
         RetryScheduled(now, seen.step_id, "compensation", attempt + 1, due, seen.draw),
     ]
 
@@ -194,6 +201,9 @@ def probed(saga: Saga, seen: ProbeReturned, now: int) -> list[Entry]:
     if not step.probing:
         return []  # A person, or the call itself, was faster.
     attempt = step.probe_attempt
+    if seen.answer == "not_done" and step.late_output is not None:
+        # Why no answer: the call itself has said that it was done, late as it was.
+        return [ProbeAnswered(now, seen.step_id, attempt, "unknown", error=_CONTRADICTED)]
     if seen.answer == "done":
         return [
             ProbeAnswered(now, seen.step_id, attempt, "done", seen.output, seen.error, seen.warning)

@@ -44,6 +44,10 @@ def take_effect(saga: Saga, step: SagaStep) -> None:
 
 def known_done(saga: Saga, step: SagaStep) -> None:
     """Let a step have succeeded because somebody else says so, whatever its own calls answer."""
+    if step.attempt > 1:
+        # Nobody says which of several calls did it; the others may act or answer yet.
+        take_effect(saga, step)
+        return
     step.accounted |= {*step.left_behind, step.attempt}
     step.left_behind = {}
     take_effect(saga, step)

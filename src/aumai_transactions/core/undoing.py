@@ -78,9 +78,14 @@ def rollback_started(saga: Saga, entry: RollbackStarted) -> None:
 def _stop_going_forward(saga: Saga) -> None:
     for index in list(saga.waiting):
         no_longer_waiting(saga, saga.steps[index])
-    for index in saga.ready:
+    for index in list(saga.ready):
         step = saga.steps[index]
-        if step.attempt and step.state is STEP_PENDING:
+        if step.late_output is not None and step.state is STEP_PENDING:
+            # Something said that it was not done, and its own call says that it was.
+            saga.ready.remove(index)
+            (step.output,) = step.late_output
+            take_effect(saga, step)
+        elif step.attempt and step.state is STEP_PENDING:
             step.state = STEP_FAILED
             saga.touched.append(index)
     for index in saga.failed:
@@ -166,6 +171,8 @@ def compensation_failed(saga: Saga, entry: CompensationFailed) -> None:
     """Leave the step to a person, unless another attempt follows."""
     step = _ended(saga, entry.step_id)
     step.undo_error = entry.error
+    if entry.left_behind:
+        step.undo_left_behind |= {entry.attempt}
     if entry.will_retry:
         return
     no_longer_to_undo(saga, step)
@@ -249,7 +256,8 @@ def may_continue(saga: Saga, step: SagaStep) -> bool:
     """Tell whether an undo of this step may answer `Continue` now.
 
     Only a rollback that nobody asked for, before the undo of any other step has begun, and once
-    for each step: else two that cannot agree would go back and forth for ever.
+    for each step: else two that cannot agree would go back and forth for ever. And only where no
+    call of the step may act yet, be it the action or an undo that was given up before.
     """
     return (
         saga.state is COMPENSATING
@@ -259,9 +267,20 @@ def may_continue(saga: Saga, step: SagaStep) -> bool:
         and saga.undo_begun == {step.index}
         and not step.revoked
         and not step.left_behind
+        and not step.undo_left_behind
         and not step.acted_late
         and not any(other.outstanding for other in saga.steps)
+        and not _must_go_back(saga)
     )
+
+
+def _must_go_back(saga: Saga) -> bool:
+    """True where recovery, which has it now, would not have let it go forward."""
+    if saga.taken_over_at is None:
+        return False
+    policy = saga.plan.on_crash
+    late = saga.taken_over_at > saga.plan.deadline
+    return policy == "roll_back" or (policy is None and late)
 
 
 def step_outstanding(saga: Saga, entry: StepOutstanding) -> None:
@@ -312,6 +331,8 @@ def resolved(saga: Saga, step: SagaStep, answer: Answer) -> None:
     step.state = STEP_RESOLVED
     if answer == "undone":
         saga.undone.append(step.index)
+    else:
+        step.left_in_place = True
 
 
 def rolled_back(saga: Saga, entry: TransactionRolledBack) -> None:

@@ -299,7 +299,7 @@ class AsyncTransactionManager(ManagerBase):
         seconds = operation.timeout_seconds
         limit = None if seconds is None else Limit.of(operation, seconds)
         # Why an undo is not cancelled: half an undo is what nobody can repair.
-        cancellable = kind != "compensation"
+        cancellable = kind != "compensation" and run.is_callers
         try:
             if callee.is_async:
                 called: Coroutine[Any, Any, object] = self._called(operation)
@@ -337,7 +337,14 @@ class AsyncTransactionManager(ManagerBase):
         ended = asyncio.wrap_future(leavable.ended)
 
         async def in_time() -> Outcome:
-            await asyncio.wait({ended}, timeout=limit.seconds)
+            until = loop.time() + limit.seconds
+            # Why again and again: whoever cancels every task of a loop, as a shutdown does, cancels
+            # this one as well, and must not make a call that goes on look as if it had ended.
+            while not ended.done() and (left := until - loop.time()) > 0:
+                try:
+                    await asyncio.wait({ended}, timeout=left)
+                except asyncio.CancelledError as cancelled:
+                    operation.run.interrupt = operation.run.interrupt or cancelled
             if leavable.leave():
                 raise GivenUp(left_behind=True)
             return leavable.ended.result()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aumai_transactions.core.observations import DriverArrived, Observation
+from aumai_transactions.core.observations import DriverArrived, Observation, RollbackCalled
 from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
 from aumai_transactions.core.states import PENDING
@@ -55,14 +55,7 @@ def ask(
         wish: What is asked for.
         wait_max_seconds: How long to wait, for a living driver or for the time of an attempt.
     """
-    # Why the run as well: a task that a handler started may outlive it.
-    if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
-        raise InvalidTransactionState(
-            transaction_id,
-            "carrying out this very step",
-            "be asked for anything from a handler of",
-            "To make it go back, raise an exception in the handler.",
-        )
+    _refuse_own_handler(desk, transaction_id)
     yield from _until_saved(desk, transaction_id)
     while True:
         saga = yield from read_saga(desk, transaction_id)
@@ -75,7 +68,20 @@ def ask(
             desk.announce(run, entries)
             break
     until = waiting_until(desk, wait_max_seconds)
-    return (yield from see_through(desk, transaction_id, until))
+    # Why: an undo that somebody asked for is finished, whoever interrupts.
+    goes_back = isinstance(wish, RollbackCalled)
+    return (yield from see_through(desk, transaction_id, until, is_callers=goes_back))
+
+
+def _refuse_own_handler(desk: Desk, transaction_id: str) -> None:
+    # Why the run as well: a task that a handler started may outlive it.
+    if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
+        raise InvalidTransactionState(
+            transaction_id,
+            "carrying out this very step",
+            "be asked for anything from a handler of",
+            "To make it go back, raise an exception in the handler.",
+        )
 
 
 def _until_saved(desk: Desk, transaction_id: str) -> Procedure[None]:
@@ -93,7 +99,12 @@ def waiting_until(desk: Desk, wait_max_seconds: float) -> int:
 
 
 def see_through(
-    desk: Desk, transaction_id: str, until: int | None, *, others: bool = False
+    desk: Desk,
+    transaction_id: str,
+    until: int | None,
+    *,
+    others: bool = False,
+    is_callers: bool = False,
 ) -> Procedure[TransactionResult]:
     """Drive the transaction, or wait until whoever drives it has done with it.
 
@@ -104,7 +115,12 @@ def see_through(
             since 1970 UTC, None for ever. What was asked for stands in the journal, and
             somebody will come to it.
         others: True to wait for others as well where this manager lacks the handlers.
+        is_callers: True where an interrupt means that the transaction is not wanted any more.
+
+    Raises:
+        InvalidTransactionState: A handler of this very transaction asks; it would wait for itself.
     """
+    _refuse_own_handler(desk, transaction_id)
     pause = 0.001
     while True:
         here = desk.book.run_of(transaction_id)
@@ -122,7 +138,7 @@ def see_through(
                     return desk.result_of(run)
                 longest = PAUSE_SECONDS_MAX if may_answer else _longest_pause(left)
             elif drivable:
-                driven = yield from _taken_over(desk, run, until)
+                driven = yield from _taken_over(desk, run, until, is_callers=is_callers)
                 if driven is not None and not waits_for_a_time(driven):
                     return driven
         if until is not None and desk.clock.now() >= until:
@@ -137,9 +153,11 @@ def see_through(
             return result
 
 
-def _taken_over(desk: Desk, run: Run, until: int | None) -> Procedure[TransactionResult | None]:
+def _taken_over(
+    desk: Desk, run: Run, until: int | None, *, is_callers: bool = False
+) -> Procedure[TransactionResult | None]:
     try:
-        return (yield from take_over(desk, run, until))
+        return (yield from take_over(desk, run, until, is_callers=is_callers))
     except (HeldByAnother, JournalConflict, InvalidTransactionState):
         return None  # Somebody else has it, and is waited for.
 
@@ -167,7 +185,8 @@ def _can_drive(desk: Desk, run: Run) -> bool:
 def _missing(run: Run) -> list[str]:
     """Return what finishing this transaction may need, and is not here.
 
-    Why the probes too: a driver that cannot ask would undo what another could have found done.
+    Why what asks too: a driver that cannot ask would undo what another could have found done, or
+    take for undone what another could have found left.
     """
     found = run.registry.missing(needed_actions(run.saga))
     for index in run.saga.doubtful:
@@ -177,11 +196,23 @@ def _missing(run: Run) -> list[str]:
             continue
         if run.registry.find("probe", definition) is None:
             found.append(f"the probe of {definition.action}")
+    for index in run.saga.undo:
+        definition = run.saga.steps[index].definition
+        if definition.policy.has_verify and run.registry.find("verification", definition) is None:
+            found.append(f"the verification of {definition.action}")
     return found
 
 
-def take_over(desk: Desk, run: Run, until: int | None) -> Procedure[TransactionResult]:
+def take_over(
+    desk: Desk, run: Run, until: int | None, *, is_callers: bool = False
+) -> Procedure[TransactionResult]:
     """Claim a transaction that nobody drives, and drive it.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        until: How long to wait for times to come.
+        is_callers: True where an interrupt means that the transaction is not wanted any more.
 
     Raises:
         HeldByAnother: A living driver holds it.
@@ -190,6 +221,7 @@ def take_over(desk: Desk, run: Run, until: int | None) -> Procedure[TransactionR
     """
     desk.book.enter(run, "take over")
     run.wait_until = until
+    run.is_callers = is_callers
     try:
         takeover = run.saga.driver_id is not None
         return (yield from drive(desk, run, [DriverArrived(desk.driver_id, takeover)]))
@@ -216,8 +248,10 @@ def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult 
     run = yield from read_run(desk, transaction_id)
     due = wake_at(run.saga)
     now = desk.clock.now()
-    if not is_runnable(run.saga) or (due is not None and due > now):
+    if not is_runnable(run.saga):
         return None
+    if due is not None and due > now:
+        return desk.result_of(run)
     missing = _missing(run)
     if missing:
         return missing

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from aumai_transactions.core.decider import advance, decide
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
+    DriverArrived,
     HandlerMissing,
     HandlerRaised,
     HandlerReturned,
@@ -76,11 +77,20 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
     """Decide, record, act, and again, until nothing is left to be done here and now."""
     claims = True
     while True:
+        stops = run.interrupt is not None and not run.is_callers
+        calls: list[Call] = []
         try:
-            entries, calls = advance(run.saga, seen, desk.clock.now())
+            if stops:
+                # Why nothing is planned: what was seen is recorded, and others go on from there.
+                # Where nothing was seen, to let go is all there is to be written.
+                seen = seen or [DriverArrived(desk.driver_id)]
+                claims = claims or isinstance(seen[0], DriverArrived)
+                entries = [entry for one in seen for entry in decide_and_evolve(desk, run, one)]
+            else:
+                entries, calls = advance(run.saga, seen, desk.clock.now())
         except IllegalEntry as error:
             raise _our_bug(run, error) from error
-        pause = None if calls else _pause(desk, run)
+        pause = None if calls or stops else _pause(desk, run)
         if entries:
             leaves = not calls and pause is None
             append = _built(desk, run, entries, claims=claims, release=leaves)
@@ -163,7 +173,7 @@ def _cancelled(run: Run) -> list[Observation]:
     if run.interrupt is None or run.is_cancelled:
         return []
     run.is_cancelled = True
-    if run.saga.state.is_final:
+    if run.saga.state.is_final or not run.is_callers:
         return []
     return [RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled")]
 

@@ -44,7 +44,7 @@ from aumai_transactions.drivers.driving import (
 )
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
-from aumai_transactions.drivers.repeating import check_whole, repeat_of, start_repeating
+from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of, start_repeating
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
@@ -161,11 +161,10 @@ def _is_begun_elsewhere(desk: Desk, transaction: Transaction, mine: Definition) 
         # Its first entries are not durable yet, so nobody can say what its plan is.
         yield DoSleep(PAUSE_SECONDS)
     is_empty = not is_begun and not saga.steps
-    recorded = saga.plan._replace(created_at=mine.created_at)
-    if not is_empty and not same_definition(recorded, mine):
-        raise IdempotencyKeyReused(
-            transaction.idempotency_key or "", name, "somebody else has another plan under it"
-        )
+    different = None if is_empty else other_plan(transaction, mine, saga.plan)
+    if different is not None:
+        detail = f"somebody else has another plan under it ({different})"
+        raise IdempotencyKeyReused(transaction.idempotency_key or "", name, detail)
     if not is_begun:
         desk.book.hold(transaction, saga.sequence)
     return is_begun
@@ -278,7 +277,8 @@ def _drive_pending(
         leave(desk, run)
     if not waits_for_a_time(result):
         return result
-    return (yield from see_through(desk, run.transaction_id, run.wait_until))
+    until = run.wait_until
+    return (yield from see_through(desk, run.transaction_id, until, is_callers=True))
 
 
 def _frozen(

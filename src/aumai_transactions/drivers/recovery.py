@@ -45,11 +45,11 @@ def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure
         soonest = min(waiting.values(), default=None)
         if soonest is None or soonest > until:
             return list(report.values())
+        while (left := soonest - desk.clock.now()) > 0:
+            yield DoSleep(left / 1_000_000)
         now = desk.clock.now()
-        if soonest > now:
-            yield DoSleep((soonest - now) / 1_000_000)
         for name, at in waiting.items():
-            if at <= max(soonest, now):
+            if at <= now:
                 report[name] = yield from _recovered(desk, name)
 
 

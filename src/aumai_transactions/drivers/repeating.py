@@ -7,7 +7,7 @@ compared with the recorded ones, one by one, instead of being added a second tim
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.actions import journaled_retry
 from aumai_transactions.core.states import PENDING
@@ -17,7 +17,7 @@ from aumai_transactions.errors import IdempotencyKeyReused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aumai_transactions.core.definition import StepDefinition
+    from aumai_transactions.core.definition import Definition, StepDefinition
     from aumai_transactions.drivers.freezing import BeforeRecord
     from aumai_transactions.models import Transaction, TransactionStep
 
@@ -78,19 +78,19 @@ def repeated(
         raise _reused(
             transaction, f"its plan has {repeat.recorded} steps, and this is number {number}"
         )
-    for field in _differences(repeat.steps[repeat.position], step, before_record):
+    data = step.data if before_record is None else checked_object(before_record(step), "data")
+    for field in _differences(repeat.steps[repeat.position], step, data):
         raise _reused(transaction, f"step {number} of its plan has another {field}")
     repeat.position = number
     return transaction.steps[number - 1]
 
 
 def _differences(
-    recorded: StepDefinition, step: TransactionStep, before_record: BeforeRecord | None
+    recorded: StepDefinition, step: TransactionStep, data: dict[str, Any]
 ) -> Iterator[str]:
     for field in ("agent_id", "action", "compensating_action"):
         if getattr(recorded, field) != getattr(step, field):
             yield field
-    data = step.data if before_record is None else checked_object(before_record(step), "data")
     # Why as texts: 1 == True == 1.0, and they are not the same request.
     if canonical_json(recorded.data) != canonical_json(data):
         yield "data"
@@ -100,6 +100,25 @@ def _differences(
     timeout = step.timeout_seconds
     if timeout is not None and timeout != recorded.policy.timeout_seconds:
         yield "timeout_seconds"
+
+
+def other_plan(transaction: Transaction, mine: Definition, recorded: Definition) -> str | None:
+    """Return what a recorded plan has otherwise than a caller's; None where they are the same.
+
+    Compared is what a caller says, not what the actions that happen to be registered here add.
+
+    Args:
+        transaction: The caller's object.
+        mine: What it stands for, its data as it would be recorded.
+        recorded: What stands in the journal.
+    """
+    if len(recorded.steps) != len(mine.steps):
+        return f"its plan has {len(recorded.steps)} steps, and here are {len(mine.steps)}"
+    trio = zip(recorded.steps, transaction.steps, mine.steps, strict=True)
+    for number, (was, step, own) in enumerate(trio, 1):
+        for field in _differences(was, step, own.data):
+            return f"step {number} of its plan has another {field}"
+    return None
 
 
 def check_whole(transaction: Transaction, repeat: Repeat) -> None:

@@ -47,6 +47,8 @@ class Run:
         result: The outcome, once there is one.
         is_over: True once nothing is driven here any more.
         announced: The state with the last entry that the user's hook was told about.
+        is_callers: True where whoever began the transaction waits for it here: an interrupt then
+            means that it is not wanted any more. Who only carries on what others began just stops.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
     """
@@ -65,6 +67,7 @@ class Run:
     result: TransactionResult | None = None
     is_over: bool = False
     announced: TransactionState = TransactionState.pending
+    is_callers: bool = True
     wait_until: int | None = None
 
     def __post_init__(self) -> None:

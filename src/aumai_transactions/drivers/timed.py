@@ -115,6 +115,14 @@ class LeavableCall:
         An interrupt that arrives meanwhile is noted in the run, and the call is waited for: half a
         call is what nobody can undo. A second one leaves it.
         """
+        try:
+            return self._in_time(limit)
+        except BaseException:
+            # An interrupt has hit between two waits: what the call answers is heard of late.
+            self.leave()
+            raise
+
+    def _in_time(self, limit: Limit) -> Outcome:
         step, kind, run = limit.operation.step, limit.operation.operation, limit.operation.run
         while True:
             try:

@@ -160,7 +160,8 @@ class HttpCall:
                 return NothingToUndo(status_of(answer))
             return output_of(answer)
         except Refusal as refusal:
-            refusal.raise_as_outcome(delivered.told(refusal))
+            attempt = 1 if undoing else context.attempt
+            refusal.raise_as_outcome(delivered.told(refusal), attempt)
         except Exception as error:
             # Why: the request arrived; a fault in reading the answer is no "not done".
             raise OutcomeUnknown(_unreadable(delivered, error)) from error

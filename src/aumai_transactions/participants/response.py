@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
 
-from aumai_transactions.errors import OutcomeUnknown, RetryLater, StepRejected
+from aumai_transactions.errors import NotDelivered, OutcomeUnknown, RetryLater, StepRejected
 from aumai_transactions.participants.exchange import Answer
 from aumai_transactions.participants.messages import first_line, printable
 
@@ -24,6 +24,8 @@ RETRY_AFTER_SECONDS_MAX = 3_600.0
 # Why these three of all 4xx: a timeout, a conflict and "too early" may each be about an
 # earlier delivery of the same request, which may yet succeed.
 IN_DOUBT_STATUSES = frozenset({408, 409, 425})
+# What may be said before the service has looked at the key: who asks, where to, and how much.
+GATEWAY_STATUSES = frozenset({401, 403, 404, 405, 407, 411, 413, 414, 421, 431})
 NOT_THERE_STATUSES = frozenset({404, 410})
 
 
@@ -35,17 +37,28 @@ class Refusal(Exception):
         meaning: Literal["not_done", "later", "in_doubt"],
         text: str,
         after_seconds: float | None = None,
+        *,
+        is_about_call: bool = True,
     ) -> None:
         self.meaning = meaning
         self.after_seconds = after_seconds
+        self.is_about_call = is_about_call
         super().__init__(text)
 
-    def raise_as_outcome(self, message: str) -> NoReturn:
-        """Raise what a handler raises to say this."""
+    def raise_as_outcome(self, message: str, attempt: int = 1) -> NoReturn:
+        """Raise what a handler raises to say this.
+
+        Args:
+            message: What is told.
+            attempt: Which attempt was answered. What a gateway says of a later one, for the token
+                has expired or the address has moved, says nothing about an earlier one.
+        """
         if self.meaning == "later":
             raise RetryLater(self.after_seconds or 0.0, message)
         if self.meaning == "in_doubt":
             raise OutcomeUnknown(message, self.after_seconds)
+        if attempt > 1 and not self.is_about_call:
+            raise NotDelivered(message)
         raise StepRejected(message)
 
 
@@ -75,7 +88,8 @@ def output_of(answer: Answer) -> Any:
     if answer.status in IN_DOUBT_STATUSES or not 400 <= answer.status < 500:
         # Why no more than the time: who says "later" may have begun.
         raise Refusal("in_doubt", text, None if asked is None else after_seconds)
-    raise Refusal("not_done", text)
+    is_about_call = answer.status not in GATEWAY_STATUSES
+    raise Refusal("not_done", text, is_about_call=is_about_call)
 
 
 def status_of(answer: Answer) -> str:

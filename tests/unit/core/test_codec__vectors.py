@@ -148,6 +148,7 @@ ENTRIES = [
     VerificationAnswered(at=33, step_id="s1", attempt=1, answer="residue", left=[1], error=ERROR),
     VerificationAnswered(at=34, step_id="s1", attempt=2, answer="unknown", will_retry=True),
     StepOutstanding(at=35, step_id="s1", reason="may_still_act"),
+    CompensationFailed(at=36, step_id="s1", attempt=1, error=ERROR, left_behind=True),
 ]
 # The body of each entry, and its hash in one chain of transaction "tx".
 VECTORS = [
@@ -402,6 +403,14 @@ VECTORS = [
             'l_act","step_id":"s1","v":1}'
         ),
         "d2beae5f8b43371c557d977676fda0a875bdc3280a822f7123f39eecb76abae9",
+    ),
+    (
+        (
+            '{"at":36,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
+            'ned"},"id":"append.36","kind":"compensation_failed","left_behind":true'
+            ',"step_id":"s1","v":1}'
+        ),
+        "45cd4543b7bc4a1f364c90b85f22d727c83f6f64fc4844f9bc7605592326798d",
     ),
 ]
 NUMBERED = list(enumerate(zip(ENTRIES, VECTORS, strict=True), 1))

@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 
+from aumai_transactions.core.definition import Retry
 from aumai_transactions.core.entries import CallReturnedLate
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import DriverArrived
@@ -107,12 +108,42 @@ def test_a_refusal_while_a_person_is_asked_fails_the_step(play, make_step):
 
 
 def test_a_refusal_of_one_of_several_calls_answers_for_itself_alone(play, make_step):
-    tx = play(make_step("a", ABANDON, idempotent=True)).commit().left_behind("a")
-    tx.late("a", "not_done", attempt=1)
+    tx = play(make_step("a", ABANDON, idempotent=True)).commit().raised("a", "in_doubt")
     tx.left_behind("a")
     tx.late("a", "not_done", attempt=2)
     assert tx.calls == ["compensation:a"]
     assert tx.entries[-1].in_doubt
+
+
+def test_a_success_while_the_next_attempt_is_waited_for_is_not_forgotten(play, make_step):
+    again = {"has_probe": True, "retry": Retry(first_delay_seconds=10, jitter=0)}
+    for ending in ("rollback", "refusal"):
+        tx = play(make_step("a", again)).commit().left_behind("a").probed("a", "not_done")
+        assert tx.result.waiting.reason == "retry"
+        tx.late("a", "succeeded", output={"id": 7}, attempt=1)
+        if ending == "rollback":
+            tx.rollback()
+        else:
+            tx.wake().raised("a", "not_done", may_retry=False)
+            tx.probed("a", "not_done")
+        assert tx.calls == ["compensation:a"], ending
+        assert tx.saga.step("a").output == {"id": 7}
+
+
+def test_a_done_of_a_probe_says_nothing_about_the_other_attempts(play, make_step):
+    asked = {"has_probe": True}
+    tx = play(make_step("a", asked, idempotent=True), make_step("b", idempotent=True)).commit()
+    tx.raised("a", "in_doubt").probed("a", "not_done")
+    tx.left_behind("a").probed("a", "done", {"id": 7}).raised("b", "not_done")
+    assert tx.result.waiting.reason == "left_behind", "the second attempt may act yet"
+
+
+def test_a_refusal_of_all_calls_leaves_nothing_to_undo(play, make_step):
+    tx = play(make_step("a", ABANDON, idempotent=True)).commit().left_behind("a")
+    tx.late("a", "not_done", attempt=1)
+    tx.left_behind("a")
+    tx.late("a", "not_done", attempt=2)
+    assert (tx.state, tx.result.clean, tx.saga.step("a").undo_attempt) == ("rolled_back", True, 0)
 
 
 def test_a_success_while_the_next_attempt_runs_is_told_to_the_undo(play, make_step):

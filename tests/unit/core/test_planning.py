@@ -13,6 +13,7 @@ from aumai_transactions.core.observations import (
     DriverArrived,
     HandlerReturned,
     ResolutionAnswered,
+    RetryAsked,
     RollbackCalled,
 )
 from aumai_transactions.core.planning import UNKNOWN_ATTEMPTS_MAX, plan
@@ -276,10 +277,20 @@ def test_a_person_may_say_what_happened_while_the_next_attempt_is_waited_for(pla
     assert (tx.state, tx.result.clean) == ("rolled_back", True)
 
 
-def test_nobody_says_what_happened_while_it_goes_back(play, make_step):
+def test_a_person_may_say_what_happened_also_while_it_goes_back(play, make_step):
     tx = play(make_step("a", PROBED)).commit().rollback().raised("a", "in_doubt")
-    with pytest.raises(InvalidTransactionState, match="Nothing is to be resolved"):
-        tx.see(ResolutionAnswered("a", "happened", "me", "n"))
+    tx.see(ResolutionAnswered("a", "happened", "me", "n"))
+    assert (tx.calls, tx.entries[-1].in_doubt) == (["compensation:a"], False)
+    tx = play(make_step("a", PROBED)).commit().rollback().raised("a", "in_doubt")
+    tx.see(ResolutionAnswered("a", "did_not_happen", "me", "n"))
+    assert (tx.state, tx.result.clean, tx.saga.step("a").undo_attempt) == ("rolled_back", True, 0)
+
+
+def test_a_person_may_end_the_wait_for_a_call_that_was_left_behind(play, make_step):
+    tx = play(make_step("a")).commit().left_behind("a")
+    assert (tx.calls, tx.result.waiting.reason) == ([], "left_behind")
+    tx.see(RetryAsked("a", "me", "n"))
+    assert (tx.calls, tx.entries[-1].in_doubt) == (["compensation:a"], True)
 
 
 def test_a_crash_while_a_probe_is_asked_asks_it_again(play, make_step):

@@ -5,6 +5,7 @@ import pytest
 
 from aumai_transactions.core.definition import Retry
 from aumai_transactions.core.observations import DriverArrived, RetryAsked, RollbackCalled
+from aumai_transactions.core.outcome import attention_of
 
 # ------------------------------------------------------------------------------- C7: compensation
 
@@ -354,6 +355,33 @@ def test_continue_is_not_heard_after_a_crash_that_rolls_back(play, make_step, on
 def test_continue_is_not_heard_from_a_step_whose_call_may_still_act(play, make_step):
     tx = play(make_step("a")).commit().left_behind("a").wake().returned("a", continues=True)
     refused(tx, "a")
+
+
+def test_continue_is_not_heard_while_an_undo_that_was_given_up_may_still_act(
+    play, make_step, steady
+):
+    tx = going_back(play, make_step, {"undo_retry": steady})
+    tx.raised("a", "timeout", left_behind=True).wake().returned("a", continues=True)
+    refused(tx, "a")
+    over = going_back(play, make_step, {"undo_retry": steady})
+    over.raised("a", "timeout", left_behind=True)
+    over.late("a", "not_done", operation="compensation").wake().returned("a", continues=True)
+    assert over.calls == ["action:b"]
+
+
+def test_an_outstanding_undo_that_waits_for_its_next_attempt_is_still_said_to_stand(
+    play, make_step, steady
+):
+    tx = going_back(play, make_step, {"undo_retry": steady}).raised("a", may_retry=False)
+    assert (tx.state, tx.result.outstanding[0].reason) == ("rolled_back", "failed")
+    tx.retry("a").raised("a")
+    assert tx.wakes_after == 2
+    assert [item.step_id for item in tx.result.outstanding] == ["a"]
+    assert not tx.result.clean
+    assert attention_of(tx.saga) == "outstanding"
+    tx.wake().returned("a")
+    assert tx.result.clean
+    assert attention_of(tx.saga) is None
 
 
 def test_continue_is_not_heard_while_another_step_is_outstanding(play, make_step):

@@ -149,6 +149,29 @@ def test_a_second_interrupt_leaves_the_call_unless_it_has_ended(signal, has_ende
         assert hand.given == [answer]
 
 
+def test_an_interrupt_between_two_waits_leaves_the_call_so_that_its_answer_is_heard(signal):
+    class Interrupted:
+        """A run in which the note of an interrupt is interrupted itself."""
+
+        @property
+        def interrupt(self):
+            raise KeyboardInterrupt
+
+    class Waited(Future):
+        def result(self, timeout=None):
+            raise KeyboardInterrupt
+
+    go, hand = signal(), Hand()
+    called = LeavableCall(go.wait, hand)
+    called.ended = Waited()
+    operation = SimpleNamespace(step=None, operation="action", run=Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        called.outcome(SimpleNamespace(seconds=LATER, operation=operation))
+    go.set()
+    assert hand.there.wait(30)
+    assert hand.given == [True]
+
+
 # ---------------------------------------------------------------------------------- coroutines
 
 
@@ -244,9 +267,10 @@ def test_a_cancellation_reaches_the_coroutine_and_is_raised_when_it_has_ended(ti
             waiting.cancel()
             for _ in range(5):
                 await asyncio.sleep(0)
-        assert not waiting.done()
-        assert told == ["cancelled"] * times
+        is_done = waiting.done()
         go.set()
+        assert not is_done
+        assert told == ["cancelled"] * times
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert asyncio.all_tasks() == {asyncio.current_task()}

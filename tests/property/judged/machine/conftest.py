@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import count
 
 import pytest
-from hypothesis import strategies as st
 
 from aumai_transactions import (
     Clean,
@@ -24,7 +23,6 @@ from aumai_transactions import (
     NotDone,
     NothingToUndo,
     Residue,
-    RetryPolicy,
     TransactionManager,
     Unknown,
 )
@@ -84,18 +82,14 @@ def number_of(step_id):
     return int(step_id.removeprefix("s")) - 1
 
 
-def next_of(behaviours, count):
-    return behaviours[min(count, len(behaviours) - 1)]
-
-
 class Simulation:
-    def __init__(self, outside, store, program):
+    def __init__(self, outside, judging, store, program):
         self.store = store
         self.program = program
-        self.violation = outside.Violation
+        self.violation = judging.Violation
         self.clock = ManualClock(outside.T0)
         self.world = outside.World(program)
-        self.judge = outside.Judge(program, self.world)
+        self.judge = judging.Judge(program, self.world)
         self.kills = list(program.kills)
         self.jumps = list(program.jumps)
         self.ticks = 0
@@ -137,8 +131,7 @@ class Simulation:
         self.judge.call(context)
         index = number_of(context.step_id)
         step = self.program.steps[index]
-        behaviour = next_of(step.forward, self.world.count("action", index))
-        self.world.calls.append(("action", index))
+        behaviour = self.asked(step.forward, "action", index)
         stands = step.idempotent and index in self.world.applied
         if behaviour in ("ok", "lost", "late", "cut", "slow_early"):
             self.world.apply(index)
@@ -171,9 +164,7 @@ class Simulation:
     def back(self, action, data, context):
         self.judge.call(context)
         index = number_of(context.step_id)
-        behaviours = self.program.steps[index].back
-        behaviour = next_of(behaviours, self.world.count("compensation", index))
-        self.world.calls.append(("compensation", index))
+        behaviour = self.asked(self.program.steps[index].back, "compensation", index)
         if behaviour == "fail":
             raise ValueError("cannot be undone")
         if behaviour == "later":
@@ -191,11 +182,16 @@ class Simulation:
             raise OutcomeUnknown("no answer")
         return NothingToUndo("it is not there") if behaviour == "nothing" and nothing else None
 
+    def asked(self, behaviours, operation, index):
+        """Return what a handler does at this call; the last behaviour is repeated."""
+        number = self.world.count(operation, index)
+        self.world.calls.append((operation, index))
+        return behaviours[min(number, len(behaviours) - 1)]
+
     def probe(self, data, context):
         self.judge.call(context)
         index = number_of(context.step_id)
-        behaviour = next_of(self.program.steps[index].probe, self.world.count("probe", index))
-        self.world.calls.append(("probe", index))
+        behaviour = self.asked(self.program.steps[index].probe, "probe", index)
         if behaviour == "error":
             raise ConnectionResetError
         if behaviour == "unknown":
@@ -208,10 +204,7 @@ class Simulation:
     def verify(self, data, context):
         self.judge.call(context)
         index = number_of(context.step_id)
-        behaviour = next_of(
-            self.program.steps[index].verify, self.world.count("verification", index)
-        )
-        self.world.calls.append(("verification", index))
+        behaviour = self.asked(self.program.steps[index].verify, "verification", index)
         if behaviour == "error":
             raise ConnectionResetError
         if behaviour == "unknown":
@@ -350,8 +343,6 @@ class Simulation:
 
     def interfere(self):
         """Somebody else asks to roll back."""
-        if self.transaction_id is None:
-            return
         desk = self.desk()
         wish = asking.ask(desk, self.transaction_id, RollbackCalled("other"), wait_max_seconds=0)
         with suppress(TransactionNotFound, InvalidTransactionState, JournalConflict):
@@ -378,7 +369,7 @@ class Simulation:
             result = self.result()
             if result.state.value == "pending" and not self.saga.rollback_requested:
                 return None  # It was begun under a key, and nobody came to want anything of it.
-            if not result.is_final:
+            if not result.is_final or result.waiting is not None:
                 self.judge.require(result.waiting is not None, "I2", "neither final nor waiting")
                 self.go_on(result)
             elif self.world.pending:
@@ -391,8 +382,8 @@ class Simulation:
         else:
             raise self.violation(f"I2: it never ends: {result}")
         desk = self.desk()
-        verified = recovery.verify(desk, self.transaction_id)
-        verification = self.drive(desk, verified, mortal=False)
+        verifying = recovery.verify(desk, self.transaction_id)
+        verification = self.drive(desk, verifying, mortal=False)
         self.judge.require(verification.is_intact, "I11", str(verification.problems))
         self.judge.end(result)
         return result
@@ -410,8 +401,7 @@ class Simulation:
         """Return what another process does after the first one has died."""
         if self.program.keyed and self.program.start == "commit":
             return self.start(self.manager())
-        desk = self.desk()
-        return desk, recovery.recover(desk)
+        return self.recovering()
 
     def recovering(self):
         desk = self.desk()
@@ -497,97 +487,13 @@ class Simulation:
 
 
 @pytest.fixture(scope="session")
-def simulate(outside):
+def simulate(outside, judging):
     """Live the life of a program on a store; raise `Violation` where an invariant breaks."""
 
     def run(store, program):
-        return Simulation(outside, store, program).run()
+        return Simulation(outside, judging, store, program).run()
 
-    run.violation = outside.Violation
+    run.violation = judging.Violation
     run.program = outside.Program
     run.step = outside.Step
     return run
-
-
-FORWARD = ["ok"] * 6 + ["fail", "error", "error", "later", "refused", "lost", "late", "void"]
-FORWARD += ["cut", "cut_void", "slow", "slow_early", "slow_fail", "slow_lost", "slow_never"]
-BACK = ["ok"] * 5 + ["fail", "later", "nothing", "continue", "slow", "slow_fail", "lost", "residue"]
-ANSWERS = ["truth", "truth", "unknown", "error"]
-POLICIES = [
-    None,
-    None,
-    RetryPolicy(attempts_max=3, first_delay_seconds=0),
-    RetryPolicy(attempts_max=3, first_delay_seconds=0.5),
-    RetryPolicy(attempts_max=4, first_delay_seconds=5, delay_factor=1, budget_seconds=8),
-    RetryPolicy(attempts_max=2, first_delay_seconds=40, jitter=0),
-]
-
-
-STEPS = {
-    "idempotent": [True, False],
-    "undo": [True, True, True, False],
-    "undo_idempotent": [True, False],
-    "on_unknown": [None, None, "ask", "compensate"],
-    "effect": [None, None, "none"],
-    "forward": FORWARD,
-    "back": BACK,
-    "probe": ANSWERS,
-    "verify": ANSWERS,
-    "has_probe": [True, False, False],
-    "has_verify": [True, False, False, False],
-    "retry": POLICIES,
-    "undo_retry": POLICIES,
-    "asks_retry": POLICIES,
-    "abandon_after_seconds": [0.001, 5, 60],
-}
-BEHAVIOURS = ("forward", "back", "probe", "verify")
-
-
-def some_step(draw, index, focus):
-    """Draw what is declared about a step; `focus` narrows the choices."""
-    after = None
-    if not draw(st.booleans()):
-        before = st.sets(st.integers(0, index - 1), max_size=2) if index else st.just(())
-        after = tuple(sorted(draw(before)))
-    found = {"after": after}
-    for name, choices in (STEPS | focus).items():
-        one = st.sampled_from(choices)
-        found[name] = draw(one if name not in BEHAVIOURS else st.lists(one, min_size=1, max_size=3))
-    for name in BEHAVIOURS:
-        found[name] = tuple(found[name])
-    if not found.pop("has_probe"):
-        found["probe"] = None
-    if not found.pop("has_verify") or not found["undo"]:
-        found["verify"] = None
-    if found["undo"]:
-        found["effect"] = None
-    if found["verify"] is None:
-        # Why not otherwise: an undo that lies can be found out by nobody else.
-        found["back"] = tuple("ok" if one == "residue" else one for one in found["back"])
-    return found
-
-
-@pytest.fixture(scope="session")
-def programs(outside):
-    """Any program; or one of a narrower choice, so that a mutant is caught sooner."""
-
-    @st.composite
-    def some(draw, size_max=4, *, kills_max=4, **focus):
-        sizes = st.integers(1, size_max)
-        steps = [outside.Step(**some_step(draw, index, focus)) for index in range(draw(sizes))]
-        return outside.Program(
-            steps=tuple(steps),
-            start=draw(st.sampled_from(["commit"] * 9 + ["rollback"])),
-            timeout_scope=draw(st.sampled_from(["start", "transaction"])),
-            on_crash=draw(st.sampled_from([None, None, "resume", "roll_back"])),
-            on_compensation_failure=draw(st.sampled_from(["continue", "halt"])),
-            kills=tuple(draw(st.lists(st.integers(1, 40), max_size=kills_max))),
-            jumps=tuple(draw(st.lists(st.sampled_from([0, 0, 1, 100]), max_size=kills_max))),
-            wish=draw(st.none() | st.integers(2, 60)),
-            person=draw(st.sampled_from(["retry", "undone", "left_in_place", "leave"])),
-            lag=draw(st.integers(1, 30)),
-            draw=draw(st.sampled_from([0.0, 0.5, 1.0])),
-            keyed=draw(st.integers(0, 3)) == 0,
-        )
-
-    return some

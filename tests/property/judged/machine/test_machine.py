@@ -9,7 +9,7 @@ from aumai_transactions.stores import open_store
 from aumai_transactions.stores.memory import MemoryStore
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-IN_MEMORY = settings(max_examples=20_000 if NIGHTLY else 200)
+IN_MEMORY = settings(max_examples=20_000 if NIGHTLY else 150)
 ON_DISK = settings(max_examples=1_000 if NIGHTLY else 25)
 
 
