@@ -18,7 +18,7 @@ PROBES_MAX = 2  # As the kinds that ask in vain declare it.
 
 
 # What the caller makes of a call that never arrives.
-LOST = {"error": "no", "refusal": "no", "request_lost": "unknown", "silent": "timeout"}
+LOST = {"error": "error", "refusal": "no", "request_lost": "unknown", "silent": "timeout"}
 
 
 class Killed(Exception):
@@ -132,6 +132,7 @@ class Law:
         self.arrived: list[str] = []
         self.sent: list[Operation] = []
         self.first_attempt = 0
+        self.refused_late = 0
         self.in_transit: list[tuple[str, int]] = []
         self.s = Progress()
         self.durable = Progress()
@@ -265,8 +266,10 @@ class Law:
         answer = self.call("action")
         if answer == "done":
             self.succeeded()
-        elif answer == "no" and (self.s.doubt is None or self.kind.idempotent):
-            self.s.doubt = None  # C2
+        elif answer in ("no", "error") and self.s.doubt is None:
+            self.go_back()
+        elif answer == "no" and self.kind.idempotent:
+            self.s.doubt = None  # C2: only the participant's own word clears a doubt.
             self.go_back()
         else:
             if answer == "timeout" and self.leaves_behind:
@@ -401,5 +404,7 @@ class Law:
             return
         if answer == "done":
             s.outstanding = "acted_late"
-        elif s.outstanding == "may_still_act" and s.actions == 1:
-            s.outstanding = None
+        else:
+            self.refused_late += 1
+            if s.outstanding == "may_still_act" and self.refused_late == s.actions:
+                s.outstanding = None
