@@ -206,7 +206,8 @@ def _until(saga: Saga, due: int) -> Waiting:
     if waiting and waiting[0].due_at is None:
         detail = (
             f"a call of {steps[0]} was given up and may act yet; its undo waits for it until "
-            f"{when}. Then it goes on with wait(), or: aumai-transactions recover"
+            f"{when}. Then it goes on with wait(), or: aumai-transactions recover; without waiting "
+            f"with: aumai-transactions retry {name} {steps[0]}"
         )
         return Waiting(reason="left_behind", detail=detail, step_ids=steps, until=until)
     detail = (

@@ -90,7 +90,7 @@ def test_what_waits_for_a_time_says_for_what_and_until_when(play, make_step, nam
     assert (summary.due_at, summary.runnable, summary.attention) == (due, True, None)
     assert waiting.until == instant(due)
     assert waiting.until.isoformat(timespec="seconds").replace("+00:00", "Z") in waiting.detail
-    assert ("retry tx a" in waiting.detail) is (reason == "retry")
+    assert "retry tx a" in waiting.detail, "how not to wait"
     assert not tx.result.is_final
 
 
