@@ -17,8 +17,13 @@ from aumai_transactions.answers import (
     Residue,
     Unknown,
 )
+from aumai_transactions.drivers.default import transaction
+from aumai_transactions.drivers.steps import require_transaction, step, transactional
 from aumai_transactions.drivers.sync import SagaOrchestrator, TransactionManager
+from aumai_transactions.drivers.sync_block import Savepoint, TransactionBlock
 from aumai_transactions.errors import (
+    ApprovalPending,
+    CommitPointPassed,
     DefinitionError,
     DependencyCycle,
     DuplicateStep,
@@ -26,29 +31,39 @@ from aumai_transactions.errors import (
     InternalError,
     InvalidData,
     InvalidTransactionState,
+    IrreversibleBeforeCompensatable,
     JournalConflict,
     JournalCorrupt,
     JournalTooNew,
+    NoActiveTransaction,
     NotDelivered,
     OutcomeUnknown,
     PlanFileError,
+    ReadConflict,
     RetryLater,
     SchemaVersionError,
+    StepInDoubt,
     StepRejected,
+    StepUndone,
     StoreError,
     StoreFormatError,
     StoreNotFound,
     StoreUnavailable,
     TransactionError,
     TransactionExpired,
+    TransactionNotActive,
     TransactionNotFinal,
     TransactionNotFound,
     TransactionRolledBack,
+    UndoRefused,
     UnknownAction,
     UnknownStep,
 )
 from aumai_transactions.models import (
+    DescribedStep,
+    Description,
     Event,
+    Output,
     OutputReference,
     OutstandingCompensation,
     Recovered,
@@ -66,18 +81,25 @@ from aumai_transactions.stores import open_store
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.aio import AsyncSagaOrchestrator, AsyncTransactionManager
+    from aumai_transactions.drivers.async_block import AsyncSavepoint, AsyncTransactionBlock
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Action",
     "ActionHandler",
+    "ApprovalPending",
     "AsyncSagaOrchestrator",
+    "AsyncSavepoint",
+    "AsyncTransactionBlock",
     "AsyncTransactionManager",
     "Clean",
+    "CommitPointPassed",
     "Continue",
     "DefinitionError",
     "DependencyCycle",
+    "DescribedStep",
+    "Description",
     "Done",
     "DuplicateStep",
     "Event",
@@ -85,46 +107,60 @@ __all__ = [
     "InternalError",
     "InvalidData",
     "InvalidTransactionState",
+    "IrreversibleBeforeCompensatable",
     "JournalConflict",
     "JournalCorrupt",
     "JournalTooNew",
+    "NoActiveTransaction",
     "NotDelivered",
     "NotDone",
     "NothingToUndo",
     "OutcomeUnknown",
+    "Output",
     "OutputReference",
     "OutstandingCompensation",
     "PlanFileError",
+    "ReadConflict",
     "Recovered",
     "Residue",
     "RetryLater",
     "RetryPolicy",
     "Risk",
     "SagaOrchestrator",
+    "Savepoint",
     "SchemaVersionError",
     "StepContext",
+    "StepInDoubt",
     "StepRejected",
     "StepState",
+    "StepUndone",
     "StoreError",
     "StoreFormatError",
     "StoreNotFound",
     "StoreUnavailable",
     "Transaction",
+    "TransactionBlock",
     "TransactionError",
     "TransactionExpired",
     "TransactionManager",
+    "TransactionNotActive",
     "TransactionNotFinal",
     "TransactionNotFound",
     "TransactionResult",
     "TransactionRolledBack",
     "TransactionState",
     "TransactionStep",
+    "UndoRefused",
     "Unknown",
     "UnknownAction",
     "UnknownStep",
     "Verification",
     "Waiting",
     "open_store",
+    "require_transaction",
+    "step",
+    "transaction",
+    "transactional",
 ]
 
 
@@ -134,5 +170,9 @@ def __getattr__(name: str) -> object:
         from aumai_transactions.drivers import aio
 
         return getattr(aio, name)
+    if name in {"AsyncSavepoint", "AsyncTransactionBlock"}:
+        from aumai_transactions.drivers import async_block
+
+        return getattr(async_block, name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

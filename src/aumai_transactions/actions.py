@@ -11,10 +11,11 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from aumai_transactions.core.definition import (
     NO_POLICY,
+    Effect,
     Operation,
     Policy,
     Retry,
@@ -49,7 +50,9 @@ class StepContext:
         agent_id: On whose behalf it acts.
         action: The name that is called.
         operation: `action`, `compensation` where it undoes, `probe` where it asks what became of
-            the action, `verification` where it looks whether the undo left nothing.
+            the action, `verification` where it looks whether the undo left nothing,
+            `confirmation` where it makes final what was only tried, `reread` where it looks whether
+            what was read still holds.
         attempt: 1 for the first call of this operation; higher after a crash or an unknown
             outcome.
         idempotency_key: The same for every attempt of this operation of this step, from any
@@ -63,7 +66,7 @@ class StepContext:
             never ran.
         token: The fencing token of the driver; grows with every takeover.
         outputs: What earlier steps returned, by step id.
-        output: In a compensation: what the action returned.
+        output: In every operation but the action itself: what the action returned.
         error: In a compensation: why the transaction goes back.
         can_continue: In a compensation: whether `Continue` would be heard now.
     """
@@ -96,7 +99,8 @@ class Action:
         compensating_action: What undoes it where a step names nothing else.
         idempotent: True where it may run again under the same idempotency key.
         on_unknown: `compensate` or `ask`, while nobody knows whether it happened.
-        effect: `none` where it changes nothing outside, so that nothing is to undo.
+        effect: `none` where it changes nothing outside, so that nothing is to undo; `irreversible`
+            where nothing can undo it.
         in_doubt_on: Exceptions of this handler that leave the outcome unknown.
         is_plain: True for the handlers of `action_handlers`, whose exceptions all mean
             "not done".
@@ -113,6 +117,18 @@ class Action:
         verify: `(data)` or `(data, context)`: looks, after the undo, whether anything is left;
             returns `Clean`, `Residue` or `Unknown`.
         verify_retry: How often it is asked again while it answers `Unknown`.
+        confirming_action: What makes it final after the commit point, where this action only
+            tries; `compensating_action` then cancels.
+        reread: `(data)` or `(data, context)`: tells, before the commit point, whether what the
+            action had read (`context.output`) still holds; returns True or False.
+        requires_approval: True where a person must allow it; or a function of `(data)` that says so
+            for this data.
+        approval_timeout_seconds: How long that is waited for; then it counts as denied.
+        undo_within_seconds: How long after it has succeeded it can still be undone.
+        identity: The keys of its data by which a restarted program's step is found again; None
+            for all of them.
+        once: True where the same step, asked for again in one transaction, is not carried out
+            again, but answered with what it returned.
     """
 
     name: str
@@ -120,7 +136,7 @@ class Action:
     compensating_action: str | None = None
     idempotent: bool = False
     on_unknown: UnknownPolicy | None = None
-    effect: Literal["none"] | None = None
+    effect: Effect | None = None
     in_doubt_on: tuple[type[BaseException], ...] = ()
     is_plain: bool = False
     retry: RetryPolicy | None = None
@@ -131,6 +147,13 @@ class Action:
     probe_retry: RetryPolicy | None = None
     verify: Handler | None = None
     verify_retry: RetryPolicy | None = None
+    confirming_action: str | None = None
+    reread: Handler | None = None
+    requires_approval: bool | Callable[[dict[str, Any]], bool] = False
+    approval_timeout_seconds: float | None = None
+    undo_within_seconds: float | None = None
+    identity: tuple[str, ...] | None = None
+    once: bool = False
 
 
 _UNDECLARED = Action("", print)
@@ -155,12 +178,17 @@ class Callee(NamedTuple):
 
 
 class ActionRegistry:
-    """Hold the actions of one process, by name."""
+    """Hold the actions of one process, by name.
 
-    def __init__(self) -> None:
+    Args:
+        fallback: Where those are looked for that are not here.
+    """
+
+    def __init__(self, fallback: ActionRegistry | None = None) -> None:
+        self._fallback = fallback
         self._callees: dict[str, Callee] = {}
         self._asked: dict[tuple[Operation, str], Callee] = {}
-        self._policies: dict[tuple[str, str | None], Policy] = {}
+        self._policies: dict[tuple[str, str | None, str | None], Policy] = {}
 
     def add(self, action: Action) -> None:
         """Register an action; one of the same name is replaced.
@@ -172,13 +200,16 @@ class ActionRegistry:
         checked_name(action.name, "action name")
         if action.compensating_action is not None:
             checked_name(action.compensating_action, f"compensating_action of {action.name!r}")
+        if action.confirming_action is not None:
+            checked_name(action.confirming_action, f"confirming_action of {action.name!r}")
         _check_choice(action.name, "on_unknown", action.on_unknown, ("compensate", "ask", None))
-        _check_choice(action.name, "effect", action.effect, ("none", None))
+        _check_choice(action.name, "effect", action.effect, ("none", "irreversible", None))
         _check_policies(action)
         callee = _looked_at(action, action.handler, "handler")
         asked: tuple[tuple[Operation, Handler | None], ...] = (
             ("probe", action.probe),
             ("verification", action.verify),
+            ("reread", action.reread),
         )
         found = {
             operation: _looked_at(action, handler, operation)
@@ -195,47 +226,99 @@ class ActionRegistry:
 
     def get(self, name: str | None) -> Callee | None:
         """Return the action of this name, ready to be called; None where there is none."""
-        return self._callees.get(name) if name is not None else None
+        if name is None:
+            return None
+        found = self._callees.get(name)
+        if found is None and self._fallback is not None:
+            return self._fallback.get(name)
+        return found
 
     def find(self, operation: Operation, step: StepDefinition) -> Callee | None:
-        """Return what makes one of a step's four calls; None where it is not here."""
+        """Return what makes one of a step's calls; None where it is not here."""
         if operation == "action":
-            return self._callees.get(step.action)
+            return self._callees.get(step.action) or self.get(step.action)
         if operation == "compensation":
             return self.get(step.compensating_action)
-        return self._asked.get((operation, step.action))
+        if operation == "confirmation":
+            return self.get(step.confirming_action)
+        found = self._asked.get((operation, step.action))
+        if found is None and self._fallback is not None and step.action not in self._callees:
+            return self._fallback.find(operation, step)
+        return found
 
-    def policy(self, action: str, compensating_action: str | None) -> Policy:
-        """Return what an action and the one that undoes it declare, as it is journaled."""
-        policies, pair = self._policies, (action, compensating_action)
-        known = policies.get(pair)
+    def policy(
+        self, action: str, compensating_action: str | None, confirming_action: str | None = None
+    ) -> Policy:
+        """Return what an action and those that undo and confirm it declare, as it is journaled."""
+        policies, names = self._policies, (action, compensating_action, confirming_action)
+        known = policies.get(names)
         if known is None:
-            did, undid = self.get(action), self.get(compensating_action)
-            known = policy_of(did and did.action, undid and undid.action)
+            callees = [self.get(name) for name in names]
+            known = policy_of(*(callee and callee.action for callee in callees))
             # Why only for those that are here: names may come from agents, and have no end.
-            if did is not None and (undid is not None or compensating_action is None):
-                policies[pair] = known
+            # And not for those of the fallback, which may be replaced there.
+            if all(name in self._callees or name is None for name in names):
+                policies[names] = known
         return known
+
+    def is_idempotent(self, name: str) -> bool | None:
+        """Tell whether an action is declared idempotent; None where it is not here."""
+        callee = self.get(name)
+        return None if callee is None else callee.action.idempotent
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return those of the names that have no handler here, each once, in order."""
-        return [name for name in dict.fromkeys(names) if name not in self._callees]
+        return [name for name in dict.fromkeys(names) if self.get(name) is None]
 
     def __iter__(self) -> Iterator[Action]:
-        """Yield every action."""
+        """Yield every action, those of the fallback last."""
         for callee in self._callees.values():
             yield callee.action
+        for action in self._fallback or ():
+            if action.name not in self._callees:
+                yield action
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a handler of this name."""
-        return name in self._callees
+        return isinstance(name, str) and self.get(name) is not None
 
 
-def policy_of(action: Action | None, undo: Action | None) -> Policy:
-    """Return what a step's action and its compensating action declare, as it is journaled."""
-    if action is None and undo is None:
+DECORATED = ActionRegistry()
+"""The actions of functions decorated with `@step`: every manager of the process has them."""
+
+
+class FunctionName(NamedTuple):
+    """Hold the name that a function has by itself.
+
+    Args:
+        name: `module:qualname`.
+        is_stable: True where another process finds the same function by it.
+    """
+
+    name: str
+    is_stable: bool
+
+
+def name_of(function: Callable[..., Any]) -> FunctionName:
+    """Return the name that a function has by itself.
+
+    Raises:
+        DefinitionError: It has none.
+    """
+    module = getattr(function, "__module__", None)
+    qualname = getattr(function, "__qualname__", None)
+    if module is None or qualname is None:
+        message = f"{function!r:.80} has no name of its own. Register it under a name."
+        raise DefinitionError(message)
+    return FunctionName(f"{module}:{qualname}", module != "__main__" and "<" not in qualname)
+
+
+def policy_of(action: Action | None, undo: Action | None, confirm: Action | None = None) -> Policy:
+    """Return what a step's action, its undo and its confirmation declare, as it is journaled."""
+    if action is None and undo is None and confirm is None:
         return NO_POLICY
     did, undid = action or _UNDECLARED, undo or _UNDECLARED
+    confirms = confirm or _UNDECLARED
     policy = Policy(
         _journaled(did.retry),
         did.timeout_seconds,
@@ -247,6 +330,9 @@ def policy_of(action: Action | None, undo: Action | None) -> Policy:
         undid.idempotent,
         _journaled(undid.retry),
         undid.timeout_seconds,
+        did.reread is not None,
+        _journaled(confirms.retry),
+        confirms.timeout_seconds,
     )
     return NO_POLICY if policy == NO_POLICY else policy
 
@@ -282,8 +368,28 @@ def _check_choice(name: str, option: str, value: object, choices: tuple[object, 
 def _check_policies(action: Action) -> None:
     for option in ("retry", "probe_retry", "verify_retry"):
         checked_retry(getattr(action, option), f"{option} of action {action.name!r}")
-    for option in ("timeout_seconds", "abandon_after_seconds"):
+    for option in (
+        "timeout_seconds",
+        "abandon_after_seconds",
+        "approval_timeout_seconds",
+        "undo_within_seconds",
+    ):
         checked_seconds(getattr(action, option), f"{option} of action {action.name!r}")
+    approval: object = action.requires_approval
+    if not isinstance(approval, bool) and not callable(approval):
+        message = (
+            f"requires_approval of action {action.name!r} is {approval!r:.80}; it must be True, "
+            "False, or a function of the step's data that says so."
+        )
+        raise DefinitionError(message)
+    identity: object = action.identity
+    is_text = isinstance(identity, tuple) and all(isinstance(key, str) for key in identity)
+    if identity is not None and not is_text:
+        message = (
+            f"identity of action {action.name!r} is {identity!r:.80}; it must be a tuple of keys "
+            'of its data, such as ("order_id",).'
+        )
+        raise DefinitionError(message)
     for option in ("in_doubt_on", "retry_on"):
         kinds = getattr(action, option)
         fits = isinstance(kinds, tuple) and all(
@@ -420,6 +526,19 @@ class RegisteredAction(Generic[P, R]):
             DefinitionError: It cannot be called so.
         """
         self._change(verify=function)
+        return function
+
+    def reread(self, function: F) -> F:
+        """Register what tells, before the commit point, whether what was read still holds.
+
+        It is called with `(data)` or `(data, context)`, where `context.output` is what had been
+        read, and returns True or False. False, or an exception, rolls the transaction back
+        (`ReadConflict`). Use it as a decorator.
+
+        Raises:
+            DefinitionError: It cannot be called so.
+        """
+        self._change(reread=function)
         return function
 
     def _change(self, **changes: Any) -> None:

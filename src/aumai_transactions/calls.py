@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aumai_transactions.actions import StepContext
 from aumai_transactions.answers import (
@@ -30,6 +30,7 @@ from aumai_transactions.core.observations import (
     HandlerReturned,
     LateReturn,
     ProbeReturned,
+    RereadReturned,
     VerificationReturned,
 )
 from aumai_transactions.core.undoing import may_continue
@@ -41,12 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from aumai_transactions.actions import Action, Callee
-    from aumai_transactions.core.definition import Operation
+    from aumai_transactions.core.definition import Operation, StepDefinition
     from aumai_transactions.core.saga import Saga, SagaStep
 
 ERROR_CHARACTERS_MAX = 2_000
 
-Answered = HandlerReturned | HandlerRaised | ProbeReturned | VerificationReturned
+Answered = HandlerReturned | HandlerRaised | ProbeReturned | VerificationReturned | RereadReturned
 
 
 def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
@@ -62,7 +63,7 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
         transaction_id=saga.transaction_id,
         step_id=definition.step_id,
         agent_id=definition.agent_id,
-        action=(definition.compensating_action or "") if undoing else definition.action,
+        action=_called(definition, operation),
         operation=operation,
         attempt=attempt_of(step, operation),
         idempotency_key=idempotency_key(saga.transaction_id, definition.step_id, operation),
@@ -78,25 +79,56 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
     )
 
 
+def _called(definition: StepDefinition, operation: Operation) -> str:
+    """Return the name of the action that an operation of a step calls."""
+    if operation == "compensation":
+        return definition.compensating_action or ""
+    if operation == "confirmation":
+        return definition.confirming_action or ""
+    return definition.action
+
+
 def attempt_of(step: SagaStep, operation: Operation) -> int:
     """Return which attempt of an operation is under way, or was the last one."""
     if operation == "action":
         return step.attempt
     if operation == "compensation":
         return step.undo_attempt
+    if operation == "confirmation":
+        return step.confirm_attempt
+    if operation == "reread":
+        return 1
     return step.probe_attempt if operation == "probe" else step.verify_attempt
 
 
-def call(callee: Callee, saga: Saga, step: SagaStep, operation: Operation) -> Any | Awaitable[Any]:
-    """Call a handler with a copy of its step's data; return what it returns, maybe awaitable."""
-    definition = step.definition
+class Arguments(NamedTuple):
+    """Hold what a handler is called with.
+
+    Args:
+        positional: The name of the action, where it takes one, and a copy of the step's data.
+        named: The context, where it takes one.
+    """
+
+    positional: tuple[Any, ...]
+    named: dict[str, StepContext]
+
+
+_NOTHING: dict[str, StepContext] = {}
+
+
+def arguments_of(callee: Callee, saga: Saga, step: SagaStep, operation: Operation) -> Arguments:
+    """Return what a handler is called with, taken from the transaction as it stands now."""
     data = clone(step.resolved_data)
     parameter = callee.context_parameter
-    extra = {} if parameter is None else {parameter: context_of(saga, step, operation)}
+    named = _NOTHING if parameter is None else {parameter: context_of(saga, step, operation)}
     if not callee.takes_name:
-        return callee.handler(data, **extra)
-    name = definition.action if operation == "action" else definition.compensating_action
-    return callee.handler(name, data, **extra)
+        return Arguments((data,), named)
+    return Arguments((_called(step.definition, operation), data), named)
+
+
+def call(callee: Callee, arguments: Arguments) -> Any | Awaitable[Any]:
+    """Call a handler; return what it returns, maybe awaitable."""
+    return callee.handler(*arguments.positional, **arguments.named)
 
 
 def returned(step: SagaStep, operation: Operation, value: object) -> Answered:
@@ -111,6 +143,10 @@ def returned(step: SagaStep, operation: Operation, value: object) -> Answered:
         return _undo_returned(step, value)
     if operation == "probe":
         return _probe_returned(step, value)
+    if operation == "confirmation":
+        return HandlerReturned(step_id, operation)
+    if operation == "reread":
+        return _reread_returned(step, value)
     return _verification_returned(step, value)
 
 
@@ -167,6 +203,15 @@ def _verification_returned(step: SagaStep, value: object) -> VerificationReturne
             return VerificationReturned(step.step_id, "unknown", error=why)
 
 
+def _reread_returned(step: SagaStep, value: object) -> RereadReturned:
+    if value is True:
+        return RereadReturned(step.step_id, holds=True)
+    if value is False:
+        why = ErrorRecord("ReadConflict", f"what step {step.step_id} had read has changed since")
+        return RereadReturned(step.step_id, holds=False, error=why)
+    return RereadReturned(step.step_id, holds=False, error=_no_answer(value, "True or False"))
+
+
 def _unknown(answer: Unknown) -> ErrorRecord:
     return ErrorRecord("Unknown", _bounded(answer.why) or "it cannot tell")
 
@@ -183,6 +228,8 @@ def raised(step: SagaStep, operation: Operation, action: Action, error: BaseExce
         return ProbeReturned(step.step_id, "unknown", error=record, after_seconds=after)
     if operation == "verification":
         return VerificationReturned(step.step_id, "unknown", error=record, after_seconds=after)
+    if operation == "reread":
+        return RereadReturned(step.step_id, holds=False, error=record)
     return HandlerRaised(
         step.definition.step_id,
         operation,
@@ -207,6 +254,8 @@ def timed_out(
         return ProbeReturned(step.step_id, "unknown", error=record), error
     if operation == "verification":
         return VerificationReturned(step.step_id, "unknown", error=record), error
+    if operation == "reread":
+        return RereadReturned(step.step_id, holds=False, error=record), error
     seen = HandlerRaised(step.step_id, operation, "timeout", record, left_behind=left_behind)
     return seen, error
 

@@ -2,16 +2,25 @@
 
     TransactionError                    everything raised on purpose
       InvalidTransactionState           the call does not fit the state; names both
+        TransactionNotActive            it has ended or is ending; nothing was done
+        CommitPointPassed               it can only go forward; nothing was changed
+      NoActiveTransaction               a step that needs a transaction was called outside one
+      StepInDoubt                       nobody knows whether a step happened; see .undone
+      StepUndone                        a step was undone while its caller waited for it
+      ApprovalPending                   a person has not allowed a step yet; ask again later
+      UndoRefused                       something in force depends on what was to be undone
       DefinitionError                   the plan is wrong; raised before anything of it runs
         UnknownAction                   no handler has this name, and a dry run is not allowed here
         DuplicateStep                   two steps share one step id
         UnknownStep                     a step names another step that does not exist
         DependencyCycle                 steps wait for each other in a circle
+        IrreversibleBeforeCompensatable what cannot be undone stands before what may be
         PlanFileError                   a plan file cannot be used; names file, table and key
         IdempotencyKeyReused            a key was used again for another plan
       InvalidData                       a value cannot be written to the journal; names the key
       TransactionRolledBack             wanted a commit, got a rollback: see .result
         TransactionExpired              the deadline had passed before anything ran (state `failed`)
+        ReadConflict                    what was read has changed before the commit point
       TransactionNotFinal               wanted an outcome, something is still waiting: .result
       StoreError                        the journal could not do what was asked
         StoreUnavailable                transient: trying again is safe
@@ -82,6 +91,117 @@ class InvalidTransactionState(TransactionError):
         super().__init__(f"{message} {hint}".rstrip())
 
 
+class TransactionNotActive(InvalidTransactionState):
+    """Say that a transaction has ended, or is ending, so that nothing was done in it."""
+
+
+class CommitPointPassed(InvalidTransactionState):
+    """Say that the commit was decided, so that the transaction only goes forward."""
+
+    def __init__(self, transaction_id: str, state: str, call: str, hint: str = "") -> None:
+        told = hint or "Its commit point is passed, and nothing was changed; it goes on forward."
+        super().__init__(transaction_id, state, call, told)
+
+
+class NoActiveTransaction(TransactionError):
+    """Say that a step that must run in a transaction was called outside one; nothing was done.
+
+    Args:
+        what: The step, or what else needs a transaction.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} must run inside a transaction, and there is none here. Call it inside "
+            "`with transaction():`; in a thread of your own, pass it through tx.bind(function)."
+        )
+
+
+class StepInDoubt(TransactionError):
+    """Say that nobody knows whether a step happened.
+
+    Args:
+        transaction_id: The transaction; it goes on.
+        step_id: The step.
+        undone: True where the step was undone, so that it does not matter any more; False where a
+            person must say what happened before the transaction can commit.
+        detail: What the call raised.
+    """
+
+    def __init__(self, transaction_id: str, step_id: str, detail: str, *, undone: bool) -> None:
+        self.transaction_id = transaction_id
+        self.step_id = step_id
+        self.detail = detail
+        self.undone = undone
+        then = (
+            "It was undone; try something else, or the same again."
+            if undone
+            else "A person must find out before the transaction can commit: "
+            f"aumai-transactions resolve {transaction_id} {step_id} --happened | --did-not-happen"
+        )
+        super().__init__(
+            f"nobody knows whether step {step_id} of transaction {transaction_id} happened "
+            f"({detail}). {then}"
+        )
+
+
+class StepUndone(TransactionError):
+    """Say that a step was undone, or left out, while its caller waited for it.
+
+    Args:
+        transaction_id: The transaction; it goes on.
+        step_id: The step.
+        why: What undid it.
+    """
+
+    def __init__(self, transaction_id: str, step_id: str, why: str) -> None:
+        self.transaction_id = transaction_id
+        self.step_id = step_id
+        self.why = why
+        super().__init__(f"step {step_id} of transaction {transaction_id} is {why}.")
+
+
+class ApprovalPending(TransactionError):
+    """Say that a person has not allowed a step yet; the transaction goes on without it.
+
+    Args:
+        transaction_id: The transaction.
+        step_id: The step.
+        digest: Of what is to be allowed.
+    """
+
+    def __init__(self, transaction_id: str, step_id: str, digest: str) -> None:
+        self.transaction_id = transaction_id
+        self.step_id = step_id
+        self.digest = digest
+        super().__init__(
+            f"step {step_id} of transaction {transaction_id} waits for an approval: "
+            f"aumai-transactions approve {transaction_id} {step_id}. Then ask for the same step "
+            "again."
+        )
+
+
+class UndoRefused(TransactionError):
+    """Say that something cannot be undone alone, for what depends on it is still in force.
+
+    Args:
+        transaction_id: The transaction; nothing was changed.
+        what: What was to be undone.
+        dependants: The steps that depend on it.
+    """
+
+    def __init__(self, transaction_id: str, what: str, dependants: Sequence[str]) -> None:
+        self.transaction_id = transaction_id
+        self.what = what
+        self.dependants = tuple(dependants)
+        super().__init__(
+            f"{what} of transaction {transaction_id} cannot be undone alone: "
+            f"{', '.join(self.dependants)} would be left without it. Undo that first, or undo it "
+            "together with what depends on it. Nothing was changed."
+        )
+
+
 class DefinitionError(TransactionError, ValueError):
     """Say that a plan, an action or an option is wrong, before anything of it runs."""
 
@@ -137,6 +257,26 @@ class DependencyCycle(DefinitionError):
         super().__init__(
             f"the steps of transaction {transaction_id} wait for each other: {path}. "
             "Remove one of these dependencies."
+        )
+
+
+class IrreversibleBeforeCompensatable(DefinitionError):
+    """Say that a step that nothing can undo stands before one that may have to be undone.
+
+    Args:
+        transaction_id: The transaction; nothing was run.
+        irreversible: The step that cannot be undone.
+        compensatable: The step behind it that may fail or be undone.
+    """
+
+    def __init__(self, transaction_id: str, irreversible: str, compensatable: str) -> None:
+        self.transaction_id = transaction_id
+        self.irreversible = irreversible
+        self.compensatable = compensatable
+        super().__init__(
+            f"step {irreversible!r} of transaction {transaction_id} cannot be undone, and stands "
+            f"before {compensatable!r}: if that fails, the first one stays. Put it last, hold it "
+            "until the commit (on_commit=True), or insist with allow_irreversible_first=True."
         )
 
 
@@ -215,6 +355,10 @@ class TransactionRolledBack(TransactionError):
 
 class TransactionExpired(TransactionRolledBack):
     """Say that the deadline had passed before `commit()` began; nothing ran."""
+
+
+class ReadConflict(TransactionRolledBack):
+    """Say that what a step had read changed before the commit point, so that all was undone."""
 
 
 class TransactionNotFinal(TransactionError):

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -20,6 +21,7 @@ from uuid import uuid4
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field
 
 from aumai_transactions.errors import (
+    ReadConflict,
     TransactionExpired,
     TransactionNotFinal,
     TransactionRolledBack,
@@ -27,6 +29,8 @@ from aumai_transactions.errors import (
 
 DEFAULT_TIMEOUT_SECONDS = 60
 SECONDS_MAX = 10 * 366 * 86_400
+
+JsonType = Literal["string", "integer", "number", "boolean", "object", "array", "null"]
 
 
 class Model(BaseModel):
@@ -132,6 +136,21 @@ class RetryPolicy(Model):
     budget_seconds: float | None = Field(default=None, gt=0, le=SECONDS_MAX, allow_inf_nan=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Stand in a step's data for what an earlier step will return; `step.output(…)` makes one.
+
+    Args:
+        step_id: The earlier step.
+        at: JSON pointer (RFC 6901) into its output; empty for the whole of it.
+        type: Which JSON type must stand there; None for any.
+    """
+
+    step_id: str
+    at: str = ""
+    type: JsonType | None = None
+
+
 class OutputReference(Model):
     """Point from a place in a step's data to a place in an earlier step's output.
 
@@ -139,11 +158,13 @@ class OutputReference(Model):
         into: Keys and indexes that lead to the place in the step's data.
         step_id: The step whose output is taken; the referring step waits for it.
         at: JSON pointer (RFC 6901) into that output; empty for the whole of it.
+        type: Which JSON type must stand there; None for any.
     """
 
     into: list[str | int]
     step_id: str
     at: str = ""
+    type: JsonType | None = None
 
 
 class TransactionStep(Model):
@@ -160,6 +181,13 @@ class TransactionStep(Model):
         references: Where its data is filled in from earlier outputs when it starts.
         retry: How often it is tried again; None means what its action says.
         timeout_seconds: How long a call of it may take; None means what its action says.
+        pivot: True where its success is the commit point.
+        on_commit: True where it is held until everything else has succeeded.
+        confirming_action: What makes it final after the commit point, if it was only a try.
+        requires_approval: True where a person must allow it; None means what its action says.
+        approval_timeout_seconds: How long that is waited for; then it counts as denied.
+        undo_within_seconds: How long after it has succeeded it can still be undone.
+        scope_id: The savepoint or nested transaction that it belongs to.
     """
 
     step_id: str = Field(default_factory=_new_step_id)
@@ -172,6 +200,23 @@ class TransactionStep(Model):
     references: list[OutputReference] = Field(default_factory=list)
     retry: RetryPolicy | None = None
     timeout_seconds: float | None = None
+    pivot: bool = False
+    on_commit: bool = False
+    confirming_action: str | None = None
+    requires_approval: bool | None = None
+    approval_timeout_seconds: float | None = None
+    undo_within_seconds: float | None = None
+    scope_id: str | None = None
+
+    def output(self, at: str = "", type: JsonType | None = None) -> Output:  # noqa: A002 (its word)
+        """Return what stands in a later step's data for this step's output.
+
+        Args:
+            at: JSON pointer (RFC 6901) into the output; empty for the whole of it.
+            type: Which JSON type must stand there; another one fails the later step before it
+                is called.
+        """
+        return Output(self.step_id, at, type)
 
 
 class Transaction(Model):
@@ -194,6 +239,12 @@ class Transaction(Model):
         name: What people call it.
         idempotency_key: The key that it was begun with, if there was one.
         actions: Definitions of actions that need no Python, by name; a plan file's.
+        shape: `planned`, or `interactive` where a program chooses its steps as it goes.
+        parallel_compensation: True to undo independent steps at the same time.
+        allow_irreversible_first: True to insist on the order of a step that nothing undoes before
+            one that can be undone.
+        resume_within_seconds: With `on_crash="wait"`: how long a program may take to resume it.
+        on_undo_window: `warn`, or `roll_back` before a step can no longer be undone.
     """
 
     transaction_id: str = Field(default_factory=lambda: str(uuid4()))
@@ -202,11 +253,16 @@ class Transaction(Model):
     created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     timeout_seconds: int | float = DEFAULT_TIMEOUT_SECONDS
     timeout_scope: Literal["start", "transaction"] = "start"
-    on_crash: Literal["resume", "roll_back"] | None = None
+    on_crash: Literal["resume", "roll_back", "wait"] | None = None
     on_compensation_failure: Literal["continue", "halt"] = "continue"
     name: str | None = None
     idempotency_key: str | None = None
     actions: dict[str, Any] = Field(default_factory=dict)
+    shape: Literal["planned", "interactive"] = "planned"
+    parallel_compensation: bool = False
+    allow_irreversible_first: bool = False
+    resume_within_seconds: float | None = None
+    on_undo_window: Literal["warn", "roll_back"] = "warn"
 
 
 class OutstandingCompensation(Model):
@@ -239,14 +295,27 @@ class Waiting(Model):
     Args:
         reason: `in_doubt` (a person must say what happened), `halted` (an undo failed and the
             policy is halt), `retry` (the next attempt is due at `until`), `left_behind` (an undo
-            waits, until then at most, for a call that was given up), or `running` (a driver has it,
-            or one must claim it).
+            waits, until then at most, for a call that was given up), `approval` (a person must
+            allow a step), `resume` (its program died, and may go on with it), `committing` (its
+            commit is decided, and something behind the commit point failed), `parent` (a nested one
+            has committed into its parent, and is final with it), or `running` (a driver has it, or
+            one must claim it).
         detail: A sentence that says what to do next.
         step_ids: The steps that it waits for.
         until: When it goes on, where time alone decides.
     """
 
-    reason: Literal["in_doubt", "halted", "retry", "left_behind", "running"]
+    reason: Literal[
+        "in_doubt",
+        "halted",
+        "retry",
+        "left_behind",
+        "approval",
+        "resume",
+        "committing",
+        "parent",
+        "running",
+    ]
     detail: str
     step_ids: list[str] = Field(default_factory=list)
     until: AwareDatetime | None = None
@@ -332,6 +401,8 @@ class TransactionResult(Model):
             raise TransactionNotFinal(self)
         if self.state is TransactionState.failed:
             raise TransactionExpired(self)
+        if self.reason == "conflict":
+            raise ReadConflict(self) from self.__dict__.get("_cause")
         raise TransactionRolledBack(self) from self.__dict__.get("_cause")
 
     def __str__(self) -> str:
@@ -366,6 +437,98 @@ class TransactionResult(Model):
             yield f"  warning: {warning}"
         if not self.durable:
             yield "  kept in memory only: this record ends with the process"
+
+
+class DescribedStep(Model):
+    """Tell a model about one step.
+
+    Args:
+        step_id: The step.
+        agent_id: On whose behalf it acts.
+        action: What it does.
+        data: With what, as JSON; shortened where it is long.
+        undo: What undoes it, if anything does.
+        can_be_undone: True where it can be undone now.
+        undo_before: Until when it can be undone, where that is limited.
+        error: Why it failed, or is in doubt.
+    """
+
+    step_id: str
+    agent_id: str
+    action: str
+    data: str
+    undo: str | None = None
+    can_be_undone: bool = False
+    undo_before: AwareDatetime | None = None
+    error: str | None = None
+
+
+class Description(Model):
+    """Tell a model how a transaction stands, fit to put into a prompt.
+
+    `str()` of it is text. Lists that are empty are left out of it.
+
+    Args:
+        transaction_id: The transaction.
+        state: Its state.
+        name: What people call it.
+        can_be_rolled_back: True while all of it can still be undone.
+        deadline: When it is rolled back, unless it has been committed by then.
+        done: Steps that took effect.
+        running: Steps under way.
+        held: Steps that run when the transaction commits, and not before.
+        waiting_for_approval: Steps that a person must allow.
+        in_doubt: Steps of which nobody knows whether they happened.
+        failed: Steps that did not happen.
+        undone: Steps that were taken back.
+        needs_a_person: Steps whose undo failed.
+    """
+
+    transaction_id: str
+    state: TransactionState
+    name: str | None = None
+    can_be_rolled_back: bool = False
+    deadline: AwareDatetime
+    done: list[DescribedStep] = Field(default_factory=list)
+    running: list[DescribedStep] = Field(default_factory=list)
+    held: list[DescribedStep] = Field(default_factory=list)
+    waiting_for_approval: list[DescribedStep] = Field(default_factory=list)
+    in_doubt: list[DescribedStep] = Field(default_factory=list)
+    failed: list[DescribedStep] = Field(default_factory=list)
+    undone: list[DescribedStep] = Field(default_factory=list)
+    needs_a_person: list[DescribedStep] = Field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Tell it in plain lines."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        named = f" ({self.name})" if self.name else ""
+        back = "can still be rolled back" if self.can_be_rolled_back else "cannot be rolled back"
+        yield f"Transaction {self.transaction_id}{named}: {self.state.value}, {back}"
+        for title, steps in (
+            ("done", self.done),
+            ("under way", self.running),
+            ("held until the commit", self.held),
+            ("waiting for an approval", self.waiting_for_approval),
+            ("in doubt, nobody knows whether it happened", self.in_doubt),
+            ("failed, did not happen", self.failed),
+            ("undone", self.undone),
+            ("undo failed, needs a person", self.needs_a_person),
+        ):
+            if steps:
+                yield f"{title}:"
+            for step in steps:
+                yield f"- {step.step_id} {step.agent_id}: {step.action} {step.data}{_ending(step)}"
+
+
+def _ending(step: DescribedStep) -> str:
+    if step.error is not None:
+        return f" ({step.error})"
+    if step.can_be_undone and step.undo_before is not None:
+        until = step.undo_before.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f" (can be undone until {until})"
+    return " (can be undone)" if step.can_be_undone else ""
 
 
 class Event(Model):

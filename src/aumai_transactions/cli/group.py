@@ -23,13 +23,13 @@ from aumai_transactions.cli.exits import Code, tell_error, tell_usage_error
 from aumai_transactions.cli.screen import Screen, occupy_standard_descriptors, shown
 from aumai_transactions.cli.settings import (
     PROGRAM,
-    STORE_VARIABLE,
     Settings,
     app_option,
     json_option,
     quiet_option,
     store_option,
 )
+from aumai_transactions.stores import STORE_VARIABLE
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Start": {

@@ -19,9 +19,10 @@ from click.core import ParameterSource
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.screen import Screen, standard_streams
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
+from aumai_transactions.errors import StoreError
 from aumai_transactions.models import SECONDS_MAX
+from aumai_transactions.stores import STORE_VARIABLE, default_path
 
-STORE_VARIABLE = "AUMAI_TRANSACTIONS_STORE"
 PROGRAM = "aumai-transactions"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,8 +68,8 @@ class Settings:
 def default_store() -> Path:
     """Return where the store is when nobody names one."""
     try:
-        return Path.home() / ".aumai" / "transactions" / "transactions.db"
-    except RuntimeError:
+        return default_path()
+    except StoreError:
         raise Refused(
             f"there is no home folder here for a store. Name one with --store or {STORE_VARIABLE}.",
             Code.usage,

@@ -22,6 +22,7 @@ from aumai_transactions.core.definition import (
     Policy,
     Reference,
     Retry,
+    ScopeDefinition,
     StepDefinition,
 )
 from aumai_transactions.core.entries import KINDS, Entry, ErrorRecord, PlanRecorded
@@ -101,6 +102,8 @@ def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
 _NESTED: dict[str, type | None] = {
     "definition": Definition,
     "steps": StepDefinition,
+    "step": StepDefinition,
+    "scope": ScopeDefinition,
     "references": Reference,
     "error": ErrorRecord,
     "policy": Policy,
@@ -108,8 +111,10 @@ _NESTED: dict[str, type | None] = {
     "probe_retry": Retry,
     "verify_retry": Retry,
     "undo_retry": Retry,
+    "confirm_retry": Retry,
     "into": None,
     "after": None,
+    "step_ids": None,
 }
 """The fields that hold records, or sequences, and what kind of record."""
 _NO_DEFAULT = object()

@@ -21,17 +21,17 @@ class Record(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Make one of a step's four calls; `intent` must be durable before.
+    """Make one of a step's calls; `intent` must be durable before.
 
     Args:
         operation: Which of them.
         step: Whose.
-        intent: The entry that announces it.
+        intent: The entry that announces it; None for a reread, which changes nothing anywhere.
     """
 
     operation: Operation
     step: SagaStep
-    intent: Entry
+    intent: Entry | None
 
 
 Command = Record | Call

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core import settling
+from aumai_transactions.core import programs, settling
 from aumai_transactions.core.codec import same_definition
 from aumai_transactions.core.commands import Call, Record
 from aumai_transactions.core.entries import (
@@ -32,6 +32,7 @@ from aumai_transactions.core.entries import (
 )
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
+    ApprovalAnswered,
     CommitCalled,
     DriverArrived,
     HandlerMissing,
@@ -41,22 +42,29 @@ from aumai_transactions.core.observations import (
     Observation,
     PlanGiven,
     ProbeReturned,
+    RereadReturned,
     ResolutionAnswered,
     RetryAsked,
     RollbackCalled,
+    ScopeEnded,
+    StepAsked,
+    UndoAsked,
     VerificationReturned,
 )
-from aumai_transactions.core.planning import CRASH, abandon_at, plan
+from aumai_transactions.core.planning import CRASH, plan
 from aumai_transactions.core.states import (
     ACTIVE,
+    COMMITTED,
+    COMMITTING,
     COMPENSATING,
     PENDING,
     STEP_IN_DOUBT,
     STEP_RUNNING,
 )
+from aumai_transactions.core.undo_planning import abandon_at
 from aumai_transactions.core.undoing import REVOCABLE
 from aumai_transactions.core.values import checked_note
-from aumai_transactions.errors import InvalidTransactionState, UnknownStep
+from aumai_transactions.errors import CommitPointPassed, InvalidTransactionState, UnknownStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,8 +101,11 @@ def advance(
             if isinstance(command, Record):
                 entry = command.entry
             else:
-                entry = command.intent
                 calls.append(command)
+                if command.intent is None:
+                    command.step.rereading = True
+                    continue
+                entry = command.intent
             evolve(saga, entry)
             entries.append(entry)
     return entries, calls
@@ -112,8 +123,7 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
         case HandlerReturned():
             return settling.returned(saga, observation, now)
         case CommitCalled():
-            _require_pending(saga, "commit")
-            return [CommitRequested(now, checked_note(observation.by, "by"))]
+            return _commit_called(saga, observation, now)
         case DriverArrived():
             return _driver_arrived(saga, observation, now)
         case PlanGiven():
@@ -136,12 +146,25 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
             return _retry_asked(saga, observation, now)
         case ResolutionAnswered():
             return _resolution_answered(saga, observation, now)
+        case RereadReturned():
+            return settling.reread(saga, observation, now)
+        case StepAsked():
+            return programs.asked(saga, observation, now)
+        case UndoAsked():
+            return programs.undo_asked(saga, observation, now)
+        case ScopeEnded():
+            return programs.scope_ended(saga, observation, now)
+        case ApprovalAnswered():
+            return programs.approval_answered(saga, observation, now)
         case _:
             assert_never(observation)
 
 
 def _driver_arrived(saga: Saga, seen: DriverArrived, now: int) -> list[Entry]:
-    entries: list[Entry] = [Claimed(now, saga.token + 1, seen.driver_id, seen.takeover)]
+    if seen.resumes:
+        _require_resumable(saga)
+    claim = Claimed(now, saga.token + 1, seen.driver_id, seen.takeover, seen.resumes)
+    entries: list[Entry] = [claim]
     if saga.running:
         entries.extend(
             StepInDoubt(now, step.step_id, step.attempt, "crash", CRASH)
@@ -149,6 +172,27 @@ def _driver_arrived(saga: Saga, seen: DriverArrived, now: int) -> list[Entry]:
             if step.state is STEP_RUNNING
         )
     return entries
+
+
+def _require_resumable(saga: Saga) -> None:
+    if not saga.is_interactive:
+        hint = "Only an interactive transaction is resumed; recover() finishes a planned one."
+        raise InvalidTransactionState(saga.transaction_id, saga.state.value, "resume", hint)
+    if saga.state is not ACTIVE or saga.rollback_requested is not None:
+        raise InvalidTransactionState(
+            saga.transaction_id, saga.state.value, "resume", next_after(saga.state)
+        )
+
+
+def _commit_called(saga: Saga, seen: CommitCalled, now: int) -> list[Entry]:
+    if saga.is_interactive:
+        if saga.commit_requested or saga.state is COMMITTING:
+            return []
+        if saga.state not in (PENDING, ACTIVE):
+            _require_pending(saga, "commit")
+    else:
+        _require_pending(saga, "commit")
+    return [CommitRequested(now, checked_note(seen.by, "by"))]
 
 
 def _require_pending(saga: Saga, call: str) -> None:
@@ -166,6 +210,8 @@ def next_after(state: TransactionState) -> str:
 
 
 def _rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
+    if saga.state is COMMITTING or (saga.state is COMMITTED and saga.decided_at is not None):
+        raise CommitPointPassed(saga.transaction_id, saga.state.value, "roll back")
     if saga.state.is_final:
         raise InvalidTransactionState(
             saga.transaction_id, saga.state.value, "roll back", next_after(saga.state)
@@ -175,7 +221,7 @@ def _rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
     if saga.rollback_requested or not revocable:
         return []
     by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
-    return [RollbackRequested(now, by, note, seen.reason)]
+    return [RollbackRequested(now, by, note, seen.reason, seen.error)]
 
 
 def _known_step(saga: Saga, step_id: str, named_by: str) -> SagaStep:
@@ -186,7 +232,8 @@ def _known_step(saga: Saga, step_id: str, named_by: str) -> SagaStep:
 
 def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the retry")
-    doubtful = step.state is STEP_IN_DOUBT and saga.state is ACTIVE
+    doubtful = step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMMITTING)
+    doubtful = doubtful or step.index in saga.stuck
     waits = step.due_at is not None or (step.to_undo and abandon_at(step) is not None)
     if not doubtful and step.outstanding is None and not waits:
         raise InvalidTransactionState(
@@ -210,9 +257,11 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
 
 def _resolution_answered(saga: Saga, seen: ResolutionAnswered, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the resolution")
-    doubtful = step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMPENSATING)
+    doubtful = step.state is STEP_IN_DOUBT and not saga.state.is_final
     if doubtful:
         fitting: tuple[str, ...] = ("happened", "did_not_happen")
+    elif step.index in saga.stuck and saga.state is COMMITTING:
+        fitting = ("happened", "left_in_place")
     elif step.outstanding is not None:
         fitting = ("undone", "left_in_place")
     else:

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-CrashPolicy = Literal["resume", "roll_back"]
+from aumai_transactions.models import JsonType
+
+CrashPolicy = Literal["resume", "roll_back", "wait"]
 CompensationFailurePolicy = Literal["continue", "halt"]
 TimeoutScope = Literal["start", "transaction"]
 UnknownPolicy = Literal["compensate", "ask"]
-Shape = Literal["planned"]
-Operation = Literal["action", "compensation", "probe", "verification"]
+Shape = Literal["planned", "interactive"]
+Operation = Literal["action", "compensation", "probe", "verification", "confirmation", "reread"]
+Effect = Literal["none", "irreversible"]
+UndoWindowPolicy = Literal["warn", "roll_back"]
+ScopeKind = Literal["savepoint", "child"]
 
 
 class Reference(NamedTuple):
@@ -25,11 +30,13 @@ class Reference(NamedTuple):
         into: Keys and indexes that lead to the place in the step's data.
         step_id: The step whose output is taken.
         at: JSON pointer (RFC 6901) into that output; empty for the whole of it.
+        type: Which JSON type must stand there; None for any.
     """
 
     into: tuple[str | int, ...]
     step_id: str
     at: str = ""
+    type: JsonType | None = None
 
 
 class Retry(NamedTuple):
@@ -59,6 +66,9 @@ class Policy(NamedTuple):
         undo_idempotent: True where the compensating action is declared idempotent.
         undo_retry: How often the compensating action is tried again.
         undo_timeout_seconds: How long a call of the compensating action may take.
+        has_reread: True where what the step read is checked again before the commit point.
+        confirm_retry: How often the confirming action is tried again.
+        confirm_timeout_seconds: How long a call of the confirming action may take.
     """
 
     retry: Retry | None = None
@@ -71,10 +81,15 @@ class Policy(NamedTuple):
     undo_idempotent: bool = False
     undo_retry: Retry | None = None
     undo_timeout_seconds: float | None = None
+    has_reread: bool = False
+    confirm_retry: Retry | None = None
+    confirm_timeout_seconds: float | None = None
 
     def timeout_of(self, operation: Operation) -> float | None:
-        """Return how long one of the four calls may take; None for as long as it likes."""
-        return self.undo_timeout_seconds if operation == "compensation" else self.timeout_seconds
+        """Return how long one of the calls may take; None for as long as it likes."""
+        if operation == "compensation":
+            return self.undo_timeout_seconds
+        return self.confirm_timeout_seconds if operation == "confirmation" else self.timeout_seconds
 
 
 NO_POLICY = Policy()
@@ -94,8 +109,17 @@ class StepDefinition(NamedTuple):
         idempotent: True where the action may run again under the same key.
         on_unknown: What to do while nobody knows whether it happened; None means compensate
             where there is a compensating action, else ask a person.
-        effect: `none` where the action changes nothing outside, so that nothing is to undo.
+        effect: `none` where the action changes nothing outside, so that nothing is to undo;
+            `irreversible` where what it does cannot be undone by anything.
         policy: How long, how often, and who can be asked.
+        scope_id: The savepoint or nested transaction that it belongs to; None for none.
+        pivot: True where its success is the commit point.
+        on_commit: True where it is held until everything else has succeeded.
+        confirming_action: What makes it final after the commit point (try, confirm, cancel).
+        requires_approval: True where a person must allow it before it is called.
+        approval_timeout_seconds: How long that is waited for; then it counts as denied.
+        undo_within_seconds: How long after it has succeeded it can still be undone.
+        intent: What was asked for, as a digest by which a restarted program finds it again.
     """
 
     step_id: str
@@ -107,8 +131,34 @@ class StepDefinition(NamedTuple):
     references: tuple[Reference, ...] = ()
     idempotent: bool = False
     on_unknown: UnknownPolicy | None = None
-    effect: Literal["none"] | None = None
+    effect: Effect | None = None
     policy: Policy = NO_POLICY
+    scope_id: str | None = None
+    pivot: bool = False
+    on_commit: bool = False
+    confirming_action: str | None = None
+    requires_approval: bool = False
+    approval_timeout_seconds: float | None = None
+    undo_within_seconds: float | None = None
+    intent: str | None = None
+
+
+class ScopeDefinition(NamedTuple):
+    """Hold a group of steps that can be undone without the rest.
+
+    Args:
+        scope_id: Its name within the transaction.
+        kind: `savepoint`, or `child` for a nested transaction.
+        parent: The group that it stands in; None for the transaction itself.
+        name: What people and intents call it.
+        expires_at: When its timeout is over, microseconds since 1970 UTC; None for no own one.
+    """
+
+    scope_id: str
+    kind: ScopeKind = "savepoint"
+    parent: str | None = None
+    name: str = ""
+    expires_at: int | None = None
 
 
 class Definition(NamedTuple):
@@ -120,12 +170,19 @@ class Definition(NamedTuple):
         steps: Its steps in the order of declaration.
         timeout_scope: `start` checks the deadline once, when the commit begins; `transaction`
             before every step as well.
-        on_crash: Which way recovery goes; None means forward, unless the deadline has passed.
+        on_crash: Which way recovery goes; None means forward, unless the deadline has passed,
+            for a planned transaction, and back for an interactive one. `wait` waits for a
+            program that resumes it.
         on_compensation_failure: `continue` undoes the rest; `halt` stops what depends on it.
         shape: How the steps come to be known.
         actions: Definitions of actions that need no Python, by name; a plan file's.
         name: What people call it.
         key: The idempotency key that it was begun with, if there was one.
+        parallel_compensation: True to undo independent steps at the same time.
+        allow_irreversible_first: True where the author insists on the order of an irreversible
+            step before one that can be undone.
+        resume_within_seconds: How long recovery waits for a program that resumes it.
+        on_undo_window: `warn`, or `roll_back` before a step can no longer be undone.
     """
 
     created_at: int
@@ -138,6 +195,10 @@ class Definition(NamedTuple):
     actions: dict[str, Any] | None = None
     name: str | None = None
     key: str | None = None
+    parallel_compensation: bool = False
+    allow_irreversible_first: bool = False
+    resume_within_seconds: float | None = None
+    on_undo_window: UndoWindowPolicy = "warn"
 
     @property
     def deadline(self) -> float:
@@ -146,7 +207,7 @@ class Definition(NamedTuple):
 
 
 def idempotency_key(transaction_id: str, step_id: str, operation: Operation) -> str:
-    """Return the key of one step's action, compensation, probe or verification.
+    """Return the key of one operation of a step.
 
     It depends on nothing but the three arguments, so that every attempt from any process
     carries the same key (invariant I9).

@@ -13,7 +13,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from aumai_transactions.core.definition import Definition, Operation
+from aumai_transactions.core.definition import (
+    Definition,
+    Operation,
+    ScopeDefinition,
+    StepDefinition,
+)
 from aumai_transactions.models import RollbackReason, TransactionState
 
 InDoubtCause = Literal["crash", "unknown", "cancelled", "timeout"]
@@ -67,6 +72,7 @@ class RollbackRequested(NamedTuple):
     by: str = ""
     note: str = ""
     reason: RollbackReason = "requested"
+    error: ErrorRecord | None = None
 
 
 class RetryRequested(NamedTuple):
@@ -91,13 +97,15 @@ class ResolutionGiven(NamedTuple):
 class Claimed(NamedTuple):
     """A driver took the transaction; drivers with a lower token are fenced off from here on.
 
-    `takeover` is true where another driver had it and died with it.
+    `takeover` is true where another driver had it and died with it; `resumes` where a program goes
+    on with it that was asked to.
     """
 
     at: int
     token: int
     driver_id: str
     takeover: bool = False
+    resumes: bool = False
 
 
 class TransactionActivated(NamedTuple):
@@ -111,6 +119,63 @@ class TransactionExpired(NamedTuple):
 
     at: int
     error: ErrorRecord
+
+
+class ScopeOpened(NamedTuple):
+    """A group of steps begins that can be undone without the rest."""
+
+    at: int
+    scope: ScopeDefinition
+
+
+class ScopeReleased(NamedTuple):
+    """A nested transaction has committed into what it stands in."""
+
+    at: int
+    scope_id: str
+
+
+class StepAdded(NamedTuple):
+    """An interactive transaction goes on with this step.
+
+    `fork` names the recorded step in whose place it came, after the program was resumed.
+    """
+
+    at: int
+    step: StepDefinition
+    fork: str | None = None
+
+
+class ApprovalRequested(NamedTuple):
+    """A person must allow a step; `digest` is of exactly what is to be allowed.
+
+    `data` holds the step's data with its references filled in, where it has any.
+    """
+
+    at: int
+    step_id: str
+    digest: str
+    data: dict[str, Any] | None = None
+    until: int | None = None
+
+
+class ApprovalGiven(NamedTuple):
+    """A person allows a step, with exactly this digest."""
+
+    at: int
+    step_id: str
+    digest: str
+    by: str
+    note: str = ""
+
+
+class ApprovalDenied(NamedTuple):
+    """A person does not allow a step; or the time for it was over."""
+
+    at: int
+    step_id: str
+    by: str
+    note: str = ""
 
 
 class StepStarted(NamedTuple):
@@ -210,6 +275,70 @@ class CallReturnedLate(NamedTuple):
     error: ErrorRecord | None = None
 
 
+class PartialRollbackStarted(NamedTuple):
+    """These steps are undone, and the transaction goes on.
+
+    `scope_id` names the group that they are all of, where it is one.
+    """
+
+    at: int
+    step_ids: tuple[str, ...]
+    reason: RollbackReason
+    scope_id: str | None = None
+    step_id: str | None = None
+    error: ErrorRecord | None = None
+
+
+class UndoWindowClosing(NamedTuple):
+    """A step can be undone only until then, and that is soon."""
+
+    at: int
+    step_id: str
+    until: int
+
+
+class RereadAnswered(NamedTuple):
+    """What a step had read was looked at again before the commit point."""
+
+    at: int
+    step_id: str
+    holds: bool
+    error: ErrorRecord | None = None
+
+
+class CommitDecided(NamedTuple):
+    """The commit point is passed; from here on it only goes forward."""
+
+    at: int
+
+
+class ConfirmationStarted(NamedTuple):
+    """The confirming action is about to be called (the intent)."""
+
+    at: int
+    step_id: str
+    attempt: int
+
+
+class ConfirmationSucceeded(NamedTuple):
+    """The confirming action returned; or it was simulated like its step."""
+
+    at: int
+    step_id: str
+    attempt: int
+    simulated: bool = False
+
+
+class ConfirmationFailed(NamedTuple):
+    """The confirming action raised; unless `will_retry`, a person has to look at it."""
+
+    at: int
+    step_id: str
+    attempt: int
+    error: ErrorRecord
+    will_retry: bool = False
+
+
 class RollbackStarted(NamedTuple):
     """The transaction goes back; no action intent follows."""
 
@@ -306,7 +435,14 @@ class TransactionRolledBack(NamedTuple):
     at: int
 
 
-Request = CommitRequested | RollbackRequested | RetryRequested | ResolutionGiven
+Request = (
+    CommitRequested
+    | RollbackRequested
+    | RetryRequested
+    | ResolutionGiven
+    | ApprovalGiven
+    | ApprovalDenied
+)
 Entry = (
     StepStarted
     | StepSucceeded
@@ -324,6 +460,17 @@ Entry = (
     | CallReturnedLate
     | RollbackRevoked
     | RollbackStarted
+    | ScopeOpened
+    | ScopeReleased
+    | StepAdded
+    | ApprovalRequested
+    | PartialRollbackStarted
+    | UndoWindowClosing
+    | RereadAnswered
+    | CommitDecided
+    | ConfirmationStarted
+    | ConfirmationSucceeded
+    | ConfirmationFailed
     | TransactionActivated
     | TransactionCommitted
     | TransactionRolledBack
@@ -334,7 +481,14 @@ Entry = (
     | Request
 )
 
-REQUESTS = (CommitRequested, RollbackRequested, RetryRequested, ResolutionGiven)
+REQUESTS = (
+    CommitRequested,
+    RollbackRequested,
+    RetryRequested,
+    ResolutionGiven,
+    ApprovalGiven,
+    ApprovalDenied,
+)
 # Why these as well: the first two define what nobody drives yet, so there is no token to hold;
 # and a late answer is a fact that must be recorded whoever drives by now. It causes no call.
 WITHOUT_TOKEN = (*REQUESTS, PlanRecorded, TransactionImported, CallReturnedLate)
@@ -346,9 +500,15 @@ KINDS: dict[str, type[Entry]] = {
     "rollback_requested": RollbackRequested,
     "retry_requested": RetryRequested,
     "resolution_given": ResolutionGiven,
+    "approval_given": ApprovalGiven,
+    "approval_denied": ApprovalDenied,
     "claimed": Claimed,
     "transaction_activated": TransactionActivated,
     "transaction_expired": TransactionExpired,
+    "scope_opened": ScopeOpened,
+    "scope_released": ScopeReleased,
+    "step_added": StepAdded,
+    "approval_requested": ApprovalRequested,
     "step_started": StepStarted,
     "step_succeeded": StepSucceeded,
     "step_failed": StepFailed,
@@ -357,6 +517,13 @@ KINDS: dict[str, type[Entry]] = {
     "probe_started": ProbeStarted,
     "probe_answered": ProbeAnswered,
     "call_returned_late": CallReturnedLate,
+    "partial_rollback_started": PartialRollbackStarted,
+    "undo_window_closing": UndoWindowClosing,
+    "reread_answered": RereadAnswered,
+    "commit_decided": CommitDecided,
+    "confirmation_started": ConfirmationStarted,
+    "confirmation_succeeded": ConfirmationSucceeded,
+    "confirmation_failed": ConfirmationFailed,
     "rollback_started": RollbackStarted,
     "rollback_revoked": RollbackRevoked,
     "compensation_started": CompensationStarted,

@@ -11,24 +11,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core import late_returns, undoing
+from aumai_transactions.core import approvals, committing, late_returns, scopes, undoing
 from aumai_transactions.core.entries import (
+    ApprovalDenied,
+    ApprovalGiven,
+    ApprovalRequested,
     CallReturnedLate,
     Claimed,
+    CommitDecided,
     CommitRequested,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    ConfirmationFailed,
+    ConfirmationStarted,
+    ConfirmationSucceeded,
     Entry,
+    PartialRollbackStarted,
     PlanRecorded,
     ProbeAnswered,
     ProbeStarted,
+    RereadAnswered,
     ResolutionGiven,
     RetryRequested,
     RetryScheduled,
     RollbackRequested,
     RollbackRevoked,
     RollbackStarted,
+    ScopeOpened,
+    ScopeReleased,
+    StepAdded,
     StepFailed,
     StepInDoubt,
     StepOutstanding,
@@ -39,6 +51,7 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    UndoWindowClosing,
     VerificationAnswered,
     VerificationStarted,
 )
@@ -47,6 +60,7 @@ from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
+    COMMITTING,
     COMPENSATING,
     FAILED,
     PENDING,
@@ -56,12 +70,15 @@ from aumai_transactions.core.states import (
     STEP_RUNNING,
 )
 from aumai_transactions.core.transitions import (
+    has_effect,
     known_done,
+    no_longer_awaited,
     no_longer_waiting,
     not_done,
     require,
     skip_pending,
     take_effect,
+    to_undo,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +90,7 @@ STATE_WITH: dict[type[Entry], TransactionState] = {
     TransactionActivated: ACTIVE,
     RollbackStarted: COMPENSATING,
     RollbackRevoked: ACTIVE,
+    CommitDecided: COMMITTING,
     TransactionCommitted: COMMITTED,
     TransactionRolledBack: ROLLED_BACK,
     TransactionExpired: FAILED,
@@ -86,6 +104,7 @@ def evolve(saga: Saga, entry: Entry) -> None:
     Raises:
         IllegalEntry: The entry cannot follow what came before; the saga is not usable then.
     """
+    saga.updated_at = entry.at
     # Order matters only for speed: what every transaction has stands first.
     match entry:
         case StepStarted():
@@ -101,6 +120,8 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _claimed(saga, entry)
         case CommitRequested():
             saga.commit_requested = True
+        case StepAdded():
+            scopes.step_added(saga, entry)
         case PlanRecorded():
             require(saga.state is PENDING, "it is not pending any more")
             _plan_recorded(saga, entry.definition)
@@ -124,7 +145,6 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _evolve_rare(saga, entry)
     saga.state = STATE_WITH.get(type(entry), saga.state)
     saga.sequence += 1
-    saga.updated_at = entry.at
 
 
 def _evolve_rare(
@@ -140,7 +160,19 @@ def _evolve_rare(
     | TransactionImported
     | RollbackRequested
     | RetryRequested
-    | ResolutionGiven,
+    | ResolutionGiven
+    | ScopeOpened
+    | ScopeReleased
+    | PartialRollbackStarted
+    | ApprovalRequested
+    | ApprovalGiven
+    | ApprovalDenied
+    | UndoWindowClosing
+    | RereadAnswered
+    | CommitDecided
+    | ConfirmationStarted
+    | ConfirmationSucceeded
+    | ConfirmationFailed,
 ) -> None:
     match entry:
         case RetryScheduled():
@@ -162,11 +194,57 @@ def _evolve_rare(
         case TransactionImported():
             _imported(saga, entry)
         case RollbackRequested():
-            saga.rollback_requested = saga.rollback_requested or entry.reason
+            if saga.rollback_requested is None:
+                saga.rollback_requested = entry.reason
+                saga.rollback_error = entry.error
         case RetryRequested():
             _retry_requested(saga, entry)
         case ResolutionGiven():
             _resolution_given(saga, entry)
+        case _:
+            _evolve_shape(saga, entry)
+
+
+def _evolve_shape(
+    saga: Saga,
+    entry: ScopeOpened
+    | ScopeReleased
+    | PartialRollbackStarted
+    | ApprovalRequested
+    | ApprovalGiven
+    | ApprovalDenied
+    | UndoWindowClosing
+    | RereadAnswered
+    | CommitDecided
+    | ConfirmationStarted
+    | ConfirmationSucceeded
+    | ConfirmationFailed,
+) -> None:
+    match entry:
+        case ScopeOpened():
+            scopes.scope_opened(saga, entry)
+        case ScopeReleased():
+            scopes.scope_released(saga, entry)
+        case PartialRollbackStarted():
+            scopes.partial_rollback_started(saga, entry)
+        case ApprovalRequested():
+            approvals.approval_requested(saga, entry)
+        case ApprovalGiven():
+            approvals.approval_given(saga, entry)
+        case ApprovalDenied():
+            approvals.approval_denied(saga, entry)
+        case UndoWindowClosing():
+            scopes.undo_window_closing(saga, entry)
+        case RereadAnswered():
+            committing.reread_answered(saga, entry)
+        case CommitDecided():
+            committing.commit_decided(saga, entry)
+        case ConfirmationStarted():
+            committing.confirmation_started(saga, entry)
+        case ConfirmationSucceeded():
+            committing.confirmation_succeeded(saga, entry)
+        case ConfirmationFailed():
+            committing.confirmation_failed(saga, entry)
         case _:
             assert_never(entry)
 
@@ -180,12 +258,24 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
     ]
     saga.agents = tuple(dict.fromkeys(step.agent_id for step in definition.steps))
     saga.by_id = {step.definition.step_id: step for step in saga.steps}
+    saga.is_interactive = definition.shape == "interactive"
     saga.ready = []
+    saga.deferred = []
+    for step in definition.steps:
+        if step.on_commit or step.pivot:
+            _late_steps(saga)
+            break
+    saga.unsettled = len(saga.steps) - len(saga.deferred)
     for index, befores in enumerate(edges):
-        if not befores:
+        if not befores and not saga.steps[index].definition.on_commit:
             saga.ready.append(index)
         for before in befores:
             saga.steps[before].dependents.append(index)
+
+
+def _late_steps(saga: Saga) -> None:
+    saga.deferred = [step.index for step in saga.steps if step.definition.on_commit]
+    saga.pivot = next((step.index for step in saga.steps if step.definition.pivot), None)
 
 
 def _imported(saga: Saga, entry: TransactionImported) -> None:
@@ -205,25 +295,39 @@ def _claimed(saga: Saga, entry: Claimed) -> None:
     saga.token = entry.token
     saga.driver_id = entry.driver_id
     if entry.takeover and saga.state in (ACTIVE, COMPENSATING):
-        saga.taken_over_at = entry.at
-    if not saga.undo and not saga.doubtful and not is_dead:
+        saga.taken_over_at = None if entry.resumes else entry.at
+    if saga.is_interactive:
+        _taken_up(saga, entry)
+    saga.rereads = {}
+    saga.undoing = 0
+    if not saga.undo and not saga.doubtful and not is_dead and not saga.to_confirm:
         return
     for step in saga.steps:
         # Why: no call of an earlier driver is waited for; those that it had left behind in its
         # threads died with it, if it died. Those of others before it may go on in theirs.
-        step.undo_running = step.probing = step.verifying = False
+        step.undo_running = step.probing = step.verifying = step.confirming = False
         if is_dead and step.left_behind:
             step.left_behind = {
                 attempt: driver for attempt, driver in step.left_behind.items() if driver != dead
             }
 
 
+def _taken_up(saga: Saga, entry: Claimed) -> None:
+    if entry.resumes:
+        saga.awaiting_since = None
+        saga.commit_requested = False  # Its program asks for it again.
+    elif entry.takeover and saga.awaiting_since is None:
+        saga.awaiting_since = entry.at
+
+
 def _step_started(saga: Saga, entry: StepStarted) -> None:
-    # Invariant: I4, no action intent follows the journaled rollback.
-    if saga.state is not ACTIVE:
+    step = saga.step(entry.step_id)
+    on_commit = step.definition.on_commit
+    # Invariant: I4, no action intent follows the journaled rollback; I8, none but those that were
+    # held follows the commit decision.
+    if saga.state is not (COMMITTING if on_commit else ACTIVE):
         message = f"an action starts while it is {saga.state.value}"
         raise IllegalEntry(message)
-    step = saga.step(entry.step_id)
     if entry.attempt != step.attempt + 1:
         raise IllegalEntry(undoing.ATTEMPTS)
     if step.state is STEP_IN_DOUBT:
@@ -233,10 +337,14 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
         require(_was_asked(step), "a step in doubt runs again before its probe was asked")
         saga.doubtful.pop(step.index)
         step.retry_requested = False
+    elif on_commit:
+        committing.held_step_starts(saga, step)
     else:
         if step.state is not STEP_PENDING or step.unmet:
             message = "the step cannot start"
             raise IllegalEntry(message)
+        if step.definition.requires_approval:
+            require(step.approved, "a step starts that nobody has allowed")
         saga.ready.remove(step.index)
     if entry.attempt == 1:
         step.first_at = entry.at
@@ -272,6 +380,9 @@ def _step_failed(saga: Saga, entry: StepFailed) -> None:
     if entry.attempt == 0:
         turn = saga.state is ACTIVE and step.state is STEP_PENDING and step.unmet == 0
         require(turn, "a step that was never called fails out of its turn")
+        if step.definition.on_commit:
+            committing.held_step_fails(saga, step, entry.error)
+            return
         saga.ready.remove(step.index)
     else:
         require(step.state is STEP_RUNNING, "a step that does not run fails")
@@ -285,7 +396,7 @@ def _step_in_doubt(saga: Saga, entry: StepInDoubt) -> None:
     require(step.state is STEP_RUNNING, "a step that does not run comes into doubt")
     saga.running -= 1
     if step.doubt is None:
-        saga.effects.append(step.index)
+        has_effect(saga, step)
     step.state = STEP_IN_DOUBT
     step.doubt = entry.cause
     step.doubt_at = entry.at
@@ -296,11 +407,15 @@ def _step_in_doubt(saga: Saga, entry: StepInDoubt) -> None:
         step.left_behind = {**step.left_behind, entry.attempt: saga.driver_id}
     saga.doubtful[step.index] = None
     saga.touched.append(step.index)
+    if step.undo_wanted:
+        to_undo(saga, [step])
+        no_longer_awaited(saga, step)
 
 
 def _retry_scheduled(saga: Saga, entry: RetryScheduled) -> None:
     step = saga.step(entry.step_id)
     busy = step.state is STEP_RUNNING or step.undo_running or step.probing or step.verifying
+    busy = busy or step.confirming
     require(not busy, "another attempt is scheduled while one runs")
     step.due_at = entry.due_at
     saga.waiting[step.index] = entry.due_at
@@ -348,6 +463,10 @@ def _retry_requested(saga: Saga, entry: RetryRequested) -> None:
         step.retry_requested = True
         step.probe_spent = False
         step.probe_base = step.probe_attempt
+        saga.stuck.pop(step.index, None)
+        return
+    if saga.state is COMMITTING:
+        committing.retry_requested(saga, step)
         return
     undoing.retry_requested(saga, step)
 
@@ -356,6 +475,9 @@ def _resolution_given(saga: Saga, entry: ResolutionGiven) -> None:
     step = saga.step(entry.step_id)
     said = f"{entry.by} decided for step {step.step_id}: {entry.answer.replace('_', ' ')}"
     saga.warnings.append(f"{said} ({entry.note})")
+    if saga.state is COMMITTING and step.state is not STEP_IN_DOUBT:
+        committing.resolved(saga, step, entry.answer)
+        return
     if entry.answer in ("happened", "did_not_happen"):
         require(step.state is STEP_IN_DOUBT, "the step is not in doubt")
         if entry.answer == "happened":
@@ -363,16 +485,20 @@ def _resolution_given(saga: Saga, entry: ResolutionGiven) -> None:
                 (step.output,) = step.late_output
             known_done(saga, step)
         else:
-            not_done(saga, step, step.error, False)  # noqa: FBT003
+            # Why again then: behind the commit point it only goes forward.
+            not_done(saga, step, step.error, saga.state is COMMITTING)
         undoing.settled(saga, step)
         return
     undoing.resolved(saga, step, entry.answer)
 
 
 def _committed(saga: Saga, entry: TransactionCommitted) -> None:
-    # Invariant: I2, nothing is committed over a step that did not succeed.
-    require(saga.state is ACTIVE, "it commits while it is not active")
-    require(saga.succeeded == len(saga.steps), "it commits before every step succeeded")
+    # Invariant: I2, nothing is committed over a step that did not succeed, and was not dealt with.
+    open_ends = saga.unsettled or saga.undo or saga.running or saga.doubtful or saga.stuck
+    require(not open_ends, "it commits before every step has ended well")
+    require(saga.commit_requested or saga.decided_at is not None, "nobody asked for its commit")
+    require(saga.state in (ACTIVE, COMMITTING), "it commits while it is not active")
+    require(not saga.deferred and not saga.to_confirm, "it commits before all is carried out")
     saga.finished_at = entry.at
 
 

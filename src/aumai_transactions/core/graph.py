@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aumai_transactions.errors import DependencyCycle, DuplicateStep, UnknownStep
+from aumai_transactions.errors import (
+    DefinitionError,
+    DependencyCycle,
+    DuplicateStep,
+    UnknownStep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,26 +34,34 @@ def dependencies(
         DuplicateStep: Two steps share an id.
         UnknownStep: A step names one that does not exist.
         DependencyCycle: Steps wait for each other.
+        DefinitionError: A step stands behind the pivot, or waits for one that is held.
     """
     index = {step.step_id: position for position, step in enumerate(steps)}
     if len(index) != len(steps):
         raise DuplicateStep(_first_duplicate(steps), transaction_id)
-    if not [step for step in steps if step.after is not None or step.references]:
+    if not [step for step in steps if step.after is not None or step.references or _late(step)]:
         return [(position - 1,) if position else () for position in range(len(steps))]
     edges: list[tuple[int, ...]] = []
     sinks: dict[int, None] = {}
+    pivot: str | None = None
     for position, step in enumerate(steps):
         before: dict[int, None] = {}
-        if step.after is None:
+        if step.pivot or (step.after is None and not step.on_commit):
             before.update(sinks)
+        if pivot is not None and not step.on_commit:
+            raise DefinitionError(_behind_pivot(step.step_id, pivot, transaction_id))
         named = [*(step.after or ()), *(reference.step_id for reference in step.references)]
         for name in named:
             if name not in index:
                 raise UnknownStep(name, f"step {step.step_id!r}", transaction_id)
+            if steps[index[name]].on_commit and not step.on_commit:
+                raise DefinitionError(_waits_for_held(step.step_id, name, transaction_id))
             before[index[name]] = None
-        for predecessor in before:
-            sinks.pop(predecessor, None)
-        sinks[position] = None
+        if not step.on_commit:
+            for predecessor in before:
+                sinks.pop(predecessor, None)
+            sinks[position] = None
+        pivot = step.step_id if step.pivot else pivot
         edges.append(tuple(before))
     topological_order(edges, [step.step_id for step in steps], transaction_id)
     return edges
@@ -80,6 +93,23 @@ def topological_order(
     return order
 
 
+def descendants(dependents: Sequence[Sequence[int]], of: Iterable[int]) -> set[int]:
+    """Return every step that depends on one of these, directly or not; not they themselves.
+
+    Args:
+        dependents: For each step the indexes of those that depend on it.
+        of: The steps.
+    """
+    found: set[int] = set()
+    waiting = list(of)
+    while waiting:
+        for after in dependents[waiting.pop()]:
+            if after not in found:
+                found.add(after)
+                waiting.append(after)
+    return found
+
+
 def ancestors(edges: Sequence[tuple[int, ...]], of: Iterable[int]) -> set[int]:
     """Return every step that one of these depends on, directly or not."""
     found: set[int] = set()
@@ -90,6 +120,24 @@ def ancestors(edges: Sequence[tuple[int, ...]], of: Iterable[int]) -> set[int]:
                 found.add(before)
                 waiting.append(before)
     return found
+
+
+def _late(step: StepDefinition) -> bool:
+    return step.on_commit or step.pivot
+
+
+def _behind_pivot(step_id: str, pivot: str, transaction_id: str) -> str:
+    return (
+        f"step {step_id!r} of transaction {transaction_id} stands behind its pivot {pivot!r}, and "
+        "nothing can be undone any more there. Put it in front, or declare it with on_commit=True."
+    )
+
+
+def _waits_for_held(step_id: str, held: str, transaction_id: str) -> str:
+    return (
+        f"step {step_id!r} of transaction {transaction_id} waits for {held!r}, which is held until "
+        "everything else has succeeded (on_commit). Declare it with on_commit=True as well."
+    )
 
 
 def _first_duplicate(steps: Sequence[StepDefinition]) -> str:

@@ -23,7 +23,7 @@ from aumai_transactions.core.states import (
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
-from aumai_transactions.core.transitions import not_done, require, take_effect
+from aumai_transactions.core.transitions import has_effect, not_done, require, take_effect
 
 if TYPE_CHECKING:
     from aumai_transactions.core.entries import CallReturnedLate
@@ -66,7 +66,7 @@ def call_returned_late(saga: Saga, entry: CallReturnedLate) -> None:
 def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str) -> None:
     if step.state in (STEP_RUNNING, STEP_IN_DOUBT):
         step.late_output = (entry.output,)
-        if saga.state is COMPENSATING:
+        if saga.state is COMPENSATING or step.to_undo:
             step.output = entry.output
             take_effect(saga, step)
             undoing.settled(saga, step)
@@ -78,11 +78,11 @@ def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str
         return  # The same key was answered by a later attempt or a probe.
     step.acted_late = True
     step.undo_error = ErrorRecord("ReturnedLate", note)
-    if saga.state is ACTIVE:
+    if saga.state is ACTIVE and not saga.is_interactive:
         return  # It failed, and goes back: then it is left to a person.
     if step.state is not STEP_COMPENSATING:
         if step.index not in saga.effects:
-            saga.effects.append(step.index)
+            has_effect(saga, step)
         undoing.leave_outstanding(saga, step, "acted_late")
     else:
         step.error = ErrorRecord("ReturnedLate", note)

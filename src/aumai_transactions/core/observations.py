@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from aumai_transactions.core.definition import Definition, Operation
+from aumai_transactions.core.definition import (
+    Definition,
+    Operation,
+    ScopeDefinition,
+    StepDefinition,
+)
 from aumai_transactions.core.entries import (
     Answer,
     ErrorRecord,
@@ -31,11 +36,15 @@ class CommitCalled(NamedTuple):
 
 
 class RollbackCalled(NamedTuple):
-    """Somebody called `rollback()`; or the caller was cancelled, as the reason says."""
+    """Somebody called `rollback()`; or the caller was cancelled, as the reason says.
+
+    `error` is what made a program give up.
+    """
 
     by: str = ""
     note: str = ""
     reason: RollbackReason = "requested"
+    error: ErrorRecord | None = None
 
 
 class RetryAsked(NamedTuple):
@@ -56,10 +65,84 @@ class ResolutionAnswered(NamedTuple):
 
 
 class DriverArrived(NamedTuple):
-    """A driver takes the transaction; `takeover` says that another one died with it."""
+    """A driver takes the transaction.
+
+    `takeover` says that another one died with it, `resumes` that its program goes on with it.
+    """
 
     driver_id: str
     takeover: bool = False
+    resumes: bool = False
+
+
+class StepAsked(NamedTuple):
+    """A program asks for a step, and waits for its outcome.
+
+    Args:
+        step: The step; without an id it gets the next free one.
+        scopes: The groups that it stands in, the outermost first.
+        fork: The recorded step in whose place it comes.
+    """
+
+    step: StepDefinition
+    scopes: tuple[ScopeDefinition, ...] = ()
+    fork: str | None = None
+
+
+class UndoAsked(NamedTuple):
+    """A program wants some of what was done undone, and goes on.
+
+    Args:
+        scope_id: The group to undo; or None.
+        step_id: The step to undo; or None.
+        with_dependents: True to undo what depends on the step as well.
+        reason: Why.
+        note: More about it.
+    """
+
+    scope_id: str | None = None
+    step_id: str | None = None
+    with_dependents: bool = True
+    reason: RollbackReason = "requested"
+    note: str = ""
+
+
+class ScopeEnded(NamedTuple):
+    """A nested transaction is committed into what it stands in."""
+
+    scopes: tuple[ScopeDefinition, ...]
+
+
+class ApprovalAnswered(NamedTuple):
+    """Somebody allows a step, or does not.
+
+    Args:
+        step_id: The step.
+        is_given: True where it is allowed.
+        by: Who says so.
+        note: Why.
+        digest: Of what was shown to that person; None for what is asked for now.
+    """
+
+    step_id: str
+    is_given: bool
+    by: str
+    note: str = ""
+    digest: str | None = None
+
+
+class RereadReturned(NamedTuple):
+    """It was looked whether what a step had read still holds.
+
+    Args:
+        step_id: Whose.
+        holds: True where it does.
+        error: Why not, or why it cannot be told.
+    """
+
+    step_id: str
+    holds: bool
+    error: ErrorRecord | None = None
 
 
 class HandlerReturned(NamedTuple):
@@ -183,7 +266,12 @@ Observation = (
     | HandlerMissing
     | ProbeReturned
     | VerificationReturned
+    | RereadReturned
     | LateReturn
+    | StepAsked
+    | UndoAsked
+    | ScopeEnded
+    | ApprovalAnswered
     | PlanGiven
     | CommitCalled
     | RollbackCalled

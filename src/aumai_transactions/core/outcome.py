@@ -11,9 +11,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aumai_transactions.core.planning import needs_person, next_to_undo, wake_at
+from aumai_transactions.core.doubts import needs_person
+from aumai_transactions.core.planning import resume_until, wake_at
+from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import (
     ACTIVE,
+    COMMITTED,
+    COMMITTING,
     COMPENSATING,
     PENDING,
     ROLLED_BACK,
@@ -22,6 +26,7 @@ from aumai_transactions.core.states import (
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
+from aumai_transactions.core.undo_planning import next_to_undo
 from aumai_transactions.core.values import clone
 from aumai_transactions.models import (
     OutputReference,
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Attention = Literal["outstanding", "in_doubt", "halted"]
+Attention = Literal["outstanding", "in_doubt", "halted", "approval", "commit"]
 
 
 class Summary(NamedTuple):
@@ -80,7 +85,8 @@ def summary_of(saga: Saga) -> Summary:
     """Return what a store keeps beside the journal of this saga."""
     definition = saga.plan
     # Why the short cut: this is made for every append, and nearly none has any trouble.
-    smooth = saga.state is ACTIVE and not saga.doubtful and not saga.waiting
+    trouble = saga.doubtful or saga.waiting or saga.approvals or saga.stuck
+    smooth = saga.state is ACTIVE and not trouble and saga.awaiting_since is None
     return Summary(
         saga.transaction_id,
         saga.state,
@@ -103,7 +109,15 @@ def attention_of(saga: Saga) -> Attention | None:
         return "halted"
     if saga.state is ACTIVE and _asking(saga):
         return "in_doubt"
-    if saga.state is ROLLED_BACK and any(_is_outstanding(saga, step) for step in saga.steps):
+    if saga.state is ACTIVE and saga.approvals:
+        return "approval"
+    if saga.state is COMMITTING and (saga.stuck or _asking(saga)):
+        return "commit"
+    if saga.state is COMMITTED and not saga.is_interactive:
+        return None
+    if saga.state in (ROLLED_BACK, COMMITTED) and any(
+        _is_outstanding(saga, step) for step in saga.steps
+    ):
         return "outstanding"
     return None
 
@@ -115,10 +129,20 @@ def is_runnable(saga: Saga) -> bool:
     if saga.state is ACTIVE:
         if saga.running or saga.rollback_requested or wake_at(saga) is not None:
             return True
-        return not _asking(saga)
+        if saga.is_interactive and saga.awaiting_since is None:
+            return True
+        return not _asking(saga) and not _only_approvals(saga)
+    if saga.state is COMMITTING:
+        return not saga.stuck and not _asking(saga)
     return any(index not in saga.blocked for index in saga.undo) or (
         saga.state is COMPENSATING and not saga.halted
     )
+
+
+def _only_approvals(saga: Saga) -> bool:
+    """True where nothing is to be done before a person allows a step."""
+    nothing = not (saga.ready or saga.doubtful or saga.failed or saga.undo or saga.conflict)
+    return bool(saga.approvals) and nothing and saga.denied is None
 
 
 def needed_actions(saga: Saga) -> list[str]:
@@ -136,11 +160,18 @@ def needed_actions(saga: Saga) -> list[str]:
         back = saga.steps
     elif saga.state is PENDING:
         forward, back = [], saga.steps
+    elif saga.state is COMMITTING:
+        forward = [saga.steps[index].definition.action for index in saga.deferred]
+        back = []
     else:
         forward = []
         back = [saga.steps[index] for index in saga.undo if not saga.steps[index].simulated]
-    undoing = [step.definition.compensating_action for step in back]
-    return [*forward, *(name for name in undoing if name is not None)]
+    names = [step.definition.compensating_action for step in back]
+    if saga.state in (PENDING, ACTIVE):
+        names += [step.definition.confirming_action for step in back]
+    elif saga.state is COMMITTING:
+        names += [saga.steps[index].definition.confirming_action for index in saga.to_confirm]
+    return [*forward, *(name for name in names if name is not None)]
 
 
 _MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
@@ -155,12 +186,21 @@ def waiting_of(saga: Saga) -> Waiting | None:
         return None
     if saga.halted and next_to_undo(saga) is None:
         return _halted(saga)
-    asking = _asking(saga) if saga.state is ACTIVE else []
+    asking = _asking(saga) if saga.state in (ACTIVE, COMMITTING) else []
+    if saga.state is COMMITTING and saga.stuck:
+        return _stuck(saga)
     if asking and not saga.running and not saga.rollback_requested:
         return _in_doubt(saga, asking)
+    if saga.state is ACTIVE and _only_approvals(saga) and not saga.running:
+        return _approvals(saga)
     due = wake_at(saga)
+    if due is not None and due == resume_until(saga) and saga.state is ACTIVE:
+        return _resume(saga, due)
     if due is not None:
         return _until(saga, due)
+    if saga.state is ACTIVE and saga.is_interactive and saga.driver_id is not None:
+        detail = "its program goes on with it; if that has died: aumai-transactions recover"
+        return Waiting(reason="running", detail=detail)
     if saga.driver_id is None:
         detail = "nobody carries it on now; it goes on with wait(), or: aumai-transactions recover"
     else:
@@ -194,11 +234,48 @@ def _in_doubt(saga: Saga, asking: list[SagaStep]) -> Waiting:
     return Waiting(reason="in_doubt", detail=detail, step_ids=steps)
 
 
+def _stuck(saga: Saga) -> Waiting:
+    steps = [saga.steps[index].step_id for index in saga.stuck]
+    name = saga.transaction_id
+    error = saga.steps[next(iter(saga.stuck))].error
+    detail = (
+        f"its commit is decided, and {', '.join(steps)} could not be carried out ({error}). Then: "
+        f"aumai-transactions retry {name} {steps[0]}, or do it by hand and: "
+        f"aumai-transactions resolve {name} {steps[0]} --happened --note '…'"
+    )
+    return Waiting(reason="committing", detail=detail, step_ids=steps)
+
+
+def _approvals(saga: Saga) -> Waiting:
+    steps = [saga.steps[index].step_id for index in saga.approvals]
+    times = [until for until in saga.approvals.values() if until is not None]
+    until = instant(min(times)) if times else None
+    name = saga.transaction_id
+    limit = "" if until is None else f", until {_shown(until)}"
+    detail = (
+        f"a person must allow {', '.join(steps)}{limit}: aumai-transactions approve {name} "
+        f"{steps[0]} | deny {name} {steps[0]} --note '…'"
+    )
+    return Waiting(reason="approval", detail=detail, step_ids=steps, until=until)
+
+
+def _resume(saga: Saga, due: int) -> Waiting:
+    detail = (
+        f"its program has died and may go on with it until {_shown(instant(due))}: "
+        f"manager.resume({saga.transaction_id!r}). Then it is rolled back"
+    )
+    return Waiting(reason="resume", detail=detail, until=instant(due))
+
+
+def _shown(when: datetime) -> str:
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def _until(saga: Saga, due: int) -> Waiting:
     until = instant(due)
-    when = until.isoformat(timespec="seconds").replace("+00:00", "Z")
+    when = _shown(until)
     waiting = [saga.steps[index] for index, at in saga.waiting.items() if at == due]
-    if saga.state is not ACTIVE:
+    if saga.state not in (ACTIVE, COMMITTING):
         following = next_to_undo(saga)
         waiting = [following] if following is not None else []
     name = saga.transaction_id
@@ -223,7 +300,7 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
     outputs = {
         steps[index].step_id: clone(steps[index].output)
         for index in saga.completed
-        if steps[index].output is not None
+        if steps[index].output is not None and not _was_taken_back(saga, steps[index])
     }
     error = saga.error
     failed_step = saga.failed_step
@@ -256,28 +333,10 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
 def transaction_of(saga: Saga) -> Transaction:
     """Return a new `Transaction` that shows this saga."""
     definition = saga.plan
-    steps = [
-        TransactionStep(
-            step_id=step.step_id,
-            agent_id=step.definition.agent_id,
-            action=step.definition.action,
-            data=clone(step.resolved_data),
-            compensating_action=step.definition.compensating_action,
-            state=step.state,
-            after=None if step.definition.after is None else list(step.definition.after),
-            references=[
-                OutputReference(into=list(item.into), step_id=item.step_id, at=item.at)
-                for item in step.definition.references
-            ],
-            retry=_retry_policy(step.definition.policy.retry),
-            timeout_seconds=step.definition.policy.timeout_seconds,
-        )
-        for step in saga.steps
-    ]
     return Transaction(
         transaction_id=saga.transaction_id,
         state=saga.state,
-        steps=steps,
+        steps=[step_of(step) for step in saga.steps],
         created_at=instant(definition.created_at),
         timeout_seconds=definition.timeout_seconds,
         timeout_scope=definition.timeout_scope,
@@ -286,7 +345,73 @@ def transaction_of(saga: Saga) -> Transaction:
         name=definition.name,
         idempotency_key=definition.key,
         actions=clone(definition.actions or {}),
+        shape=definition.shape,
+        parallel_compensation=definition.parallel_compensation,
+        allow_irreversible_first=definition.allow_irreversible_first,
+        resume_within_seconds=definition.resume_within_seconds,
+        on_undo_window=definition.on_undo_window,
     )
+
+
+def scope_result(saga: Saga, scope_id: str, *, durable: bool) -> TransactionResult:
+    """Return the outcome so far of a nested transaction; its root's, but for its own steps."""
+    scope = saga.scopes.get(scope_id)
+    inside = set() if scope is None else {saga.steps[i].step_id for i in scope.all_steps()}
+    whole = result_of(saga, durable=durable)
+    state, waiting = saga.state, whole.waiting
+    reason = whole.reason
+    if scope is not None and scope.state == "rolled_back":
+        state, waiting = ROLLED_BACK, None
+        reason = scope.reason
+    elif not state.is_final and scope is not None and scope.state == "released":
+        detail = f"it has committed into its parent, and is final with {saga.transaction_id}"
+        waiting = Waiting(reason="parent", detail=detail)
+    return whole.model_copy(
+        update={
+            "transaction_id": f"{saga.transaction_id}.{scope_id}",
+            "state": state,
+            "reason": reason,
+            "waiting": waiting,
+            "completed_steps": [name for name in whole.completed_steps if name in inside],
+            "compensated_steps": [name for name in whole.compensated_steps if name in inside],
+            "uncompensated": [name for name in whole.uncompensated if name in inside],
+            "outputs": {name: item for name, item in whole.outputs.items() if name in inside},
+            "outstanding": [item for item in whole.outstanding if item.step_id in inside],
+            "failed_step": whole.failed_step if whole.failed_step in inside else None,
+        }
+    )
+
+
+def step_of(step: SagaStep) -> TransactionStep:
+    """Return a new `TransactionStep` that shows this step."""
+    definition = step.definition
+    return TransactionStep(
+        step_id=step.step_id,
+        agent_id=definition.agent_id,
+        action=definition.action,
+        data=clone(step.resolved_data),
+        compensating_action=definition.compensating_action,
+        state=step.state,
+        after=None if definition.after is None else list(definition.after),
+        references=[
+            OutputReference(into=list(item.into), step_id=item.step_id, at=item.at, type=item.type)
+            for item in definition.references
+        ],
+        retry=_retry_policy(definition.policy.retry),
+        timeout_seconds=definition.policy.timeout_seconds,
+        pivot=definition.pivot,
+        on_commit=definition.on_commit,
+        confirming_action=definition.confirming_action,
+        requires_approval=definition.requires_approval,
+        approval_timeout_seconds=definition.approval_timeout_seconds,
+        undo_within_seconds=definition.undo_within_seconds,
+        scope_id=definition.scope_id,
+    )
+
+
+def _was_taken_back(saga: Saga, step: SagaStep) -> bool:
+    """True where a part that was undone held the step, and the rest went on."""
+    return saga.is_interactive and saga.reason is None and not is_in_force(step)
 
 
 def _retry_policy(retry: Retry | None) -> RetryPolicy | None:
@@ -304,6 +429,9 @@ def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> 
     # Why not plain assignment: pydantic's takes ten times as long, and checks nothing here.
     transaction.__dict__["state"] = saga.state
     for index in saga.touched:
+        if index == len(steps):
+            steps.append(step_of(saga.steps[index]))
+            transaction.steps.append(steps[index])
         steps[index].__dict__["state"] = saga.steps[index].state
     saga.touched.clear()
 
@@ -322,14 +450,15 @@ def _asking(saga: Saga) -> list[SagaStep]:
 
 
 def _uncompensated(saga: Saga) -> list[str]:
-    if not saga.ran or saga.reason is None:
-        return []
     left = [step.step_id for step in saga.steps if step.left_in_place]
+    if not saga.ran or saga.reason is None:
+        return left
     return left + [
         step.step_id
         for step in (saga.steps[index] for index in saga.completed)
         if step.state is STEP_SUCCEEDED
         and not step.simulated
+        and not step.left_in_place
         and step.definition.compensating_action is None
         and step.definition.effect != "none"
     ]

@@ -15,21 +15,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from aumai_transactions.core.commands import Call, Command, Record
+from aumai_transactions.core.commit_planning import (
+    is_read_again,
+    plan_commit,
+    plan_committing,
+    read_again,
+)
+from aumai_transactions.core.doubts import asks, may_run_again, must_be_asked, probe_of
 from aumai_transactions.core.entries import (
-    CompensationStarted,
+    ApprovalDenied,
     ErrorRecord,
-    ProbeStarted,
+    PartialRollbackStarted,
     RollbackStarted,
-    StepFailed,
-    StepOutstanding,
     StepStarted,
     TransactionActivated,
-    TransactionCommitted,
     TransactionExpired,
     TransactionRolledBack,
-    VerificationStarted,
+    UndoWindowClosing,
 )
-from aumai_transactions.core.references import UnresolvedReference, resolved
+from aumai_transactions.core.graph import descendants
+from aumai_transactions.core.scopes import is_held_back, is_in_force
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
@@ -39,20 +44,23 @@ from aumai_transactions.core.states import (
     PENDING,
     ROLLED_BACK,
     STEP_IN_DOUBT,
+    STEP_RUNNING,
+    STEP_SUCCEEDED,
 )
+from aumai_transactions.core.turns import approval_of, fill_in
+from aumai_transactions.core.undo_planning import abandon_at, plan_undo, undo_wakes_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.models import RollbackReason
 
-# Why two: one call and, where the action is idempotent, one more with the same key to ask
-# the participant what became of it. More is a retry policy, which an action must declare.
-UNKNOWN_ATTEMPTS_MAX = 2
+PARALLEL_MAX = 2**31
+"""No bound: who asks for the steps of an interactive transaction decides how many run at once."""
 
-ABANDON_AFTER_SECONDS = 60.0
-"""How long an undo waits for a call that was left behind, where its action does not say."""
+WINDOW_WARNING_SECONDS_MAX = 60.0
+"""How long before its end it is said at the earliest that an undo window closes."""
 
 CRASH = ErrorRecord("ProcessDied", "the process that ran this step died before it could tell")
 
@@ -61,12 +69,12 @@ def plan(saga: Saga, now: int, parallel_max: int = 1) -> Sequence[Command]:
     """Return what should be done next: one decision to record, or calls to make, or nothing.
 
     Nothing means that the transaction is finished, or waits for a person, for a call that is
-    under way, or until `wake_at`.
+    under way, for its program, or until `wake_at`.
 
     Args:
         saga: The transaction.
         now: Microseconds since 1970 UTC.
-        parallel_max: How many steps may run at once.
+        parallel_max: How many steps of a plan may run at once.
     """
     state = saga.state
     if state is ACTIVE:
@@ -74,62 +82,67 @@ def plan(saga: Saga, now: int, parallel_max: int = 1) -> Sequence[Command]:
     if state is PENDING:
         return _plan_start(saga, now)
     if state is COMPENSATING:
-        return _plan_undo(saga, now) or _plan_end_of_undo(saga, now)
-    if state is ROLLED_BACK:
-        return _plan_undo(saga, now)
-    if state is COMMITTED or state is FAILED or state is COMMITTING:
+        return plan_undo(saga, now, parallel_max) or _plan_end_of_undo(saga, now)
+    if state is ROLLED_BACK or state is COMMITTED:
+        return plan_undo(saga, now, parallel_max) if saga.undo else ()
+    if state is COMMITTING:
+        return plan_committing(saga, now)
+    if state is FAILED:
         return ()
     assert_never(state)
 
 
 def wake_at(saga: Saga) -> int | None:
     """Return when time alone gives something to do; None where only a call or a person does."""
-    if saga.state is ACTIVE:
-        if not saga.waiting or saga.running or saga.rollback_requested or saga.failed:
+    state = saga.state
+    if state is ACTIVE:
+        if saga.running or saga.rollback_requested or saga.failed or saga.denied:
             return None
+        if saga.is_interactive:
+            return _program_is_awaited(saga)
         # Why not all of them: while something is in doubt, nothing else begins.
         waiting = saga.doubtful or saga.waiting
-        return min((at for index, at in saga.waiting.items() if index in waiting), default=None)
-    step = next_to_undo(saga)
-    if step is None or step.undo_running or step.probing or step.verifying:
+        times = [at for index, at in saga.waiting.items() if index in waiting]
+        if saga.approvals and not saga.doubtful:
+            times += [until for until in saga.approvals.values() if until is not None]
+        if times or saga.approvals:
+            times += [window_warning_at(saga, index) for index in saga.windows]
+        return min(times, default=None)
+    if state is COMMITTING:
+        return None if saga.running else min(saga.waiting.values(), default=None)
+    return undo_wakes_at(saga)
+
+
+def timer_at(saga: Saga, now: int) -> int | None:
+    """Return the next time from now on at which something may have to be done, busy or not."""
+    times = [*saga.waiting.values(), *(until for until in saga.approvals.values() if until)]
+    times += [at for at in map(abandon_at, (saga.steps[i] for i in saga.undo)) if at is not None]
+    times += [window_warning_at(saga, index) for index in saga.windows]
+    until = resume_until(saga)
+    if until is not None:
+        times.append(until)
+    return min((at for at in times if at > now), default=None)
+
+
+def _program_is_awaited(saga: Saga) -> int | None:
+    """Return until when a transaction whose program died may wait, where nothing else is to do."""
+    until = resume_until(saga)
+    if until is None or saga.undo or saga.undoing:
         return None
-    return step.due_at if step.due_at is not None else abandon_at(step)
+    if saga.doubtful:
+        times = [saga.waiting.get(index) for index in saga.doubtful]
+        if None in times:
+            return None
+        return min(at for at in times if at is not None)
+    return min([until, *(window_warning_at(saga, index) for index in saga.windows)])
 
 
-def asks(step: SagaStep) -> bool:
-    """True where a person must say what became of this step once it stays in doubt."""
-    policy = step.definition.on_unknown
-    if policy is None:
-        return step.definition.compensating_action is None and step.definition.effect != "none"
-    return policy == "ask"
-
-
-def needs_person(step: SagaStep) -> bool:
-    """True where everything was tried on a step in doubt, and a person must say what became."""
-    return asks(step) and not (
-        step.probing
-        or step.due_at is not None
-        or step.retry_requested
-        or _must_be_asked(step)
-        or _may_run_again(step)
-    )
-
-
-def next_to_undo(saga: Saga) -> SagaStep | None:
-    """Return the step that is undone next; None where nothing is, or a failed undo blocks it."""
-    for index in reversed(saga.undo):
-        if index not in saga.blocked:
-            return saga.steps[index]
-    return None
-
-
-def abandon_at(step: SagaStep) -> int | None:
-    """Return until when an undo waits for calls that were left behind; None where for none."""
-    if not step.left_behind or step.undo_attempt or step.abandoned:
+def resume_until(saga: Saga) -> int | None:
+    """Return until when a transaction waits for its program; None where it does not."""
+    if saga.awaiting_since is None or saga.plan.on_crash != "wait" or saga.commit_requested:
         return None
-    seconds = step.definition.policy.abandon_after_seconds
-    seconds = ABANDON_AFTER_SECONDS if seconds is None else seconds
-    return step.doubt_at + round(seconds * 1_000_000)
+    seconds = saga.plan.resume_within_seconds
+    return saga.awaiting_since + round((seconds or 0) * 1_000_000)
 
 
 def deadline_error(saga: Saga, now: int) -> ErrorRecord:
@@ -143,7 +156,8 @@ def deadline_error(saga: Saga, now: int) -> ErrorRecord:
 
 def _plan_start(saga: Saga, now: int) -> Sequence[Command]:
     if saga.rollback_requested:
-        return (Record(RollbackStarted(now, saga.rollback_requested)),)
+        why = saga.rollback_error
+        return (Record(RollbackStarted(now, saga.rollback_requested, None, why)),)
     if not saga.commit_requested:
         return ()
     if now > saga.plan.deadline:
@@ -152,15 +166,19 @@ def _plan_start(saga: Saga, now: int) -> Sequence[Command]:
 
 
 def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
-    back = _reason_to_go_back(saga, now)
+    back = reason_to_go_back(saga, now)
     if back is not None:
-        return () if saga.running else (Record(back),)
+        return () if saga.running or saga.undoing else (Record(back),)
+    if saga.windows and (found := _windows(saga, now)):
+        return found
+    if saga.is_interactive:
+        return _plan_interactive(saga, now)
     if saga.doubtful:
         return _plan_doubtful(saga, now)
     if not saga.ready:
-        if saga.succeeded == len(saga.steps):
-            return (Record(TransactionCommitted(now)),)
-        return ()
+        if saga.unsettled == 0:
+            return plan_commit(saga, now)
+        return _overdue(saga, now) if saga.approvals else ()
     ready = _due(saga, now) if saga.waiting else saga.ready
     free = parallel_max - saga.running
     if free <= 0 or not ready:
@@ -170,6 +188,55 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
             return ()
         return (Record(RollbackStarted(now, "deadline", None, deadline_error(saga, now))),)
     return _plan_ready(saga, ready, now, free)
+
+
+def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
+    """Carry out what a program has asked for; what is in doubt or undone hinders nobody else."""
+    commands: list[Command] = []
+    if saga.undo:
+        commands += plan_undo(saga, now, PARALLEL_MAX)
+    if saga.doubtful:
+        commands += _plan_doubtful(saga, now)
+    for command in commands:
+        if isinstance(command, Record):
+            return (command,)
+    if saga.approvals and (found := _overdue(saga, now)):
+        return found
+    ready = _due(saga, now) if saga.waiting else saga.ready
+    if saga.going_back:
+        ready = [index for index in ready if not is_held_back(saga, saga.steps[index])]
+    if ready:
+        found = _plan_ready(saga, list(ready), now, PARALLEL_MAX)
+        return found if found and isinstance(found[0], Record) else (*commands, *found)
+    is_open = saga.unsettled or saga.undo or saga.undo_awaits or saga.running or saga.doubtful
+    if commands or is_open:
+        return commands
+    pivot = None if saga.pivot is None else saga.steps[saga.pivot].state
+    return plan_commit(saga, now) if saga.commit_requested or pivot is STEP_SUCCEEDED else ()
+
+
+def _overdue(saga: Saga, now: int) -> Sequence[Command]:
+    """Take for denied what nobody has allowed in time."""
+    for index, until in saga.approvals.items():
+        if until is not None and now >= until:
+            step = saga.steps[index]
+            seconds = step.definition.approval_timeout_seconds or 0.0
+            note = f"it waited for {seconds:g} s"
+            return (Record(ApprovalDenied(now, step.step_id, "", note)),)
+    return ()
+
+
+def _windows(saga: Saga, now: int) -> Sequence[Command]:
+    for index, until in saga.windows.items():
+        if now >= window_warning_at(saga, index):
+            return (Record(UndoWindowClosing(now, saga.steps[index].step_id, until)),)
+    return ()
+
+
+def window_warning_at(saga: Saga, index: int) -> int:
+    """Return when it is time to say that a step can soon not be undone any more."""
+    seconds = saga.steps[index].definition.undo_within_seconds or 0.0
+    return saga.windows[index] - round(min(seconds / 10, WINDOW_WARNING_SECONDS_MAX) * 1_000_000)
 
 
 def _due(saga: Saga, now: int) -> list[int]:
@@ -182,31 +249,79 @@ def _plan_ready(saga: Saga, ready: list[int], now: int, free: int) -> Sequence[C
     commands: list[Command] = []
     for index in ready[:free]:
         step = saga.steps[index]
+        definition = step.definition
         data = None
-        if step.definition.references:
-            outputs = {r.step_id: saga.step(r.step_id).output for r in step.definition.references}
-            try:
-                data = resolved(step.definition, outputs)
-            except UnresolvedReference as error:
-                problem = ErrorRecord("UnresolvedReference", str(error))
-                return (Record(StepFailed(now, step.step_id, 0, problem)),)
+        if definition.references:
+            data, failed = fill_in(saga, step, now)
+            if failed is not None:
+                return (failed,)
+        if definition.requires_approval and not step.approved:
+            return (Record(approval_of(step, data, now)),)
+        if definition.pivot:
+            if saga.unsettled > 1 or saga.running or saga.undo:
+                continue  # It waits until everything else has ended.
+            if not is_read_again(saga):
+                return read_again(saga)
         intent = StepStarted(now, step.definition.step_id, step.attempt + 1, data)
         commands.append(Call("action", step, intent))
     return commands
 
 
-def _reason_to_go_back(saga: Saga, now: int) -> RollbackStarted | None:
+def reason_to_go_back(saga: Saga, now: int) -> RollbackStarted | None:
+    """Return why a transaction that goes forward must go back; None where it need not."""
+    if saga.pivot is not None and saga.steps[saga.pivot].state in _MAY_HAVE_DECIDED:
+        return None  # Nobody may go back over what may be the commit point.
     if saga.failed:
         step = saga.steps[saga.failed[0]]
         return RollbackStarted(now, "step_failed", step.step_id, step.error)
     if saga.rollback_requested:
-        return RollbackStarted(now, saga.rollback_requested)
+        return RollbackStarted(now, saga.rollback_requested, None, saga.rollback_error)
+    if saga.denied is not None:
+        step_id, said = saga.denied
+        return RollbackStarted(now, "denied", step_id, ErrorRecord("ApprovalDenied", said))
+    if saga.conflict is not None:
+        step_id, error = saga.conflict
+        return RollbackStarted(now, "conflict", step_id, error)
+    if saga.closing and saga.plan.on_undo_window == "roll_back":
+        return _window_closes(saga, now)
+    if saga.stuck:
+        step = saga.steps[next(iter(saga.stuck))]
+        return RollbackStarted(now, "step_failed", step.step_id, step.undo_error or step.error)
+    if saga.is_interactive:
+        return _back_interactive(saga, now)
     for index in saga.doubtful:
         step = saga.steps[index]
         if step.doubt == "cancelled":
             return RollbackStarted(now, "cancelled", step.step_id, step.error)
     if saga.taken_over_at is not None:
         return _back_after_crash(saga, saga.taken_over_at, now)
+    return None
+
+
+_MAY_HAVE_DECIDED = frozenset({STEP_RUNNING, STEP_IN_DOUBT, STEP_SUCCEEDED})
+
+
+def _window_closes(saga: Saga, now: int) -> RollbackStarted | None:
+    for index, until in saga.closing.items():
+        step = saga.steps[index]
+        if is_in_force(step):
+            late = "could be undone until" if now > until else "can soon not be undone any more,"
+            error = ErrorRecord("UndoWindow", f"step {step.step_id} {late} so it is undone now")
+            return RollbackStarted(now, "deadline", step.step_id, error)
+    return None
+
+
+def _back_interactive(saga: Saga, now: int) -> RollbackStarted | None:
+    """Return why an interactive transaction goes back: its time is over, or its program is gone."""
+    if saga.awaiting_since is not None and not saga.commit_requested:
+        until = resume_until(saga)
+        if until is None and saga.plan.on_crash == "resume":
+            until = 2**62
+        if until is None or (now >= until and not saga.doubtful):
+            first = next((saga.steps[index].step_id for index in saga.doubtful), None)
+            return RollbackStarted(now, "crash", first, CRASH)
+    if now > saga.plan.deadline and (saga.ready or saga.commit_requested):
+        return RollbackStarted(now, "deadline", None, deadline_error(saga, now))
     return None
 
 
@@ -226,66 +341,37 @@ def _plan_doubtful(saga: Saga, now: int) -> Sequence[Command]:
     """Settle what is in doubt: ask, re-run where that is safe, else go back or ask a person."""
     for index in saga.doubtful:
         step = saga.steps[index]
-        if step.probing or (step.due_at is not None and now < step.due_at):
+        if step.to_undo or step.probing or (step.due_at is not None and now < step.due_at):
             continue
-        if _must_be_asked(step):
-            return (_probe(step, now),)
-        if step.retry_requested or _may_run_again(step):
+        if must_be_asked(step):
+            return (probe_of(step, now),)
+        if step.retry_requested or may_run_again(step):
             if saga.plan.timeout_scope == "transaction" and now > saga.plan.deadline:
                 late = deadline_error(saga, now)
                 return () if saga.running else (Record(_too_late(now, step, late)),)
             intent = StepStarted(now, step.step_id, step.attempt + 1, step.data)
             return (Call("action", step, intent),)
-        if not asks(step) and not saga.running:
+        if asks(step):
+            continue
+        if saga.is_interactive:
+            named = [step.index, *live_dependants(saga, [step.index])]
+            steps = tuple(saga.steps[position].step_id for position in named)
+            undo = PartialRollbackStarted(now, steps, "in_doubt", None, step.step_id, step.error)
+            return (Record(undo),)
+        if not saga.running:
             return (Record(RollbackStarted(now, "in_doubt", step.step_id, step.error)),)
     return ()
 
 
+def live_dependants(saga: Saga, of: Iterable[int]) -> list[int]:
+    """Return every step in force that depends on one of these, directly or not, in order."""
+    dependents = [step.dependents for step in saga.steps]
+    found = descendants(dependents, of)
+    return sorted(index for index in found if is_in_force(saga.steps[index]))
+
+
 def _too_late(now: int, step: SagaStep, error: ErrorRecord) -> RollbackStarted:
     return RollbackStarted(now, "deadline", step.step_id, error)
-
-
-def _must_be_asked(step: SagaStep) -> bool:
-    return step.definition.policy.has_probe and not step.probe_spent
-
-
-def _probe(step: SagaStep, now: int) -> Call:
-    return Call("probe", step, ProbeStarted(now, step.step_id, step.probe_attempt + 1))
-
-
-def _may_run_again(step: SagaStep) -> bool:
-    """True where a step in doubt may be run again with the same key, by itself.
-
-    With a retry policy that is where the next attempt was scheduled; but what a crash cut off
-    is always asked for once more.
-    """
-    if not step.definition.idempotent:
-        return False
-    if step.doubt == "crash" or step.due_at is not None:
-        return True
-    return step.definition.policy.retry is None and step.attempt < UNKNOWN_ATTEMPTS_MAX
-
-
-def _plan_undo(saga: Saga, now: int) -> Sequence[Command]:
-    step = next_to_undo(saga)
-    if step is None or step.undo_running or step.probing or step.verifying:
-        return ()
-    if step.due_at is not None and now < step.due_at:
-        return ()
-    if step.to_verify:
-        intent = VerificationStarted(now, step.step_id, step.verify_attempt + 1)
-        return (Call("verification", step, intent),)
-    if step.state is STEP_IN_DOUBT and _must_be_asked(step):
-        return (_probe(step, now),)
-    if step.definition.compensating_action is None:
-        return (Record(StepOutstanding(now, step.step_id, "no_compensation", step.error)),)
-    abandon = abandon_at(step)
-    if abandon is not None and now < abandon:
-        return ()
-    in_doubt = step.doubt is not None
-    attempt = step.undo_attempt + 1
-    undo = CompensationStarted(now, step.definition.step_id, attempt, in_doubt)
-    return (Call("compensation", step, undo),)
 
 
 def _plan_end_of_undo(saga: Saga, now: int) -> Sequence[Command]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aumai_transactions.core.definition import StepDefinition
+    from aumai_transactions.models import JsonType
 
 
 class UnresolvedReference(Exception):
@@ -32,8 +33,38 @@ def resolved(step: StepDefinition, outputs: Mapping[str, Any]) -> dict[str, Any]
     data: dict[str, Any] = clone(step.data)
     for reference in step.references:
         value = clone(_at(outputs.get(reference.step_id), reference.step_id, reference.at))
+        if reference.type is not None and reference.type not in types_of(value):
+            place = f"at {reference.at!r}" if reference.at else "as a whole"
+            message = (
+                f"the output of step {reference.step_id!r} is {types_of(value)[0]} {place}, not "
+                f"{reference.type} as {shown(reference.into)} needs"
+            )
+            raise UnresolvedReference(message)
         _put(data, reference.into, value)
     return data
+
+
+def types_of(value: object) -> tuple[JsonType, ...]:
+    """Return the JSON types that a value has; a whole number is an integer and a number."""
+    if value is None:
+        return ("null",)
+    if isinstance(value, bool):
+        return ("boolean",)
+    if isinstance(value, int):
+        return ("integer", "number")
+    if isinstance(value, float):
+        return ("number", "integer") if value.is_integer() else ("number",)
+    if isinstance(value, str):
+        return ("string",)
+    return ("array",) if isinstance(value, list) else ("object",)
+
+
+def shown(into: tuple[str | int, ...]) -> str:
+    """Return a place in a step's data for people, such as `data.flight.id`."""
+    text = "data"
+    for part in into:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text
 
 
 def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:
@@ -43,7 +74,7 @@ def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:
             place = place[key]
         place[into[-1]] = value
     except (KeyError, IndexError, TypeError):
-        message = f"the step's data has no place {list(into)} for an output"
+        message = f"the step's data has no place {shown(into)} for an output"
         raise UnresolvedReference(message) from None
 
 

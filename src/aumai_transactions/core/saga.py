@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aumai_transactions.core.entries import (
     ErrorRecord,
@@ -25,11 +25,15 @@ from aumai_transactions.models import RollbackReason, StepState, TransactionStat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aumai_transactions.core.definition import Definition, StepDefinition
+    from aumai_transactions.core.definition import Definition, ScopeDefinition, StepDefinition
+    from aumai_transactions.core.entries import ApprovalRequested
 
 
 class IllegalEntry(Exception):
     """Say that an entry cannot follow what the journal says before it."""
+
+
+ScopeState = Literal["open", "released", "rolled_back"]
 
 
 class SagaStep:
@@ -42,7 +46,12 @@ class SagaStep:
     one of them returned; `accounted` those that a probe or a person has said to be done, so that
     their answer is no news; `refused` those that are known not to have
     acted. `abandoned` says that somebody does not want the undo to wait for such calls any longer.
-    `undo_left_behind` holds the attempts of the undo that were given up.
+    `undo_left_behind` holds the attempts of the undo that were given up. `effect_order` counts the
+    effects of the transaction in the order in which they took place. `undo_wanted` says that it is
+    to be undone as soon as it has ended; `approval` what a person was asked to allow, `approved`
+    that it was allowed. `undo_until` is until when it can be undone. `withdrawn` says that it was
+    taken back although nothing was to be called for that. `rereading` is known here alone: what it
+    had read is being looked at again.
     """
 
     # Why class attributes: a step sets few of them, and a transaction makes many steps.
@@ -84,6 +93,19 @@ class SagaStep:
     revoked: bool = False
     abandoned: bool = False
     left_in_place: bool = False
+    effect_order: int = 0
+    undo_wanted: bool = False
+    approval: ApprovalRequested | None = None
+    approved: bool = False
+    undo_until: int | None = None
+    confirm_attempt: int = 0
+    confirm_first_at: int = 0
+    confirming: bool = False
+    confirmed: bool = False
+    rereading: bool = False
+    scope: Scope | None = None
+    fork: str | None = None
+    withdrawn: bool = False
 
     def __init__(self, index: int, definition: StepDefinition, unmet: int) -> None:
         self.index = index
@@ -102,13 +124,49 @@ class SagaStep:
         return self.definition.data if self.data is None else self.data
 
 
+class Scope:
+    """Hold a group of steps that can be undone without the rest.
+
+    `state` is `open`; of a nested transaction also `released`, once it has committed into what it
+    stands in, and `rolled_back`.
+    """
+
+    state: ScopeState = "open"
+    reason: RollbackReason | None = None
+
+    def __init__(self, definition: ScopeDefinition, parent: Scope | None) -> None:
+        self.definition = definition
+        self.parent = parent
+        self.children: list[Scope] = []
+        self.steps: list[int] = []
+        if parent is not None:
+            parent.children.append(self)
+
+    def all_steps(self) -> list[int]:
+        """Return the indexes of all steps in it and in what stands in it."""
+        found = list(self.steps)
+        for child in self.children:
+            found += child.all_steps()
+        return found
+
+    def chain(self) -> list[Scope]:
+        """Return it and all that it stands in, the innermost first."""
+        found: list[Scope] = [self]
+        while found[-1].parent is not None:
+            found.append(found[-1].parent)
+        return found
+
+
 class Saga:
     """Hold what the journal says about one transaction.
 
     `undo` is a stack of step indexes still to be undone, the next one last; `undo_begun` holds
     those whose undo has begun since the rollback began. `waiting` holds, by step index, when its
-    next call may begin. `touched` collects the steps that changed since somebody last looked, for
-    whoever keeps a projection.
+    next call may begin. `unsettled` counts the steps on which the commit depends and that have not
+    ended well, or been dealt with, yet; `undoing` the undos that are under way, `undo_awaits` the
+    steps that run and are to be undone once they have ended. `stuck` holds the steps that need a
+    person before it can go on, `going_back` the groups that are being undone. `touched` collects
+    the steps that changed since somebody last looked, for whoever keeps a projection.
     """
 
     # Why class attributes: most never change, and a saga is made for every transaction.
@@ -120,10 +178,20 @@ class Saga:
     agents: tuple[str, ...] = ()
     commit_requested: bool = False
     rollback_requested: RollbackReason | None = None
+    rollback_error: ErrorRecord | None = None
     taken_over_at: int | None = None
     ran: bool = True
     running: int = 0
-    succeeded: int = 0
+    unsettled: int = 0
+    undoing: int = 0
+    undo_awaits: int = 0
+    effect_count: int = 0
+    is_interactive: bool = False
+    pivot: int | None = None
+    decided_at: int | None = None
+    denied: tuple[str, str] | None = None
+    conflict: tuple[str, ErrorRecord | None] | None = None
+    awaiting_since: int | None = None
     reason: RollbackReason | None = None
     failed_step: str | None = None
     error: ErrorRecord | None = None
@@ -149,6 +217,16 @@ class Saga:
         self.blocked: set[int] = set()
         self.warnings: list[str] = []
         self.touched: list[int] = []
+        self.scopes: dict[str, Scope] = {}
+        self.named: dict[str, str] = {}
+        self.deferred: list[int] = []
+        self.to_confirm: list[int] = []
+        self.approvals: dict[int, int | None] = {}
+        self.windows: dict[int, int] = {}
+        self.rereads: dict[int, bool] = {}
+        self.stuck: dict[int, None] = {}
+        self.closing: dict[int, int] = {}
+        self.going_back: set[str] = set()
 
     def step(self, step_id: str) -> SagaStep:
         """Return the step of this id; refuse one that the plan does not hold."""

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core.doubts import UNKNOWN_ATTEMPTS_MAX
 from aumai_transactions.core.entries import (
     CallReturnedLate,
     CompensationFailed,
     CompensationSucceeded,
+    ConfirmationFailed,
+    ConfirmationSucceeded,
     Entry,
     ErrorRecord,
     InDoubtCause,
     ProbeAnswered,
+    RereadAnswered,
     RetryScheduled,
     RollbackRevoked,
     StepFailed,
@@ -28,9 +32,8 @@ from aumai_transactions.core.entries import (
     StepSucceeded,
     VerificationAnswered,
 )
-from aumai_transactions.core.planning import UNKNOWN_ATTEMPTS_MAX
 from aumai_transactions.core.retries import DEFAULT_RETRY, next_due, undo_retry
-from aumai_transactions.core.states import ACTIVE
+from aumai_transactions.core.states import ACTIVE, COMMITTING
 from aumai_transactions.core.undoing import may_continue
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         HandlerReturned,
         LateReturn,
         ProbeReturned,
+        RereadReturned,
         VerificationReturned,
     )
     from aumai_transactions.core.saga import Saga, SagaStep
@@ -63,6 +67,8 @@ def returned(saga: Saga, seen: HandlerReturned, now: int) -> list[Entry]:
     if seen.operation == "action":
         entry = StepSucceeded(now, seen.step_id, step.attempt, seen.output, False, seen.warning)  # noqa: FBT003
         return [entry]
+    if seen.operation == "confirmation":
+        return [ConfirmationSucceeded(now, seen.step_id, step.confirm_attempt)]
     if not seen.continues:
         return [CompensationSucceeded(now, seen.step_id, step.undo_attempt, note=seen.note)]
     if may_continue(saga, step):
@@ -75,6 +81,8 @@ def raised(saga: Saga, seen: HandlerRaised, now: int) -> list[Entry]:
     step = saga.step(seen.step_id)
     if seen.operation == "compensation":
         return _undo_raised(step, seen, now)
+    if seen.operation == "confirmation":
+        return _confirmation_raised(step, seen, now)
     if seen.outcome == "not_done" and _clears(step, seen):
         due = _due_after(saga, step, seen, now) if _is_worth_it(step, seen) else None
         failed = StepFailed(now, seen.step_id, step.attempt, seen.error, due is not None)
@@ -99,7 +107,7 @@ def _clears(step: SagaStep, seen: HandlerRaised) -> bool:
 
 
 def _is_worth_it(step: SagaStep, seen: HandlerRaised) -> bool:
-    if step.definition.policy.retry is not None:
+    if step.definition.policy.retry is not None or step.definition.on_commit:
         return seen.may_retry
     # Why only then: a maybe says when to ask again, a "later" says that it should be asked again.
     return seen.after_seconds is not None and (
@@ -120,15 +128,21 @@ def _due_after(
     saga: Saga, step: SagaStep, seen: HandlerRaised | ProbeReturned, now: int
 ) -> int | None:
     """Return when the next attempt of an action may begin, by its policy."""
-    if saga.state is not ACTIVE or saga.rollback_requested:
+    if not _goes_forward(saga, step):
         return None
     retry = step.definition.policy.retry or DEFAULT_RETRY
     due = next_due(
         retry, step.attempt, step.first_at, now, draw=seen.draw, asked_seconds=seen.after_seconds
     )
-    if due is None or saga.plan.timeout_scope != "transaction":
+    if due is None or saga.plan.timeout_scope != "transaction" or saga.state is COMMITTING:
         return due
     return due if due <= saga.plan.deadline else None
+
+
+def _goes_forward(saga: Saga, step: SagaStep) -> bool:
+    if saga.state is COMMITTING:
+        return True
+    return saga.state is ACTIVE and not saga.rollback_requested and not step.undo_wanted
 
 
 def _due(
@@ -178,6 +192,34 @@ def _undo_raised(step: SagaStep, seen: HandlerRaised, now: int) -> list[Entry]:
     ]
 
 
+def _confirmation_raised(step: SagaStep, seen: HandlerRaised, now: int) -> list[Entry]:
+    """Return what to record about a confirmation that raised; it is idempotent, and tried again."""
+    attempt = step.confirm_attempt
+    retry = step.definition.policy.confirm_retry or DEFAULT_RETRY
+    due = None
+    if seen.may_retry:
+        due = next_due(
+            retry,
+            attempt,
+            step.confirm_first_at,
+            now,
+            draw=seen.draw,
+            asked_seconds=seen.after_seconds,
+        )
+    failed = ConfirmationFailed(now, seen.step_id, attempt, seen.error, due is not None)
+    if due is None:
+        return [failed]
+    later = RetryScheduled(now, seen.step_id, "confirmation", attempt + 1, due, seen.draw)
+    return [failed, later]
+
+
+def reread(saga: Saga, seen: RereadReturned, now: int) -> list[Entry]:
+    """Return what to record about what was read again before the commit point."""
+    if saga.state is not ACTIVE or saga.step(seen.step_id).index in saga.rereads:
+        return []
+    return [RereadAnswered(now, seen.step_id, seen.holds, seen.error)]
+
+
 def missing(saga: Saga, seen: HandlerMissing, now: int) -> list[Entry]:
     """Return what to record where there is no handler here."""
     step = saga.step(seen.step_id)
@@ -188,6 +230,12 @@ def missing(saga: Saga, seen: HandlerMissing, now: int) -> list[Entry]:
         return [ProbeAnswered(now, seen.step_id, step.probe_attempt, "unknown", error=why)]
     if seen.operation == "verification":
         return [VerificationAnswered(now, seen.step_id, step.verify_attempt, "unknown", error=why)]
+    if seen.operation == "reread":
+        return [RereadAnswered(now, seen.step_id, holds=False, error=why)]
+    if seen.operation == "confirmation":
+        if step.simulated:
+            return [ConfirmationSucceeded(now, seen.step_id, step.confirm_attempt, simulated=True)]
+        return [ConfirmationFailed(now, seen.step_id, step.confirm_attempt, why)]
     if step.simulated or not saga.ran:
         return [CompensationSucceeded(now, seen.step_id, step.undo_attempt, simulated=True)]
     name = step.definition.compensating_action
@@ -236,7 +284,7 @@ def _due_when_not_done(saga: Saga, step: SagaStep, seen: ProbeReturned, now: int
     What a crash cut off is run as if for the first time; so is what would have been run again
     had nobody known. All else is as if the call itself had said no.
     """
-    if saga.state is not ACTIVE or saga.rollback_requested:
+    if not _goes_forward(saga, step):
         return None
     unasked = step.definition.idempotent and step.attempt < UNKNOWN_ATTEMPTS_MAX
     if step.doubt == "crash" or step.retry_requested:

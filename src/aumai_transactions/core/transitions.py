@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 
 from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
 from aumai_transactions.core.states import (
+    COMMITTING,
+    STEP_COMPENSATED,
     STEP_FAILED,
+    STEP_IN_DOUBT,
     STEP_PENDING,
+    STEP_RESOLVED,
     STEP_SKIPPED,
     STEP_SUCCEEDED,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aumai_transactions.core.entries import ErrorRecord
 
 
@@ -31,13 +37,23 @@ def take_effect(saga: Saga, step: SagaStep) -> None:
     step.error = None
     if step.doubt is not None:
         no_longer_in_doubt(saga, step)
-    saga.effects.append(step.index)
+    has_effect(saga, step)
     saga.completed.append(step.index)
-    saga.succeeded += 1
+    definition = step.definition
+    if definition.on_commit:
+        saga.deferred.remove(step.index)
+    else:
+        saga.unsettled -= 1
+    if definition.undo_within_seconds is not None:
+        step.undo_until = saga.updated_at + round(definition.undo_within_seconds * 1_000_000)
+        saga.windows[step.index] = step.undo_until
+    if step.undo_wanted:
+        to_undo(saga, [step])
+        no_longer_awaited(saga, step)
     for index in step.dependents:
         dependent = saga.steps[index]
         dependent.unmet -= 1
-        if dependent.unmet == 0:
+        if dependent.unmet == 0 and not dependent.definition.on_commit:
             saga.ready.append(index)
     saga.touched.append(step.index)
 
@@ -65,11 +81,71 @@ def not_done(
         no_longer_in_doubt(saga, step)
     if again:
         step.state = STEP_PENDING
-        saga.ready.append(step.index)
+        if not step.definition.on_commit:
+            saga.ready.append(step.index)
     else:
         step.state = STEP_FAILED
-        saga.failed.append(step.index)
+        if step.definition.on_commit and saga.state is COMMITTING:
+            saga.stuck[step.index] = None
+        elif saga.is_interactive:
+            saga.unsettled -= 1  # Its program was told, and goes on.
+        else:
+            saga.failed.append(step.index)
+        if step.undo_wanted:
+            no_longer_awaited(saga, step)
     saga.touched.append(step.index)
+
+
+def has_effect(saga: Saga, step: SagaStep) -> None:
+    """Take note that a step has an effect, or may have one, behind all those before it."""
+    saga.effect_count += 1
+    step.effect_order = saga.effect_count
+    saga.effects.append(step.index)
+
+
+def to_undo(saga: Saga, steps: Iterable[SagaStep]) -> None:
+    """Let some steps be undone, those that took effect last first."""
+    for step in steps:
+        if step.to_undo:
+            continue
+        if has_something_to_undo(step):
+            step.to_undo = True
+            saga.undo.append(step.index)
+            saga.doubtful.pop(step.index, None)
+            continue
+        step.withdrawn = True
+        if step.definition.effect != "none" and not step.simulated:
+            step.left_in_place = True
+            saga.warnings.append(
+                f"step {step.step_id} was to be undone with others, and nothing undoes it: it stays"
+            )
+    saga.undo.sort(key=lambda index: saga.steps[index].effect_order)
+
+
+def has_something_to_undo(step: SagaStep) -> bool:
+    """True where the undo of a step calls something, or leaves something to a person."""
+    if step.outstanding is not None or step.withdrawn:
+        return False  # It is left to a person already, or was taken back.
+    if step.state in _OVER:
+        return False
+    if step.definition.compensating_action is not None:
+        return True
+    return step.state is STEP_IN_DOUBT and step.definition.effect != "none"
+
+
+_OVER = frozenset({STEP_COMPENSATED, STEP_RESOLVED})
+
+
+def no_longer_awaited(saga: Saga, step: SagaStep) -> None:
+    """Let a step have ended that is to be undone as soon as it has."""
+    step.undo_wanted = False
+    saga.undo_awaits -= 1
+    _look_whether_all_is_undone(saga)
+
+
+def _look_whether_all_is_undone(saga: Saga) -> None:
+    if not saga.undo and not saga.undo_awaits:
+        saga.going_back.clear()
 
 
 def no_longer_in_doubt(saga: Saga, step: SagaStep) -> None:
@@ -100,6 +176,7 @@ def no_longer_to_undo(saga: Saga, step: SagaStep) -> None:
     else:
         saga.undo.remove(step.index)
     no_longer_waiting(saga, step)
+    _look_whether_all_is_undone(saga)
     saga.touched.append(step.index)
 
 
@@ -109,3 +186,18 @@ def skip_pending(saga: Saga) -> None:
         if step.state is STEP_PENDING:
             step.state = STEP_SKIPPED
             saga.touched.append(step.index)
+
+
+def skip(saga: Saga, step: SagaStep) -> None:
+    """Let a step that waits for its turn be left out, and the rest go on."""
+    step.state = STEP_SKIPPED
+    if step.definition.on_commit:
+        saga.deferred.remove(step.index)
+    else:
+        saga.unsettled -= 1
+        if step.index in saga.approvals:
+            del saga.approvals[step.index]
+        elif step.unmet == 0:
+            saga.ready.remove(step.index)
+    no_longer_waiting(saga, step)
+    saga.touched.append(step.index)

@@ -16,13 +16,15 @@ from aumai_transactions.core.states import (
     STEP_COMPENSATED,
     STEP_COMPENSATING,
     STEP_FAILED,
-    STEP_IN_DOUBT,
     STEP_OUTSTANDING,
     STEP_PENDING,
     STEP_RESOLVED,
     STEP_SUCCEEDED,
 )
 from aumai_transactions.core.transitions import (
+    has_effect,
+    has_something_to_undo,
+    no_longer_in_doubt,
     no_longer_to_undo,
     no_longer_waiting,
     require,
@@ -62,6 +64,7 @@ def rollback_started(saga: Saga, entry: RollbackStarted) -> None:
     saga.error = entry.error
     saga.ran = not pending
     saga.undo_begun.clear()
+    saga.going_back.clear()
     if saga.started_at is None:
         saga.started_at = entry.at
     if pending:
@@ -70,9 +73,42 @@ def rollback_started(saga: Saga, entry: RollbackStarted) -> None:
         saga.undo = [i for i in order if saga.steps[i].definition.compensating_action]
     else:
         _stop_going_forward(saga)
-        saga.undo = [i for i in saga.effects if _has_something_to_undo(saga.steps[i])]
+        saga.undo = [i for i in saga.effects if has_something_to_undo(saga.steps[i])]
+        if saga.scopes:
+            _undo_children_whole(saga)
     for index in saga.undo:
         saga.steps[index].to_undo = True
+
+
+def _undo_children_whole(saga: Saga) -> None:
+    """Order what is to be undone so that a nested transaction is undone as one unit."""
+    last: dict[str, int] = {}
+    unit: dict[int, str] = {}
+    for index in saga.undo:
+        step = saga.steps[index]
+        chain = step.scope.chain() if step.scope is not None else []
+        outermost = next((s for s in reversed(chain) if s.definition.kind == "child"), None)
+        name = outermost.definition.scope_id if outermost is not None else ""
+        unit[index] = name
+        if name:
+            last[name] = max(last.get(name, 0), step.effect_order)
+
+    def order(index: int) -> tuple[int, int]:
+        own = saga.steps[index].effect_order
+        return last.get(unit[index], own), own
+
+    ordered = sorted(saga.undo, key=order)
+    # Why not where a step outside stands between two inside that depend on each other through it:
+    # what depends goes first, whatever unit it is of.
+    place = {index: number for number, index in enumerate(ordered)}
+    fits = all(
+        place[index] < place[after]
+        for index in ordered
+        for after in saga.steps[index].dependents
+        if after in place
+    )
+    if fits:
+        saga.undo = ordered
 
 
 def _stop_going_forward(saga: Saga) -> None:
@@ -91,8 +127,13 @@ def _stop_going_forward(saga: Saga) -> None:
     for index in saga.failed:
         step = saga.steps[index]
         if step.acted_late:
-            saga.effects.append(index)
+            has_effect(saga, step)
             leave_outstanding(saga, step, "acted_late")
+    for index in list(saga.stuck):
+        # What a partial rollback could not undo: halted from now on, where that is the policy.
+        leave_outstanding_still(saga, saga.steps[index])
+    saga.stuck.clear()
+    saga.approvals.clear()
     for index in list(saga.doubtful):
         step = saga.steps[index]
         # Why now: a late answer is never counted, but it tells what there is to undo.
@@ -101,17 +142,9 @@ def _stop_going_forward(saga: Saga) -> None:
             take_effect(saga, step)
 
 
-def _has_something_to_undo(step: SagaStep) -> bool:
-    if step.outstanding is not None:
-        return False  # It is left to a person already.
-    if step.definition.compensating_action is not None:
-        return True
-    return step.state is STEP_IN_DOUBT and step.definition.effect != "none"
-
-
 def settled(saga: Saga, step: SagaStep) -> None:
     """Let what became of a step be known while it stands to be undone."""
-    if step.to_undo and (step.state is STEP_FAILED or not _has_something_to_undo(step)):
+    if step.to_undo and (step.state is STEP_FAILED or not has_something_to_undo(step)):
         no_longer_to_undo(saga, step)
 
 
@@ -131,6 +164,7 @@ def compensation_started(saga: Saga, entry: CompensationStarted) -> None:
         step.undo_first_at = entry.at
     step.undo_attempt = entry.attempt
     step.undo_running = True
+    saga.undoing += 1
     step.state = STEP_COMPENSATING
     saga.undo_begun.add(step.index)
     no_longer_waiting(saga, step)
@@ -153,6 +187,7 @@ def _ended(saga: Saga, step_id: str) -> SagaStep:
     step = saga.step(step_id)
     require(step.undo_running, "a compensation that does not run ends")
     step.undo_running = False
+    saga.undoing -= 1
     return step
 
 
@@ -165,6 +200,10 @@ def _undone(saga: Saga, step: SagaStep) -> None:
     else:
         step.state = STEP_COMPENSATED
         saga.undone.append(step.index)
+        if step.doubt is not None and saga.state is ACTIVE:
+            # Undone in part of a transaction that goes on: nobody need know any more.
+            no_longer_in_doubt(saga, step)
+            saga.unsettled -= 1
 
 
 def compensation_failed(saga: Saga, entry: CompensationFailed) -> None:
@@ -195,6 +234,7 @@ def verification_started(saga: Saga, entry: VerificationStarted) -> None:
         step.verify_first_at = entry.at
     step.verify_attempt = entry.attempt
     step.verifying = True
+    saga.undoing += 1
     no_longer_waiting(saga, step)
 
 
@@ -203,6 +243,7 @@ def verification_answered(saga: Saga, entry: VerificationAnswered) -> None:
     step = saga.step(entry.step_id)
     require(step.verifying, "a verification ends that does not run")
     step.verifying = False
+    saga.undoing -= 1
     if entry.will_retry:
         return
     step.to_verify = False
@@ -299,7 +340,15 @@ def leave_outstanding(saga: Saga, step: SagaStep, reason: OutstandingReason) -> 
     # Why: what a person decides about it takes its place, and cannot be revoked either.
     saga.undo_begun.add(step.index)
     saga.touched.append(step.index)
-    if saga.plan.on_compensation_failure == "halt" and saga.state is COMPENSATING:
+    if saga.state is ACTIVE:
+        saga.stuck[step.index] = None  # With that it cannot commit: it goes back as a whole.
+    leave_outstanding_still(saga, step)
+
+
+def leave_outstanding_still(saga: Saga, step: SagaStep) -> None:
+    """Halt what a step on that list depends on, where that is the policy."""
+    going_back = saga.state is COMPENSATING or saga.stuck
+    if saga.plan.on_compensation_failure == "halt" and going_back:
         saga.halted.add(step.index)
         saga.blocked = ancestors(saga.edges, saga.halted)
 
@@ -321,7 +370,7 @@ def retry_requested(saga: Saga, step: SagaStep) -> None:
     step.to_undo = True
     # Order matters: what took effect last is undone first, whichever was asked for first.
     saga.undo.append(step.index)
-    saga.undo.sort(key=saga.effects.index)
+    saga.undo.sort(key=lambda index: saga.steps[index].effect_order)
 
 
 def resolved(saga: Saga, step: SagaStep, answer: Answer) -> None:

@@ -12,37 +12,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import inspect
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from aumai_transactions.calls import call, raised, returned
-from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked
-from aumai_transactions.drivers import asking, procedures, recovery
+from aumai_transactions.core.observations import (
+    ApprovalAnswered,
+    ResolutionAnswered,
+    RetryAsked,
+)
+from aumai_transactions.drivers import asking, procedures, recovery, resuming
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
-from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
+from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
-from aumai_transactions.drivers.manager import ManagerBase, Template
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase, Template
 from aumai_transactions.drivers.operations import (
-    DoAppend,
-    DoBlocking,
-    DoCall,
-    DoSleep,
-    Operations,
     Procedure,
 )
-from aumai_transactions.drivers.options import BeginOptions, checked_options, checked_wait
-from aumai_transactions.drivers.run import CALLING, Run
+from aumai_transactions.drivers.options import (
+    BeginOptions,
+    BlockOptions,
+    StepOptions,
+    checked_options,
+    checked_wait,
+)
+from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import AsyncStoredTransactions
-from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, Outcome, limited
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
-    RetryPolicy,
     Risk,
     Transaction,
     TransactionResult,
@@ -56,9 +55,11 @@ if TYPE_CHECKING:
 
     from aumai_transactions.actions import Handler
     from aumai_transactions.core.entries import Answer
-    from aumai_transactions.store import AppendAnswer, Listed, StoreInfo
+    from aumai_transactions.store import Listed, StoreInfo
 
 T = TypeVar("T")
+
+Wish = RetryAsked | ResolutionAnswered | ApprovalAnswered
 
 HANDLER_THREADS_MAX = 64
 
@@ -82,9 +83,6 @@ class AsyncTransactionManager(ManagerBase):
         action_source: Called with the action definitions of a journal; returns the actions.
         clock: What time it is; for tests.
     """
-
-    _append_queue: AsyncAppendQueue | None = None
-    _handler_threads: ThreadPoolExecutor | None = None
 
     async def begin(
         self,
@@ -129,6 +127,48 @@ class AsyncTransactionManager(ManagerBase):
         """Name the risks of a transaction before it runs; see `TransactionManager.check`."""
         return await self._run(procedures.check(await self._desk(), tx))
 
+    def transaction(
+        self, timeout_seconds: float = BLOCK_TIMEOUT_SECONDS, **options: Unpack[BlockOptions]
+    ) -> AsyncTransactionBlock:
+        """Return a transaction for `async with`; see `TransactionManager.transaction`."""
+        around = self._block_around()
+        if around is not None:
+            return nested_in(around, AsyncTransactionBlock, timeout_seconds, options)
+        return AsyncTransactionBlock(self, self._interactive(timeout_seconds, options))
+
+    async def resume(self, tx: Transaction | str) -> AsyncTransactionBlock:
+        """Go on with one whose process died; see `TransactionManager.resume`."""
+        desk = await self._desk()
+        shared, transaction = await self._run(resuming.resume(desk, _id(tx)))
+        return resuming.block_of(AsyncTransactionBlock, self, shared, transaction, desk)
+
+    async def approve(
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        *,
+        by: str,
+        note: str = "",
+        digest: str | None = None,
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+    ) -> TransactionResult:
+        """Allow a step that waits for a person; see `TransactionManager.approve`."""
+        answer = ApprovalAnswered(step_id, True, by, note, digest)  # noqa: FBT003
+        return await self._ask(tx, answer, wait_max_seconds)
+
+    async def deny(
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        *,
+        by: str,
+        note: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+    ) -> TransactionResult:
+        """Refuse a step that waits for a person; see `TransactionManager.deny`."""
+        answer = ApprovalAnswered(step_id, False, by, note)  # noqa: FBT003
+        return await self._ask(tx, answer, wait_max_seconds)
+
     async def save(self, tx: Transaction) -> None:
         """Make a pending transaction durable as it stands, without starting it."""
         await self._run(procedures.save(await self._desk(), tx))
@@ -164,7 +204,7 @@ class AsyncTransactionManager(ManagerBase):
         return await self._ask(tx, ResolutionAnswered(step_id, answer, by, note), wait_max_seconds)
 
     async def _ask(
-        self, tx: Transaction | str, wish: RetryAsked | ResolutionAnswered, wait_max_seconds: float
+        self, tx: Transaction | str, wish: Wish, wait_max_seconds: float
     ) -> TransactionResult:
         seconds = checked_wait(wait_max_seconds)
         asked = asking.ask(await self._desk(), _id(tx), wish, wait_max_seconds=seconds)
@@ -206,8 +246,8 @@ class AsyncTransactionManager(ManagerBase):
         try:
             await asyncio.to_thread(self._close_store)
         finally:
-            if self._handler_threads is not None:
-                self._handler_threads.shutdown(wait=False)
+            self._tasks.close()
+            self._loop_thread.close()
 
     async def __aenter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
@@ -229,9 +269,7 @@ class AsyncTransactionManager(ManagerBase):
         return await asyncio.to_thread(self._open, create=wanted)
 
     async def _blocking(self, function: Callable[[], T]) -> T:
-        if self._opened is not None and not self._opened.store.is_blocking:
-            return function()
-        return await asyncio.to_thread(function)
+        return await self._tasks.blocking(function)
 
     async def _run_or_go_back(self, procedure: Procedure[T], tx: Transaction) -> T:
         """Carry out a procedure; undo what it began where a cancellation hit between two calls."""
@@ -248,130 +286,7 @@ class AsyncTransactionManager(ManagerBase):
 
     async def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""
-        try:
-            operation = next(procedure)
-            while True:
-                try:
-                    answer = await self._perform(operation)
-                except Exception as error:  # noqa: BLE001 (the procedure decides what it means)
-                    operation = procedure.throw(error)
-                else:
-                    operation = procedure.send(answer)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-        finally:
-            procedure.close()
-
-    async def _perform(self, operation: Operations) -> object:
-        match operation:
-            case DoCall():
-                return await self._call(operation)
-            case DoAppend():
-                return await self._append(operation)
-            case DoBlocking():
-                return await self._blocking(operation.function)
-            case DoSleep():
-                await self._sleep(operation)
-                return None
-            case _:
-                assert_never(operation)
-
-    async def _append(self, operation: DoAppend) -> AppendAnswer:
-        desk = await self._desk()
-        if not desk.store.is_blocking:
-            return desk.store.append((operation.append,))[0]
-        if self._append_queue is None:
-            self._append_queue = AsyncAppendQueue(desk.store)
-        return await _to_the_end(self._append_queue.append(operation.append), operation.run)
-
-    async def _sleep(self, operation: DoSleep) -> None:
-        try:
-            await self._clock.sleep_async(operation.seconds)
-        except asyncio.CancelledError as cancelled:
-            if operation.run is None:
-                raise
-            operation.run.interrupt = operation.run.interrupt or cancelled
-
-    async def _call(self, operation: DoCall) -> Outcome:
-        step, kind, callee = operation.step, operation.operation, operation.callee
-        run = operation.run
-        seconds = operation.timeout_seconds
-        limit = None if seconds is None else Limit.of(operation, seconds)
-        # Why an undo is not cancelled: half an undo is what nobody can repair.
-        cancellable = kind != "compensation" and run.is_callers
-        try:
-            if callee.is_async:
-                called: Coroutine[Any, Any, object] = self._called(operation)
-                if limit is not None:
-                    called = limited(called, limit)
-                value = await _to_the_end(called, run, cancellable=cancellable)
-            elif limit is not None:
-                return await self._called_in_time(operation, limit)
-            else:
-                value = await self._called_in_thread(operation)
-                if value is not None and inspect.isawaitable(value):
-                    value = await _to_the_end(_awaited(value), run, cancellable=cancellable)
-            return returned(step, kind, value), None
-        except GivenUp as given_up:
-            return Limit.of(operation, seconds or 0.0).given_up(given_up)
-        except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
-            return raised(step, kind, callee.action, error), error
-
-    async def _called_in_time(self, operation: DoCall, limit: Limit) -> Outcome:
-        loop = asyncio.get_running_loop()
-
-        def work() -> Outcome:
-            step, kind, callee = operation.step, operation.operation, operation.callee
-            CALLING.set((*CALLING.get(), operation.run.transaction_id))
-            try:
-                value = call(callee, operation.run.saga, step, kind)
-                if value is not None and inspect.isawaitable(value):
-                    value = asyncio.run_coroutine_threadsafe(_awaited(value), loop).result()
-                return returned(step, kind, value), None
-            except BaseException as error:  # noqa: BLE001 (it becomes an observation)
-                return raised(step, kind, callee.action, error), error
-
-        leavable = LeavableCall(work, limit.hand_on)
-        leavable.start()
-        ended = asyncio.wrap_future(leavable.ended)
-
-        async def in_time() -> Outcome:
-            until = loop.time() + limit.seconds
-            # Why again and again: whoever cancels every task of a loop, as a shutdown does, cancels
-            # this one as well, and must not make a call that goes on look as if it had ended.
-            while not ended.done() and (left := until - loop.time()) > 0:
-                try:
-                    await asyncio.wait({ended}, timeout=left)
-                except asyncio.CancelledError as cancelled:
-                    operation.run.interrupt = operation.run.interrupt or cancelled
-            if leavable.leave():
-                raise GivenUp(left_behind=True)
-            return leavable.ended.result()
-
-        return await _to_the_end(in_time(), operation.run)
-
-    async def _called(self, operation: DoCall) -> object:
-        run = operation.run
-        CALLING.set((*CALLING.get(), run.transaction_id))
-        return await call(operation.callee, run.saga, operation.step, operation.operation)
-
-    async def _called_in_thread(self, operation: DoCall) -> object:
-        run = operation.run
-        if self._handler_threads is None:
-            self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
-        context = contextvars.copy_context()
-        context.run(CALLING.set, (*CALLING.get(), run.transaction_id))
-        running = asyncio.get_running_loop().run_in_executor(
-            self._handler_threads,
-            lambda: context.run(
-                _settled, call, operation.callee, run.saga, operation.step, operation.operation
-            ),
-        )
-        value, error = await _to_the_end(running, run)
-        if error is not None:
-            raise error
-        return value
+        return await self._tasks.run(procedure)
 
 
 class AsyncSagaOrchestrator:
@@ -391,19 +306,10 @@ class AsyncSagaOrchestrator:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
-        *,
-        retry: RetryPolicy | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[StepOptions],
     ) -> TransactionStep:
         """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
-        return self._template.register(
-            agent_id,
-            action,
-            data,
-            compensating_action,
-            retry=retry,
-            timeout_seconds=timeout_seconds,
-        )
+        return self._template.register(agent_id, action, data, compensating_action, options)
 
     async def execute(
         self,
@@ -414,46 +320,6 @@ class AsyncSagaOrchestrator:
         tx = await self._manager.begin(timeout_seconds, **options)
         self._template.fill(tx)
         return await self._manager.commit(tx)
-
-
-def _settled(function: Callable[..., object], *arguments: Any) -> tuple[object, Exception | None]:
-    try:
-        return function(*arguments), None
-    except StopIteration as error:
-        # Why: no future takes a StopIteration (before Python 3.12 it never ends then), and no
-        # coroutine may raise one.
-        wrapped = RuntimeError(f"the handler raised StopIteration: {error}")
-        wrapped.__cause__ = error
-        return None, wrapped
-
-
-async def _awaited(awaitable: Any) -> object:
-    return await awaitable
-
-
-async def _to_the_end(
-    work: Coroutine[Any, Any, T] | asyncio.Future[T], run: Run, *, cancellable: bool = False
-) -> T:
-    """Wait for some work even while this task is being cancelled; note the cancellation.
-
-    Args:
-        work: What to wait for. A future, where the work goes on in a thread: a task of its own
-            could be cancelled by whoever cancels all tasks, and would then look ended.
-        run: Where the cancellation is noted.
-        cancellable: True to cancel the work as well, and still wait until it has ended.
-    """
-    future = work if asyncio.isfuture(work) else asyncio.ensure_future(work)
-    while True:
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError as cancelled:
-            if future.cancelled():
-                raise
-            run.interrupt = run.interrupt or cancelled
-            if future.done():
-                return future.result()
-            if cancellable:
-                future.cancel()
 
 
 def _id(tx: Transaction | str) -> str:

@@ -15,6 +15,7 @@ from aumai_transactions.core.observations import DriverArrived, Observation, Rol
 from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
 from aumai_transactions.core.states import PENDING
+from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_run, read_saga
 from aumai_transactions.drivers.driving import (
     MOVED,
@@ -24,7 +25,7 @@ from aumai_transactions.drivers.driving import (
     drive,
 )
 from aumai_transactions.drivers.operations import DoSleep, Procedure
-from aumai_transactions.drivers.run import CALLING, Run
+from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InvalidTransactionState, JournalConflict
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from aumai_transactions.core.states import (
     PENDING,
 )
 from aumai_transactions.core.values import clone
+from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.errors import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.clock import Clock
     from aumai_transactions.drivers.freezing import BeforeRecord
-    from aumai_transactions.store import Store
+    from aumai_transactions.store import Append, AppendAnswer, Store
 
 log = logging.getLogger("aumai_transactions")
 
@@ -69,6 +70,7 @@ class Desk:
         on_event: The user's hook that sees each entry once it is durable.
         action_source: Where the actions come from that a journal defines itself.
         draw: Draws a number from 0 to 1, for the jitter of waits.
+        parallel_max: How many steps of one transaction may run at once.
     """
 
     store: Store
@@ -81,6 +83,8 @@ class Desk:
     on_event: OnEvent | None = None
     action_source: ActionSource | None = None
     draw: Callable[[], float] = random.random
+    parallel_max: int = 1
+    _queue: AppendQueue | None = None
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -88,13 +92,19 @@ class Desk:
         """Return a name that no other append has, from any process."""
         return f"{self._nonce}.{next(self._numbers)}"
 
+    def append(self, append: Append) -> AppendAnswer:
+        """Append from this thread, together with what other threads append at the same time."""
+        if not self.store.is_blocking:
+            return self.store.append((append,))[0]
+        if self._queue is None:
+            self._queue = AppendQueue(self.store)
+        return self._queue.append(append)
+
     def registry_for(self, definitions: Mapping[str, Any] | None) -> ActionRegistry:
         """Return the handlers for a transaction that may define some of its actions itself."""
         if not definitions or self.action_source is None:
             return self.registry
-        registry = ActionRegistry()
-        for action in self.registry:
-            registry.add(action)
+        registry = ActionRegistry(self.registry)
         for name, definition in definitions.items():
             try:
                 for action in self.action_source({name: definition}):
@@ -109,24 +119,38 @@ class Desk:
         """Return the outcome of a run so far, with what only this process knows."""
         result = result_of(run.saga, durable=self.store.is_durable)
         result.warnings.extend(run.hook_warnings)
-        result.attach_cause(run.cause)
+        result.attach_cause(run.causes.get(run.saga.failed_step or ""))
         return result
 
     def announce(self, run: Run, written: Sequence[Entry]) -> None:
         """Tell the user's hook about entries that have just become durable."""
         if self.on_event is None:
             return
+        for event in self.events_of(run, written):
+            if run.is_shared:
+                run.unannounced.append(event)
+            else:
+                self.tell(run, event)
+
+    def events_of(self, run: Run, written: Sequence[Entry]) -> Iterator[Event]:
+        """Yield what the user's hook is told about entries that have just become durable."""
         first = run.saga.sequence - len(written) + 1
         for number, entry in enumerate(written, first):
             event = event_of(run.saga, number, entry)
             # Why not the saga's: it has said all of them already.
             event.state = run.announced = STATE_WITH.get(type(entry), run.announced)
-            try:
-                self.on_event(event)
-            except Exception as error:
-                log.exception("on_event raised for %s", event.kind)
-                said = error_record(error)
-                run.hook_warnings.append(f"the hook on_event raised {said} (at {event.kind})")
+            yield event
+
+    def tell(self, run: Run, event: Event) -> None:
+        """Tell the user's hook; what it raises becomes a warning."""
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(event)
+        except Exception as error:
+            log.exception("on_event raised for %s", event.kind)
+            said = error_record(error)
+            run.hook_warnings.append(f"the hook on_event raised {said} (at {event.kind})")
 
 
 def read_journal(desk: Desk, transaction_id: str) -> Procedure[Journal]:
@@ -228,7 +252,13 @@ def current(desk: Desk, saga: Saga) -> Transaction:
 def read_run(desk: Desk, transaction_id: str) -> Procedure[Run]:
     """Return a run of a stored transaction, with its caller's object if somebody holds one."""
     saga = yield from read_saga(desk, transaction_id)
-    run = Run(transaction_id, saga, desk.registry_for(saga.plan.actions), sequence=saga.sequence)
+    run = Run(
+        transaction_id,
+        saga,
+        desk.registry_for(saga.plan.actions),
+        sequence=saga.sequence,
+        parallel_max=desk.parallel_max,
+    )
     if desk.book.get(transaction_id) is not None and desk.book.run_of(transaction_id) is None:
         run.attach(current(desk, saga))
     return run
@@ -259,5 +289,6 @@ def pending_run(desk: Desk, transaction: Transaction, call: str) -> Procedure[Ru
         if held is not None and held.sequence != saga.sequence:
             raise JournalConflict(name, "somebody else changed it since it was read here")
         run = Run(name, saga, registry, sequence=saga.sequence)
+    run.parallel_max = desk.parallel_max
     run.attach(transaction)
     return run

@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from aumai_transactions.calls import arguments_of, attempt_of
 from aumai_transactions.core.decider import advance, decide
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
@@ -25,15 +26,26 @@ from aumai_transactions.core.observations import (
     HandlerReturned,
     Observation,
     PlanGiven,
+    RereadReturned,
     RollbackCalled,
 )
 from aumai_transactions.core.outcome import is_runnable, show, summary_of
-from aumai_transactions.core.planning import wake_at
+from aumai_transactions.core.planning import timer_at, wake_at
 from aumai_transactions.core.saga import IllegalEntry
-from aumai_transactions.core.states import ACTIVE
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in
-from aumai_transactions.drivers.operations import DoAppend, DoCall, DoSleep, Procedure
+from aumai_transactions.drivers.operations import (
+    Attendant,
+    DoAppend,
+    DoCall,
+    DoInbox,
+    DoNext,
+    DoSleep,
+    DoStart,
+    Ended,
+    Inbox,
+    Procedure,
+)
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InternalError, JournalConflict, StoreUnavailable
 from aumai_transactions.store import Append, AppendAnswer
@@ -73,65 +85,165 @@ def decide_and_evolve(desk: Desk, run: Run, seen: Observation) -> list[Entry]:
     return entries
 
 
+def take_turn(
+    desk: Desk, run: Run, seen: list[Observation], *, claims: bool, stays: bool = False
+) -> Procedure[list[Call]]:
+    """Decide on what was seen, make it durable, and return the calls to make.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        seen: What was seen.
+        claims: True where this takes the transaction.
+        stays: True to keep it in hand although nothing is to be done now.
+
+    Raises:
+        StoreUnavailable: It could not be recorded, or nobody knows whether it was.
+        JournalConflict: Somebody else has it by now.
+        HeldByAnother: Somebody else has it, and this would have taken it.
+    """
+    while True:
+        calls: list[Call] = []
+        try:
+            entries, calls = advance(run.saga, seen, desk.clock.now(), run.parallel_max)
+        except IllegalEntry as error:
+            raise _our_bug(run, error) from error
+        if not entries:
+            return calls
+        leaves = not stays and not calls and _pause(desk, run) is None
+        append = _built(desk, run, entries, claims=claims, release=leaves)
+        answer = yield from _durable(desk, run, append, claims=claims)
+        if answer is not MOVED:
+            _told(desk, run, entries)
+            return calls
+        yield from _reread(desk, run, seen)
+
+
+def _durable(desk: Desk, run: Run, append: Append, *, claims: bool) -> Procedure[AppendAnswer]:
+    answer = _answer_at_once(desk, append)
+    if answer is None:
+        answer = yield from _until_answered(append, run)
+    _take(run, answer, claims=claims)
+    return answer
+
+
+def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
+    """Let the caller's object and the user's hook know what is durable now."""
+    if run.transaction is not None:
+        show(run.saga, run.transaction, run.models)
+    if desk.on_event is not None:
+        desk.announce(run, entries)
+
+
+def stop(
+    desk: Desk, run: Run, seen: list[Observation], *, claims: bool, release: bool = True
+) -> Procedure[None]:
+    """Record what was seen, plan nothing, and let go: others go on from there.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        seen: What was seen.
+        claims: True where this takes the transaction.
+        release: False to keep it in hand yet, for calls are under way.
+    """
+    while True:
+        # Where nothing was seen, to let go is all there is to be written.
+        seen = seen or [DriverArrived(desk.driver_id)]
+        claims = claims or isinstance(seen[0], DriverArrived)
+        entries = [entry for one in seen for entry in decide_and_evolve(desk, run, one)]
+        if not entries and not release:
+            return
+        append = _built(desk, run, entries, claims=claims, release=release)
+        if (yield from _durable(desk, run, append, claims=claims)) is not MOVED:
+            _told(desk, run, entries)
+            return
+        yield from _reread(desk, run, seen)
+
+
 def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[TransactionResult]:
     """Decide, record, act, and again, until nothing is left to be done here and now."""
     claims = True
+    crew = _Crew()
     while True:
-        stops = run.interrupt is not None and not run.is_callers
-        calls: list[Call] = []
-        try:
-            if stops:
-                # Why nothing is planned: what was seen is recorded, and others go on from there.
-                # Where nothing was seen, to let go is all there is to be written.
-                seen = seen or [DriverArrived(desk.driver_id)]
-                claims = claims or isinstance(seen[0], DriverArrived)
-                entries = [entry for one in seen for entry in decide_and_evolve(desk, run, one)]
-            else:
-                entries, calls = advance(run.saga, seen, desk.clock.now())
-        except IllegalEntry as error:
-            raise _our_bug(run, error) from error
-        pause = None if calls or stops else _pause(desk, run)
-        if entries:
-            leaves = not calls and pause is None
-            append = _built(desk, run, entries, claims=claims, release=leaves)
-            answer = _answer_at_once(desk, append)
-            if answer is None:
-                answer = yield from _until_answered(append, run)
-            _take(run, answer, claims=claims)
-            if answer is MOVED:
-                yield from _reread(desk, run, seen)
-                continue
+        if run.interrupt is not None and not run.is_callers:
+            yield from stop(desk, run, seen, claims=claims, release=not crew.under_way)
+            if not crew.under_way:
+                break
             claims = False
-            if run.transaction is not None:
-                show(run.saga, run.transaction, run.models)
-            if desk.on_event is not None:
-                desk.announce(run, entries)
-        if calls:
-            call = _call_of(desk, run, calls[0])
-            if isinstance(call, HandlerMissing):
-                seen = [call]
-                continue
-            observation, raised = yield call
-            seen = _seen(desk, run, calls[0], observation, raised)
-        elif pause is not None:
+            seen = yield from crew.next(desk, run)
+            continue
+        calls = yield from take_turn(desk, run, seen, claims=claims, stays=crew.under_way > 0)
+        claims = False
+        if len(calls) == 1 and not crew.under_way and not run.saga.waiting:
+            seen = yield from _called(desk, run, calls[0])
+            continue
+        missing = []
+        for command in calls:
+            missing += yield from crew.start(desk, run, command)
+        if missing:
+            seen = missing
+        elif crew.under_way:
+            seen = yield from crew.next(desk, run)
+        elif (pause := _pause(desk, run)) is not None:
             yield DoSleep(pause, run)
             seen = _cancelled(run)
         else:
             break
     run.result = desk.result_of(run)
     if run.interrupt is not None:
-        _annotate(run.interrupt, run.result)
+        annotate(run.interrupt, run.result)
         raise run.interrupt
     return run.result
+
+
+class _Crew:
+    """Hold the calls of one transaction that are under way at the same time."""
+
+    def __init__(self) -> None:
+        self.inbox: Inbox | None = None
+        self.under_way = 0
+
+    def start(self, desk: Desk, run: Run, command: Call) -> Procedure[list[Observation]]:
+        """Start a call; return what was seen where nobody here can make it."""
+        call = call_of(desk, run, run, command)
+        if isinstance(call, HandlerMissing):
+            return [call]
+        if self.inbox is None:
+            self.inbox = yield DoInbox()
+        yield DoStart(command, call, self.inbox)
+        self.under_way += 1
+        return []
+
+    def next(self, desk: Desk, run: Run) -> Procedure[list[Observation]]:
+        """Wait until a call has ended, or a time has come; return what was seen."""
+        if self.inbox is None:
+            raise InternalError("something is waited for that was not started.")
+        now = desk.clock.now()
+        due = timer_at(run.saga, now)
+        seconds = None if due is None else (due - now) / 1_000_000
+        ended: Ended | None = yield DoNext(self.inbox, seconds, run)
+        if ended is None:
+            return _cancelled(run)
+        self.under_way -= 1
+        if isinstance(ended.answer, HandlerMissing):
+            return [ended.answer]
+        return _seen(desk, run, ended.call, ended.answer, ended.error)
+
+
+def _called(desk: Desk, run: Run, command: Call) -> Procedure[list[Observation]]:
+    """Make a call, and return what was seen."""
+    call = call_of(desk, run, run, command)
+    if isinstance(call, HandlerMissing):
+        return [call]
+    observation, raised = yield call
+    return _seen(desk, run, command, observation, raised)
 
 
 def _pause(desk: Desk, run: Run) -> float | None:
     """Return how long to sleep with the transaction in hand; None to let go of it."""
     saga = run.saga
-    if saga.state is ACTIVE:
-        if not saga.waiting:
-            return None
-    elif not saga.undo:
+    if not saga.waiting and not saga.undo and not saga.approvals and not saga.windows:
         return None
     due = wake_at(saga)
     if due is None:
@@ -151,18 +263,23 @@ def _seen(
     desk: Desk, run: Run, call: Call, answer: Answered, raised: BaseException | None
 ) -> list[Observation]:
     """Return what was seen of a call, and keep what only this process knows."""
-    observation: Observation = answer
     if raised is not None:
         _remember(run, call, raised)
     elif call.operation == "action":
         # Why: what an earlier attempt raised is not why the transaction fails later.
-        run.cause = None
-    if not isinstance(answer, HandlerReturned):
-        observation = answer._replace(draw=desk.draw())
+        run.causes.pop(call.step.step_id, None)
+    observation = with_draw(desk, answer)
     if call.operation == "action" and _says_cancelled(observation):
         # What is recorded about the step says so as well.
         run.is_cancelled = True
     return [observation, *_cancelled(run)]
+
+
+def with_draw(desk: Desk, answer: Answered) -> Observation:
+    """Return what was seen, with a draw for the jitter where another attempt may follow."""
+    if isinstance(answer, (HandlerReturned, RereadReturned)):
+        return answer
+    return answer._replace(draw=desk.draw())
 
 
 def _cancelled(run: Run) -> list[Observation]:
@@ -308,32 +425,41 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
     run.saga = saga
     run.sequence = saga.sequence
     if run.transaction is not None:
-        saga.touched.extend(range(len(run.models)))
+        saga.touched.extend(range(len(saga.steps)))
 
 
-def _call_of(desk: Desk, run: Run, command: Call) -> DoCall | HandlerMissing:
-    """Return the call that a command stands for; or that nobody here can make it."""
+def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | HandlerMissing:
+    """Return the call that a command stands for; or that nobody here can make it.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        who: Who waits for the call.
+        command: The command.
+    """
     step, operation = command.step, command.operation
     definition = step.definition
     callee = run.registry.find(operation, definition)
     if callee is None:
         return HandlerMissing(definition.step_id, operation)
+    arguments = arguments_of(callee, run.saga, step, operation)
+    attempt = attempt_of(step, operation)
     timeout = definition.policy.timeout_of(operation)
     if timeout is None:
-        return DoCall(callee, run, step, operation)
+        return DoCall(callee, who, step, operation, arguments, attempt)
     on_late = partial(hand_in, desk, run.transaction_id)
-    return DoCall(callee, run, step, operation, timeout, on_late)
+    return DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
 
 
 def _remember(run: Run, command: Call, error: BaseException) -> None:
     """Keep an exception for the result, and an interrupt to be raised again."""
     if command.operation == "action":
-        run.cause = error
+        run.causes[command.step.step_id] = error
     if not isinstance(error, Exception):
         run.interrupt = error
 
 
-def _annotate(interrupt: BaseException, result: TransactionResult) -> None:
+def annotate(interrupt: BaseException, result: TransactionResult) -> None:
     """Say in a cancellation's note what became of the transaction."""
     left = ", ".join(item.step_id for item in result.outstanding)
     note = f"transaction {result.transaction_id} is {result.state.value}"

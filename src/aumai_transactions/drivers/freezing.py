@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from aumai_transactions.actions import (
     Action,
@@ -19,17 +19,32 @@ from aumai_transactions.actions import (
 )
 from aumai_transactions.core.definition import Definition, Policy, Reference, StepDefinition
 from aumai_transactions.core.outcome import instant
+from aumai_transactions.core.shapes import check_shape
 from aumai_transactions.core.states import (
     PENDING,
 )
-from aumai_transactions.core.values import INTEGER_MAX, checked_name, checked_note, checked_object
+from aumai_transactions.core.values import (
+    DEPTH_MAX,
+    INTEGER_MAX,
+    checked_name,
+    checked_note,
+    checked_object,
+    clone,
+)
 from aumai_transactions.errors import DefinitionError, InvalidData, InvalidTransactionState
-from aumai_transactions.models import OutputReference, Transaction, TransactionStep
+from aumai_transactions.models import (
+    JsonType,
+    Output,
+    OutputReference,
+    Transaction,
+    TransactionStep,
+)
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
 
 STEPS_MAX = 10_000
+VALUES_MAX = 200_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -88,11 +103,11 @@ def frozen(
         raise DefinitionError(message)
     steps = tuple(
         [
-            _frozen_step(step, index, registry, before_record)
+            frozen_step(step, f"steps[{index}]", registry, before_record)
             for index, step in enumerate(transaction.steps)
         ]
     )
-    return Definition(
+    definition = Definition(
         created_at=created_at,
         timeout_seconds=timeout,
         steps=steps,
@@ -102,7 +117,14 @@ def frozen(
         actions=checked_object(transaction.actions, "actions") if transaction.actions else None,
         name=transaction.name,
         key=transaction.idempotency_key,
+        shape=transaction.shape,
+        parallel_compensation=transaction.parallel_compensation,
+        allow_irreversible_first=transaction.allow_irreversible_first,
+        resume_within_seconds=transaction.resume_within_seconds,
+        on_undo_window=transaction.on_undo_window,
     )
+    check_shape(definition, transaction.transaction_id, registry.is_idempotent)
+    return definition
 
 
 def _checked_instant(value: object, transaction_id: str) -> int:
@@ -127,8 +149,11 @@ def _checked_instant(value: object, transaction_id: str) -> int:
 
 CHOICES: dict[str, tuple[object, ...]] = {
     "timeout_scope": ("start", "transaction"),
-    "on_crash": ("resume", "roll_back", None),
+    "on_crash": ("resume", "roll_back", "wait", None),
     "on_compensation_failure": ("continue", "halt"),
+    "parallel_compensation": (False, True),
+    "allow_irreversible_first": (False, True),
+    "on_undo_window": ("warn", "roll_back"),
 }
 
 
@@ -145,19 +170,31 @@ def checked_choices(transaction: Transaction) -> None:
             named = ", ".join(repr(choice) for choice in choices)
             message = f"{option} must be one of {named}, not {value!r:.80}."
             raise DefinitionError(message)
+    checked_seconds(transaction.resume_within_seconds, "resume_within_seconds")
     if transaction.name is not None:
         checked_name(transaction.name, "name")
     if transaction.idempotency_key is not None:
         checked_name(transaction.idempotency_key, "idempotency_key")
 
 
-def _frozen_step(
-    step: TransactionStep, index: int, registry: ActionRegistry, before_record: BeforeRecord | None
+def frozen_step(
+    step: TransactionStep, place: str, registry: ActionRegistry, before_record: BeforeRecord | None
 ) -> StepDefinition:
+    """Return the definition that a step stands for; nothing in it is shared.
+
+    Args:
+        step: The step.
+        place: How to name it in an error.
+        registry: The actions.
+        before_record: The user's hook that cleans its data.
+
+    Raises:
+        DefinitionError: An option cannot be.
+        InvalidData: A name or a value cannot be written to the journal; names the place.
+    """
     if not isinstance(step, TransactionStep):
-        message = f"steps[{index}] is {type(step).__name__}. Add steps with add_step()."
+        message = f"{place} is {type(step).__name__}. Add steps with add_step()."
         raise DefinitionError(message)
-    data = step.data if before_record is None else before_record(step)
     callee = registry.get(step.action)
     action = callee.action if callee else _UNDECLARED
     if step.compensating_action is None:
@@ -165,8 +202,9 @@ def _frozen_step(
         # another process.
         step.compensating_action = action.compensating_action
     compensating = step.compensating_action
+    data = step.data if before_record is None else before_record(step)
     try:
-        return StepDefinition(
+        definition = StepDefinition(
             checked_name(step.step_id, "step_id"),
             checked_name(step.agent_id, "agent_id"),
             checked_name(step.action, "action"),
@@ -177,13 +215,69 @@ def _frozen_step(
             action.idempotent,
             action.on_unknown,
             action.effect,
-            _policy(step, registry.policy(step.action, compensating)),
+            _policy(step, registry, action),
         )
     except InvalidData as error:
-        raise InvalidData(f"steps[{index}].{error.path}", error.problem) from None
+        raise InvalidData(f"{place}.{error.path}", error.problem) from None
+    if _is_plain(step, action):
+        return definition
+    return _with_shape(definition, step, action)
 
 
-def _policy(step: TransactionStep, policy: Policy) -> Policy:
+def _is_plain(step: TransactionStep, action: Action) -> bool:
+    """True where neither a step nor its action says more than what is done and what undoes it."""
+    return (
+        not (step.pivot or step.on_commit or step.requires_approval)
+        and step.confirming_action is action.confirming_action is None
+        and not action.requires_approval
+        and step.approval_timeout_seconds is None
+        and step.undo_within_seconds is action.undo_within_seconds is None
+    )
+
+
+def _with_shape(
+    definition: StepDefinition, step: TransactionStep, action: Action
+) -> StepDefinition:
+    """Return a definition with what is said about commit point, approval and undo window."""
+    for option in ("pivot", "on_commit"):
+        if not isinstance(getattr(step, option), bool):
+            message = f"{option} of step {step.step_id!r} must be True or False."
+            raise DefinitionError(message)
+    requires = _requires_approval(definition, step, action)
+    timeout = step.approval_timeout_seconds
+    if timeout is None and requires:
+        timeout = action.approval_timeout_seconds
+    window = step.undo_within_seconds
+    window = action.undo_within_seconds if window is None else window
+    confirming = step.confirming_action or action.confirming_action
+    if confirming is not None:
+        checked_name(confirming, "confirming_action")
+        step.confirming_action = confirming
+    return definition._replace(
+        pivot=step.pivot,
+        on_commit=step.on_commit,
+        confirming_action=confirming,
+        requires_approval=requires,
+        approval_timeout_seconds=checked_seconds(timeout, "approval_timeout_seconds"),
+        undo_within_seconds=checked_seconds(window, "undo_within_seconds"),
+    )
+
+
+def _requires_approval(definition: StepDefinition, step: TransactionStep, action: Action) -> bool:
+    if step.requires_approval is not None:
+        return bool(step.requires_approval)
+    policy = action.requires_approval
+    if isinstance(policy, bool):
+        return policy
+    if definition.references:
+        return True  # What the data will be is not known yet: better one question too many.
+    # Why a copy: what the function does to its data must not change what is journaled.
+    return bool(policy(clone(definition.data)))
+
+
+def _policy(step: TransactionStep, registry: ActionRegistry, action: Action) -> Policy:
+    confirming = step.confirming_action or action.confirming_action
+    policy = registry.policy(step.action, step.compensating_action, confirming)
     if step.retry is not None:
         checked_retry(step.retry, "retry")
         policy = policy._replace(retry=journaled_retry(step.retry))
@@ -203,5 +297,57 @@ def _references(step: TransactionStep) -> tuple[Reference, ...]:
         step_id = checked_name(item.step_id, "references")
         at = checked_note(item.at, "references")
         into = tuple(checked_note(k, "references") if isinstance(k, str) else k for k in item.into)
-        found.append(Reference(into, step_id, at))
+        found.append(Reference(into, step_id, at, checked_type(item.type)))
     return tuple(found)
+
+
+def checked_type(value: object) -> JsonType | None:
+    """Return the name of a JSON type, or None.
+
+    Raises:
+        DefinitionError: It is something else.
+    """
+    names = get_args(JsonType)
+    if value is None or value in names:
+        return value  # type: ignore[return-value]
+    message = f"the type of an output must be one of {', '.join(names)}, not {value!r:.80}."
+    raise DefinitionError(message)
+
+
+def data_of(value: object) -> tuple[dict[str, Any], list[OutputReference]]:
+    """Return a checked copy of a step's data, and the references that stood in it.
+
+    Where an `Output` stands in the data, the copy has null.
+
+    Raises:
+        InvalidData: It is no JSON object; names the place.
+    """
+    try:
+        return checked_object(value, "data"), []
+    except InvalidData:
+        found: list[OutputReference] = []
+        # Why a budget: an object that holds another one many times over would be walked for ever.
+        left = [VALUES_MAX]
+        return checked_object(_without_outputs(value, (), found, left), "data"), found
+
+
+def _without_outputs(
+    value: object, into: tuple[str | int, ...], found: list[OutputReference], left: list[int]
+) -> object:
+    left[0] -= 1
+    if isinstance(value, Output):
+        reference = OutputReference(
+            into=list(into), step_id=value.step_id, at=value.at, type=checked_type(value.type)
+        )
+        found.append(reference)
+        return None
+    if len(into) > DEPTH_MAX or left[0] < 0:
+        return value
+    if isinstance(value, dict):
+        return {
+            key: _without_outputs(item, (*into, key), found, left) if type(key) is str else item
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_outputs(item, (*into, at), found, left) for at, item in enumerate(value)]
+    return value

@@ -7,13 +7,14 @@ whoever drives the transaction by then, and also where it is finished (SEMANTICS
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import decide
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.drivers.desk import Desk, read_saga
-from aumai_transactions.drivers.operations import DoAppend, DoBlocking, DoCall, DoSleep, Procedure
+from aumai_transactions.drivers.in_place import carry_out
+from aumai_transactions.drivers.operations import DoAppend, Procedure
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import StoreUnavailable
 from aumai_transactions.store import Append, AppendAnswer
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from aumai_transactions.core.observations import LateReturn
 
 log = logging.getLogger("aumai_transactions")
-
-T = TypeVar("T")
 
 PAUSES_SECONDS = (0.02, 0.1, 0.5)
 """How long to wait before trying again while the store cannot be written."""
@@ -37,7 +36,7 @@ def hand_in(desk: Desk, transaction_id: str, seen: LateReturn) -> None:
     pauses = list(PAUSES_SECONDS)
     while True:
         try:
-            _carry_out(desk, _record(desk, transaction_id, seen))
+            carry_out(desk, _record(desk, transaction_id, seen))
         except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
             if isinstance(error, StoreUnavailable) and pauses:
                 desk.clock.sleep(pauses.pop(0))
@@ -69,25 +68,3 @@ def _record(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[None
         if answer is not AppendAnswer.moved:
             desk.announce(run, entries)
             return
-
-
-def _carry_out(desk: Desk, procedure: Procedure[T]) -> T:
-    """Carry out a procedure that calls no handler, in this thread."""
-    try:
-        operation = next(procedure)
-        while True:
-            match operation:
-                case DoAppend():
-                    operation = procedure.send(desk.store.append((operation.append,))[0])
-                case DoBlocking():
-                    operation = procedure.send(operation.function())
-                case DoSleep():
-                    desk.clock.sleep(operation.seconds)
-                    operation = procedure.send(None)
-                case DoCall():
-                    raise AssertionError
-                case _:
-                    assert_never(operation)
-    except StopIteration as done:
-        value: T = done.value
-        return value

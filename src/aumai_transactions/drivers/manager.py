@@ -11,9 +11,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from aumai_transactions.actions import (
+    DECORATED,
     Action,
     ActionHandler,
     ActionRegistry,
@@ -23,6 +24,7 @@ from aumai_transactions.actions import (
     RegisteredAction,
     checked_retry,
     checked_seconds,
+    name_of,
     plain_actions,
 )
 from aumai_transactions.clock import Clock, SystemClock
@@ -32,31 +34,51 @@ from aumai_transactions.core.states import (
     STEP_PENDING,
 )
 from aumai_transactions.core.values import checked_name, checked_object
+from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
-from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout
+from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
 from aumai_transactions.drivers.ids import free_step_id, new_id
-from aumai_transactions.drivers.options import BeginOptions, CallOptions, checked_call_options
+from aumai_transactions.drivers.options import (
+    BeginOptions,
+    BlockOptions,
+    CallOptions,
+    StepOptions,
+    checked_block_options,
+    checked_call_options,
+    checked_step_options,
+)
 from aumai_transactions.drivers.repeating import repeat_of, repeated
 from aumai_transactions.drivers.run import Book
+from aumai_transactions.drivers.threads import ThreadRunner
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidTransactionState,
     StoreError,
     TransactionNotFound,
+    UnknownStep,
 )
 from aumai_transactions.models import (
-    RetryPolicy,
     Transaction,
     TransactionStep,
 )
 from aumai_transactions.stores import open_store
 
 if TYPE_CHECKING:
-    from aumai_transactions.core.definition import UnknownPolicy
+    from aumai_transactions.core.definition import Effect, UnknownPolicy
+    from aumai_transactions.drivers.blocks import BlockBase
+    from aumai_transactions.drivers.tasks import TaskRunner
     from aumai_transactions.store import Store
 
 log = logging.getLogger("aumai_transactions")
+
+BLOCK_TIMEOUT_SECONDS = 3_600
+"""How long a block may take where nobody says otherwise: agents think, and people are asked."""
+
+PARALLEL_MAX = 16
+"""How many steps of one transaction run at once, where nobody says otherwise."""
+
+SECONDS_OPTIONS = ("timeout_seconds", "approval_timeout_seconds", "undo_within_seconds")
 
 
 class ManagerBase:
@@ -72,9 +94,10 @@ class ManagerBase:
         before_record: BeforeRecord | None = None,
         on_event: OnEvent | None = None,
         action_source: ActionSource | None = None,
+        parallel_max: int = PARALLEL_MAX,
         clock: Clock | None = None,
     ) -> None:
-        self._registry = ActionRegistry()
+        self._registry = ActionRegistry(DECORATED)
         for action in (*plain_actions(action_handlers or {}), *actions):
             self._registry.add(action)
         self._given_store = store
@@ -82,12 +105,15 @@ class ManagerBase:
         self._before_record = before_record
         self._on_event = on_event
         self._action_source = action_source
+        self._parallel_max = _checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
         self._guard = threading.Lock()
         self._opened: Desk | None = None
         self._lease: LeaseKeeper | None = None
         self._is_closed = False
         self._loop_thread = LoopThread()
+        self._task_runner: TaskRunner | None = None
+        self._threads = ThreadRunner(self._clock, self._loop_thread, self._desk_now)
 
     @property
     def actions(self) -> ActionRegistry:
@@ -120,8 +146,9 @@ class ManagerBase:
         compensating_action: str | Handler | None = None,
         idempotent: bool = False,
         on_unknown: UnknownPolicy | None = None,
-        effect: Literal["none"] | None = None,
+        effect: Effect | None = None,
         in_doubt_on: tuple[type[BaseException], ...] = (),
+        confirming_action: str | Handler | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], RegisteredAction[P, R]]:
         """Register a handler with options; use it as a decorator.
@@ -136,16 +163,22 @@ class ManagerBase:
             idempotent: True where it may run again under the same idempotency key.
             on_unknown: `compensate` or `ask` a person, while nobody knows whether it happened;
                 default: compensate where there is a compensating action, else ask.
-            effect: `none` where it changes nothing outside, so that nothing is to undo.
+            effect: `none` where it changes nothing outside, so that nothing is to undo;
+                `irreversible` where nothing can undo it.
             in_doubt_on: Exceptions of it that leave the outcome unknown.
-            **options: How long, how often, and who can be asked: `retry`, `retry_on`,
-                `timeout_seconds`, `abandon_after_seconds`, `probe`, `probe_retry`, `verify`,
-                `verify_retry`; see `Action`.
+            confirming_action: What makes it final after the commit point (a name or a function),
+                where it only tries.
+            **options: How long, how often, who can be asked, who must allow it, until when it can
+                be undone, and how it is found again: `retry`, `retry_on`, `timeout_seconds`,
+                `abandon_after_seconds`, `probe`, `probe_retry`, `verify`, `verify_retry`, `reread`,
+                `requires_approval`, `approval_timeout_seconds`, `undo_within_seconds`, `identity`,
+                `once`; see `Action`.
 
         Raises:
             DefinitionError: The function cannot be a handler, or has no stable name.
         """
-        compensating = self._compensating_name(compensating_action)
+        compensating = self._name_of(compensating_action, "compensating_action")
+        confirming = self._name_of(confirming_action, "confirming_action")
 
         def register(function: Callable[P, R]) -> RegisteredAction[P, R]:
             action = Action(
@@ -156,6 +189,7 @@ class ManagerBase:
                 on_unknown,
                 effect,
                 in_doubt_on,
+                confirming_action=confirming,
                 **checked_call_options(options),
             )
             self._registry.add(action)
@@ -170,9 +204,7 @@ class ManagerBase:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
-        *,
-        retry: RetryPolicy | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[StepOptions],
     ) -> TransactionStep:
         """Add a step to a pending transaction, and return it.
 
@@ -180,31 +212,24 @@ class ManagerBase:
             tx: The transaction.
             agent_id: On whose behalf the step acts.
             action: The name of the action.
-            data: JSON object for the action and for its compensating action; it is copied.
+            data: JSON object for the action and for its compensating action; it is copied. Where
+                `step.output(…)` of an earlier step stands in it, that output is filled in.
             compensating_action: What undoes it: a name or a function; default what the action
                 was registered with.
-            retry: How often it is tried again when it was not done; default what the action was
-                registered with.
-            timeout_seconds: How long a call of it may take; default likewise.
+            **options: `after` (steps or ids; omitted: all added before, empty: none), `retry`,
+                `timeout_seconds`, `pivot`, `on_commit`, `confirming_action`, `requires_approval`,
+                `approval_timeout_seconds`, `undo_within_seconds`; see `StepOptions`.
 
         Raises:
             InvalidTransactionState: It is not pending any more.
             InvalidData: A name is empty or a value is not JSON; names the place.
-            DefinitionError: A policy or a timeout cannot be.
+            DefinitionError: An option cannot be; a step waits for itself or for an unknown one.
             TransactionNotFound: This manager does not know the transaction.
             IdempotencyKeyReused: The transaction was found by its key, and has another step here.
         """
         if repeat_of(tx) is None:
             self._require_pending(tx, "add a step to")
-        step = self._new_step(
-            tx,
-            agent_id,
-            action,
-            data,
-            compensating_action,
-            retry=retry,
-            timeout_seconds=timeout_seconds,
-        )
+        step = self._new_step(tx, agent_id, action, data, compensating_action, options)
         return self._added(tx, step)
 
     def _added(self, tx: Transaction, step: TransactionStep) -> TransactionStep:
@@ -214,36 +239,81 @@ class ManagerBase:
         tx.steps.append(step)
         return step
 
-    def _new_step(
+    def _new_step(  # noqa: PLR0917 (the order of add_step)
         self,
         tx: Transaction,
         agent_id: str,
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None,
-        *,
-        retry: RetryPolicy | None,
-        timeout_seconds: float | None,
+        options: StepOptions,
     ) -> TransactionStep:
-        compensating = self._compensating_name(compensating_action)
+        step = self._step(free_step_id(tx), agent_id, action, data, compensating_action, options)
+        named = [*(step.after or ()), *(item.step_id for item in step.references)]
+        known = {other.step_id for other in tx.steps} if named else set()
+        for name in named:
+            if name not in known:
+                raise UnknownStep(name, f"the new step {step.step_id!r}", tx.transaction_id)
+        return step
+
+    def _step(  # noqa: PLR0917 (the order of add_step)
+        self,
+        step_id: str,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any],
+        compensating_action: str | Handler | None,
+        options: StepOptions,
+    ) -> TransactionStep:
+        """Return a new step, its options checked."""
+        compensating = self._name_of(compensating_action, "compensating_action")
         checked_name(agent_id, "agent_id")
         checked_name(action, "action")
         if compensating is None:
             callee = self._registry.get(action)
             compensating = callee.action.compensating_action if callee else None
+        copy, references = data_of(data)
         fields: dict[str, Any] = {
-            "step_id": free_step_id(tx),
+            "step_id": step_id,
             "agent_id": agent_id,
             "action": action,
-            "data": checked_object(data, "data"),
+            "data": copy,
             "compensating_action": compensating,
             "state": STEP_PENDING,
             "after": None,
-            "references": [],
-            "retry": checked_retry(retry, "retry"),
-            "timeout_seconds": checked_seconds(timeout_seconds, "timeout_seconds"),
+            "references": references,
+            "retry": None,
+            "timeout_seconds": None,
+            "pivot": False,
+            "on_commit": False,
+            "confirming_action": None,
+            "requires_approval": None,
+            "approval_timeout_seconds": None,
+            "undo_within_seconds": None,
+            "scope_id": None,
         }
+        if options:
+            self._set_options(fields, options)
         return TransactionStep.made(fields)
+
+    def _set_options(self, fields: dict[str, Any], options: StepOptions) -> None:
+        """Check what a step says besides what is done, and put it into its fields.
+
+        Raises:
+            DefinitionError: An option is unknown or cannot be.
+        """
+        checked_step_options(options, "add_step")
+        fields.update(options)
+        checked_retry(fields["retry"], "retry")
+        for option in SECONDS_OPTIONS:
+            checked_seconds(fields[option], option)
+        for option in ("pivot", "on_commit", "requires_approval"):
+            if not isinstance(fields[option], bool) and fields[option] is not None:
+                message = f"{option} must be True or False, not {fields[option]!r:.80}."
+                raise DefinitionError(message)
+        confirming = self._name_of(fields["confirming_action"], "confirming_action")
+        fields["confirming_action"] = confirming
+        fields["after"] = checked_after(fields["after"])
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
         fields: dict[str, Any] = {
@@ -258,12 +328,36 @@ class ManagerBase:
             "name": None,
             "idempotency_key": None,
             "actions": {},
+            "shape": "planned",
+            "parallel_compensation": False,
+            "allow_irreversible_first": False,
+            "resume_within_seconds": None,
+            "on_undo_window": "warn",
         }
         fields.update(options)
         transaction = Transaction.made(fields)
         if transaction.idempotency_key is None:
             desk.book.hold(transaction, 0)
         return transaction
+
+    def _interactive(self, timeout_seconds: float, options: BlockOptions) -> Transaction:
+        """Return a new transaction whose steps a program chooses as it goes."""
+        checked_block_options(options)
+        fields: dict[str, Any] = {
+            "created_at": instant(self._clock.now()),
+            "timeout_seconds": checked_timeout(timeout_seconds),
+            "timeout_scope": "transaction",
+            "shape": "interactive",
+            **options,
+        }
+        return Transaction(transaction_id=new_id(), **fields)
+
+    def _block_around(self) -> BlockBase | None:
+        """Return the block of this manager that this context stands in."""
+        around: BlockBase | None = AMBIENT.get()
+        if around is None or around._manager is not self:  # noqa: SLF001 (one package)
+            return None
+        return around
 
     def _require_pending(self, tx: Transaction, call: str) -> None:
         if tx.state is not PENDING:
@@ -315,7 +409,21 @@ class ManagerBase:
             before_record=self._before_record,
             on_event=self._on_event,
             action_source=self._action_source,
+            parallel_max=self._parallel_max,
         )
+
+    @property
+    def _tasks(self) -> TaskRunner:
+        """What carries out procedures in tasks; made when it is first asked for."""
+        if self._task_runner is None:
+            # Why here: asyncio costs 40 ms to import.
+            from aumai_transactions.drivers.tasks import TaskRunner
+
+            self._task_runner = TaskRunner(self._clock, self._desk_now)
+        return self._task_runner
+
+    def _desk_now(self) -> Desk:
+        return self._opened or self._open(create=self._given_store is None)
 
     def _close_store(self) -> None:
         with self._guard:
@@ -334,20 +442,19 @@ class ManagerBase:
         if self._owns_store:
             desk.store.close()
 
-    def _compensating_name(self, given: str | Handler | None) -> str | None:
+    def _name_of(self, given: str | Handler | None, what: str) -> str | None:
+        """Return the name of an action that was given by its name or its function."""
         if given is None:
             return None
         if isinstance(given, str):
-            return checked_name(given, "compensating_action")
+            return checked_name(given, what)
         if isinstance(given, RegisteredAction):
             if given.name not in self._registry:
                 # Why: it may be registered with another manager, and is to be called by this one.
                 self._registry.add(given._action)  # noqa: SLF001 (it is ours)
             return given.name
         if not callable(given):
-            message = (
-                f"compensating_action must be a name or a function, not {type(given).__name__}."
-            )
+            message = f"{what} must be a name or a function, not {type(given).__name__}."
             raise DefinitionError(message)
         name = self._stable_name(given)
         if name not in self._registry:
@@ -356,20 +463,15 @@ class ManagerBase:
 
     def _stable_name(self, function: Callable[..., Any]) -> str:
         """Return `module:qualname`; refuse what another process could not find again."""
-        module = getattr(function, "__module__", None)
-        qualname = getattr(function, "__qualname__", None)
-        if module is None or qualname is None:
-            message = f"{function!r:.80} has no name of its own. Register it under a name."
-            raise DefinitionError(message)
-        unstable = module == "__main__" or "<" in qualname
-        if unstable and self.has_durable_store:
+        name, is_stable = name_of(function)
+        if not is_stable and self.has_durable_store:
             message = (
-                f"{module}:{qualname} cannot be found again after a restart (a lambda, a nested "
+                f"{name} cannot be found again after a restart (a lambda, a nested "
                 "function, or one of the main program), and this store outlives the process. "
                 'Register it under a name: @manager.action("name").'
             )
             raise DefinitionError(message)
-        return f"{module}:{qualname}"
+        return name
 
 
 class Template:
@@ -388,20 +490,12 @@ class Template:
         agent_id: str,
         action: str,
         data: dict[str, Any],
-        compensating_action: str | Handler | None = None,
-        *,
-        retry: RetryPolicy | None = None,
-        timeout_seconds: float | None = None,
+        compensating_action: str | Handler | None,
+        options: StepOptions,
     ) -> TransactionStep:
         """Check a step, remember it, and return it."""
         step = self._manager._new_step(  # noqa: SLF001 (one module)
-            self._steps,
-            agent_id,
-            action,
-            data,
-            compensating_action,
-            retry=retry,
-            timeout_seconds=timeout_seconds,
+            self._steps, agent_id, action, data, compensating_action, options
         )
         self._steps.steps.append(step)
         return step
@@ -411,3 +505,26 @@ class Template:
         for step in self._steps.steps:
             copy = step.model_copy(update={"data": checked_object(step.data, "data")})
             self._manager._added(tx, copy)  # noqa: SLF001 (one module)
+
+
+def _checked_parallel(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000:
+        return value
+    message = f"parallel_max must be a whole number from 1 to 1,000, not {value!r:.80}."
+    raise DefinitionError(message)
+
+
+def checked_after(value: object) -> list[str] | None:
+    """Return the ids of the steps to wait for.
+
+    Raises:
+        DefinitionError: It is no list of steps and ids.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)):
+        names = [item.step_id if isinstance(item, TransactionStep) else item for item in value]
+        if all(isinstance(name, str) for name in names):
+            return names
+    message = f"after must be a list of steps or of their ids, not {value!r:.80}."
+    raise DefinitionError(message)

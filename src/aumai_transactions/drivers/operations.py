@@ -8,17 +8,52 @@ procedures are written once, and run with threads, with asyncio, or simulated.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import Callee
+    from aumai_transactions.calls import Answered, Arguments
+    from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Operation
-    from aumai_transactions.core.observations import LateReturn
+    from aumai_transactions.core.observations import HandlerMissing, LateReturn
     from aumai_transactions.core.saga import SagaStep
-    from aumai_transactions.drivers.run import Run
     from aumai_transactions.store import Append
 
 T = TypeVar("T")
+
+
+class Attendant(Protocol):
+    """Be whoever waits for a transaction here.
+
+    `interrupt` is a cancellation that arrived meanwhile, raised again once all is recorded;
+    `is_callers` tells that the work is theirs, so that a cancellation means that it is not wanted
+    any more.
+    """
+
+    transaction_id: str
+    interrupt: BaseException | None
+    is_callers: bool
+
+
+class Ended(NamedTuple):
+    """Tell that a call which was started has ended.
+
+    Args:
+        call: The command that it stands for.
+        answer: What was seen.
+        error: What it raised.
+    """
+
+    call: Call
+    answer: Answered | HandlerMissing
+    error: BaseException | None
+
+
+class Inbox(Protocol):
+    """Take in what is waited for, from whichever thread it comes; None just wakes."""
+
+    def put(self, item: Ended | None) -> None:
+        """Put something in."""
 
 
 class DoAppend(NamedTuple):
@@ -28,13 +63,23 @@ class DoAppend(NamedTuple):
     """
 
     append: Append
-    run: Run
+    run: Attendant
 
 
 class DoBlocking(NamedTuple):
     """Call a function that may wait for a disk or a network; answer: what it returns."""
 
     function: Callable[[], Any]
+
+
+class DoTurn(NamedTuple):
+    """Call a function that may wait for a disk, and must not be left half-way; answer: its value.
+
+    A cancellation that arrives meanwhile is noted in `run`.
+    """
+
+    function: Callable[[], Any]
+    run: Attendant
 
 
 class DoCall(NamedTuple):
@@ -48,11 +93,47 @@ class DoCall(NamedTuple):
     """
 
     callee: Callee
-    run: Run
+    run: Attendant
     step: SagaStep
     operation: Operation
+    arguments: Arguments
+    attempt: int
     timeout_seconds: float | None = None
     on_late: Callable[[LateReturn], None] | None = None
+
+
+class DoInbox(NamedTuple):
+    """Make an inbox that this procedure can wait at; answer: the `Inbox`."""
+
+
+class DoStart(NamedTuple):
+    """Start a call, and go on; once it has ended, an `Ended` is put into the inbox.
+
+    Args:
+        call: The command.
+        operation: The call.
+        inbox: Where its end is told.
+    """
+
+    call: Call
+    operation: DoCall
+    inbox: Inbox
+
+
+class DoNext(NamedTuple):
+    """Wait for what comes into an inbox; answer: that, or None where the time is over.
+
+    A cancellation that arrives meanwhile is noted in `run` and ends the wait.
+
+    Args:
+        inbox: The inbox.
+        seconds: How long at most; None for as long as it takes.
+        run: Who waits.
+    """
+
+    inbox: Inbox
+    seconds: float | None
+    run: Attendant
 
 
 class DoSleep(NamedTuple):
@@ -63,10 +144,10 @@ class DoSleep(NamedTuple):
     """
 
     seconds: float
-    run: Run | None = None
+    run: Attendant | None = None
 
 
-Operations = DoAppend | DoBlocking | DoCall | DoSleep
+Operations = DoAppend | DoBlocking | DoTurn | DoCall | DoInbox | DoStart | DoNext | DoSleep
 Procedure = Generator[Operations, Any, T]
 
 

@@ -5,13 +5,14 @@ Owns: the check of those options.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
-from aumai_transactions.actions import Handler
+from aumai_transactions.actions import Handler, checked_seconds
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.freezing import CHOICES
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import SECONDS_MAX, RetryPolicy
+from aumai_transactions.models import SECONDS_MAX, RetryPolicy, TransactionStep
 
 _NAMES = ("name", "idempotency_key")
 
@@ -24,6 +25,21 @@ class BeginOptions(TypedDict, total=False):
     on_compensation_failure: Literal["continue", "halt"]
     name: str | None
     idempotency_key: str | None
+    parallel_compensation: bool
+    allow_irreversible_first: bool
+    on_undo_window: Literal["warn", "roll_back"]
+
+
+class BlockOptions(TypedDict, total=False):
+    """What `transaction` takes besides the timeout; see `Transaction`."""
+
+    on_crash: Literal["roll_back", "resume", "wait"] | None
+    resume_within_seconds: float | None
+    on_compensation_failure: Literal["continue", "halt"]
+    name: str | None
+    parallel_compensation: bool
+    allow_irreversible_first: bool
+    on_undo_window: Literal["warn", "roll_back"]
 
 
 def checked_wait(seconds: object) -> float:
@@ -46,21 +62,83 @@ def checked_options(options: BeginOptions) -> BeginOptions:
         DefinitionError: An option is unknown, or has a value that cannot be.
         InvalidData: The name is not text.
     """
+    _check(options, BeginOptions.__annotations__, "begin")
+    return options
+
+
+def checked_block_options(options: BlockOptions) -> BlockOptions:
+    """Return the options of `transaction`; refuse a name or a value that is none of them.
+
+    Raises:
+        DefinitionError: An option is unknown, or has a value that cannot be.
+        InvalidData: The name is not text.
+    """
+    _check(options, BlockOptions.__annotations__, "transaction")
+    within = checked_seconds(options.get("resume_within_seconds"), "resume_within_seconds")
+    if (options.get("on_crash") == "wait") != (within is not None):
+        message = (
+            'on_crash="wait" and resume_within_seconds go together: the one says that a program '
+            "may go on with it after a crash, the other until when."
+        )
+        raise DefinitionError(message)
+    return options
+
+
+def _check(options: Mapping[str, Any], known: Mapping[str, Any], call: str) -> None:
     for option, value in options.items():
+        if option not in known:
+            names = ", ".join(known)
+            message = f"{call}() has no option {option!r}. It has timeout_seconds, {names}."
+            raise DefinitionError(message)
         if option in _NAMES:
             if value is not None:
                 checked_name(value, option)
             continue
         choices = CHOICES.get(option)
-        if choices is None:
-            known = ", ".join([*CHOICES, *_NAMES])
-            message = f"begin() has no option {option!r}. It has timeout_seconds, {known}."
-            raise DefinitionError(message)
-        if value not in choices:
+        if choices is not None and value not in choices:
             named = ", ".join(repr(choice) for choice in choices)
             message = f"{option} must be one of {named}, not {value!r:.80}."
             raise DefinitionError(message)
-    return options
+
+
+class StepOptions(TypedDict, total=False):
+    """What `add_step`, `register` and `execute` take besides agent, action, data and undo.
+
+    Args:
+        retry: How often the action is tried again when it was not done.
+        timeout_seconds: How long a call of it may take.
+        after: The steps that must have succeeded before, as steps or ids. Planned: omitted means
+            all added before, an empty list none.
+        pivot: True where its success is the commit point.
+        on_commit: True to hold it until everything else has succeeded.
+        confirming_action: What makes it final after the commit point (a name or a function).
+        requires_approval: True where a person must allow it.
+        approval_timeout_seconds: How long that is waited for; then it counts as denied.
+        undo_within_seconds: How long after it has succeeded it can still be undone.
+    """
+
+    retry: RetryPolicy | None
+    timeout_seconds: float | None
+    after: Sequence[TransactionStep | str] | None
+    pivot: bool
+    on_commit: bool
+    confirming_action: str | Handler | None
+    requires_approval: bool | None
+    approval_timeout_seconds: float | None
+    undo_within_seconds: float | None
+
+
+def checked_step_options(options: Mapping[str, Any], call: str) -> None:
+    """Refuse a name that is no option of a step.
+
+    Raises:
+        DefinitionError: An option is unknown.
+    """
+    for option in options:
+        if option not in StepOptions.__annotations__:
+            known = ", ".join(StepOptions.__annotations__)
+            message = f"{call}() has no option {option!r}. It has {known}."
+            raise DefinitionError(message)
 
 
 class CallOptions(TypedDict, total=False):
@@ -74,6 +152,12 @@ class CallOptions(TypedDict, total=False):
     probe_retry: RetryPolicy | None
     verify: Handler | None
     verify_retry: RetryPolicy | None
+    reread: Handler | None
+    requires_approval: bool | Callable[[dict[str, Any]], bool]
+    approval_timeout_seconds: float | None
+    undo_within_seconds: float | None
+    identity: tuple[str, ...] | None
+    once: bool
 
 
 def checked_call_options(options: CallOptions) -> CallOptions:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,10 +19,7 @@ from aumai_transactions.models import TransactionState
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
     from aumai_transactions.core.saga import Saga
-    from aumai_transactions.models import Transaction, TransactionResult, TransactionStep
-
-CALLING: ContextVar[tuple[str, ...]] = ContextVar("aumai_transactions_calling", default=())
-"""The transactions one of whose handlers is running in this context."""
+    from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionStep
 
 _SEQUENCE = "_sequence"
 
@@ -38,7 +34,7 @@ class Run:
         registry: The handlers that serve it.
         transaction: The caller's object; None where no caller holds one.
         models: The caller's step objects, by index, as they were when the plan was frozen.
-        cause: The exception of the step that failed here first, itself.
+        causes: What the last call of a step's action raised here, itself, by step id.
         interrupt: A cancellation that arrived meanwhile; raised again once all is recorded.
         is_cancelled: True once that cancellation has been journaled.
         sequence: The last entry known to be durable.
@@ -49,6 +45,9 @@ class Run:
         announced: The state with the last entry that the user's hook was told about.
         is_callers: True where whoever began the transaction waits for it here: an interrupt then
             means that it is not wanted any more. Who only carries on what others began just stops.
+        is_shared: True where a program carries it out step by step.
+        unannounced: What the user's hook is to be told of a shared one, outside its lock.
+        parallel_max: How many of its calls may be under way at once.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
     """
@@ -58,7 +57,7 @@ class Run:
     registry: ActionRegistry
     transaction: Transaction | None = None
     models: list[TransactionStep] = field(default_factory=list)
-    cause: BaseException | None = None
+    causes: dict[str, BaseException] = field(default_factory=dict)
     interrupt: BaseException | None = None
     is_cancelled: bool = False
     sequence: int = 0
@@ -69,6 +68,9 @@ class Run:
     announced: TransactionState = TransactionState.pending
     is_callers: bool = True
     wait_until: int | None = None
+    parallel_max: int = 1
+    is_shared: bool = False
+    unannounced: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.announced = self.saga.state

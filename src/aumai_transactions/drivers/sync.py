@@ -6,14 +6,15 @@ Owns: how this thread waits for a store, for a handler and for time. The rules a
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from aumai_transactions.calls import Answered, call, raised, returned
-from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked
-from aumai_transactions.drivers import asking, procedures, recovery
-from aumai_transactions.drivers.append_queue import AppendQueue
+from aumai_transactions.core.observations import (
+    ApprovalAnswered,
+    ResolutionAnswered,
+    RetryAsked,
+)
+from aumai_transactions.drivers import asking, procedures, recovery, resuming
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.desk import (
     Desk,
@@ -21,25 +22,25 @@ from aumai_transactions.drivers.desk import (
     read_result,
     read_transaction,
 )
-from aumai_transactions.drivers.manager import ManagerBase, Template
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase, Template
 from aumai_transactions.drivers.operations import (
-    DoAppend,
-    DoBlocking,
-    DoCall,
-    DoSleep,
-    Operations,
     Procedure,
 )
-from aumai_transactions.drivers.options import BeginOptions, checked_options, checked_wait
-from aumai_transactions.drivers.run import CALLING
+from aumai_transactions.drivers.options import (
+    BeginOptions,
+    BlockOptions,
+    StepOptions,
+    checked_options,
+    checked_wait,
+)
+from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import StoredTransactions
-from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, limited
+from aumai_transactions.drivers.sync_block import TransactionBlock
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
-    RetryPolicy,
     Risk,
     Transaction,
     TransactionResult,
@@ -53,9 +54,11 @@ if TYPE_CHECKING:
 
     from aumai_transactions.actions import Handler
     from aumai_transactions.core.entries import Answer
-    from aumai_transactions.store import Append, AppendAnswer, Listed, StoreInfo
+    from aumai_transactions.store import Listed, StoreInfo
 
 T = TypeVar("T")
+
+Wish = RetryAsked | ResolutionAnswered | ApprovalAnswered
 
 
 class TransactionManager(ManagerBase):
@@ -177,6 +180,83 @@ class TransactionManager(ManagerBase):
         """
         return self._run(procedures.check(self._desk(), tx))
 
+    def transaction(
+        self, timeout_seconds: float = BLOCK_TIMEOUT_SECONDS, **options: Unpack[BlockOptions]
+    ) -> TransactionBlock:
+        """Return a transaction whose steps are chosen as the program goes, to be used as a block.
+
+        Inside a block of this manager it is nested in that one.
+
+        Args:
+            timeout_seconds: How long from now it may take; past that it is rolled back.
+            **options: `on_crash` (`roll_back` by default; `wait` with `resume_within_seconds`),
+                `on_compensation_failure`, `parallel_compensation`, `allow_irreversible_first`,
+                `on_undo_window`, `name`; see `Transaction`. A nested one takes `name` only.
+
+        Raises:
+            DefinitionError: An option is unknown, or has a value that cannot be.
+        """
+        around = self._block_around()
+        if around is not None:
+            return nested_in(around, TransactionBlock, timeout_seconds, options)
+        return TransactionBlock(self, self._interactive(timeout_seconds, options))
+
+    def resume(self, tx: Transaction | str) -> TransactionBlock:
+        """Go on with an interactive transaction whose process died; use the result as a block.
+
+        The program is run again: a step that it asks for once more, with the same agent, action
+        and identity arguments, is answered with what was recorded; anything else is a new step.
+
+        Raises:
+            InvalidTransactionState: It is planned, is going back or has ended, or a living
+                process has it.
+            TransactionNotFound: There is no such transaction.
+        """
+        procedure = resuming.resume(self._desk(), _id(tx))
+        shared, transaction = self._run(procedure)
+        return resuming.block_of(TransactionBlock, self, shared, transaction, self._desk())
+
+    def approve(
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        *,
+        by: str,
+        note: str = "",
+        digest: str | None = None,
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+    ) -> TransactionResult:
+        """Allow a step that waits for a person, and see to it that it goes on.
+
+        Args:
+            tx: The transaction, or its id.
+            step_id: The step.
+            by: Who allows it; stands in the journal.
+            note: Why.
+            digest: Of what was shown to that person; refused if something else waits by now.
+            wait_max_seconds: How long to wait for what follows.
+
+        Raises:
+            InvalidTransactionState: The step does not wait for that.
+        """
+        return self._ask(tx, ApprovalAnswered(step_id, True, by, note, digest), wait_max_seconds)  # noqa: FBT003
+
+    def deny(
+        self,
+        tx: Transaction | str,
+        step_id: str,
+        *,
+        by: str,
+        note: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+    ) -> TransactionResult:
+        """Refuse a step that waits for a person; the transaction is rolled back.
+
+        Raises:
+            InvalidTransactionState: The step does not wait for that.
+        """
+        return self._ask(tx, ApprovalAnswered(step_id, False, by, note), wait_max_seconds)  # noqa: FBT003
+
     def save(self, tx: Transaction) -> None:
         """Make a pending transaction durable as it stands, without starting it."""
         self._run(procedures.save(self._desk(), tx))
@@ -235,9 +315,7 @@ class TransactionManager(ManagerBase):
         """
         return self._ask(tx, ResolutionAnswered(step_id, answer, by, note), wait_max_seconds)
 
-    def _ask(
-        self, tx: Transaction | str, wish: RetryAsked | ResolutionAnswered, wait_max_seconds: float
-    ) -> TransactionResult:
+    def _ask(self, tx: Transaction | str, wish: Wish, wait_max_seconds: float) -> TransactionResult:
         seconds = checked_wait(wait_max_seconds)
         return self._run(asking.ask(self._desk(), _id(tx), wish, wait_max_seconds=seconds))
 
@@ -282,6 +360,8 @@ class TransactionManager(ManagerBase):
             self._close_store()
         finally:
             self._loop_thread.close()
+            if self._task_runner is not None:
+                self._task_runner.close()
 
     def __enter__(self) -> Self:
         """Return this manager; leaving the block closes it."""
@@ -299,16 +379,6 @@ class TransactionManager(ManagerBase):
     def _desk(self) -> Desk:
         return self._opened or self._open(create=self._given_store is None)
 
-    def _opened_desk(self, *, create: bool) -> Desk:
-        desk = super()._opened_desk(create=create)
-        store = desk.store
-        self._append: Callable[[Append], AppendAnswer]
-        if store.is_blocking:
-            self._append = AppendQueue(store).append
-        else:
-            self._append = lambda append: store.append((append,))[0]
-        return desk
-
     def _run_or_go_back(self, procedure: Procedure[T], tx: Transaction) -> T:
         """Carry out a procedure; undo what it began where an interrupt hit between two calls."""
         try:
@@ -321,84 +391,7 @@ class TransactionManager(ManagerBase):
 
     def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""
-        try:
-            operation = next(procedure)
-            while True:
-                try:
-                    answer = self._perform(operation)
-                except Exception as error:  # noqa: BLE001 (the procedure decides what it means)
-                    operation = procedure.throw(error)
-                else:
-                    operation = procedure.send(answer)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-        finally:
-            # Why: an interrupt between two operations holds the stack, and with it the procedure,
-            # for as long as somebody holds the exception.
-            procedure.close()
-
-    def _perform(self, operation: Operations) -> object:
-        match operation:
-            case DoCall():
-                return self._call(operation)
-            case DoAppend():
-                return self._append_to_the_end(operation)
-            case DoBlocking():
-                return operation.function()
-            case DoSleep():
-                self._sleep(operation)
-                return None
-            case _:
-                assert_never(operation)
-
-    def _append_to_the_end(self, operation: DoAppend) -> AppendAnswer:
-        while True:
-            try:
-                return self._append(operation.append)
-            except (KeyboardInterrupt, SystemExit) as interrupt:
-                # Why again: the write may or may not have happened, and the very same append
-                # tells. The interrupt is raised once the transaction stands where it may rest.
-                if operation.run.interrupt is not None:
-                    raise
-                operation.run.interrupt = interrupt
-
-    def _sleep(self, operation: DoSleep) -> None:
-        try:
-            self._clock.sleep(operation.seconds)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
-            run = operation.run
-            if run is None or run.interrupt is not None:
-                raise
-            run.interrupt = interrupt
-
-    def _call(self, operation: DoCall) -> tuple[Answered, BaseException | None]:
-        seconds = operation.timeout_seconds
-        if seconds is None:
-            return self._call_to_the_end(operation)
-        limit = Limit.of(operation, seconds)
-        if operation.callee.is_async:
-            return self._call_to_the_end(operation, limit)
-        return LeavableCall(lambda: self._call_to_the_end(operation), limit.hand_on).outcome(limit)
-
-    def _call_to_the_end(
-        self, operation: DoCall, limit: Limit | None = None
-    ) -> tuple[Answered, BaseException | None]:
-        step, kind, callee = operation.step, operation.operation, operation.callee
-        run = operation.run
-        calling = CALLING.set((*CALLING.get(), run.transaction_id))
-        try:
-            value = call(callee, run.saga, step, kind)
-            if value is not None and inspect.isawaitable(value):
-                value = self._loop_thread.run(value if limit is None else limited(value, limit))
-            return returned(step, kind, value), None
-        except GivenUp as given_up:
-            # Only a limited call is given up.
-            return Limit.of(operation, operation.timeout_seconds or 0.0).given_up(given_up)
-        except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
-            return raised(step, kind, callee.action, error), error
-        finally:
-            CALLING.reset(calling)
+        return self._threads.run(procedure)
 
 
 class SagaOrchestrator:
@@ -418,19 +411,10 @@ class SagaOrchestrator:
         action: str,
         data: dict[str, Any],
         compensating_action: str | Handler | None = None,
-        *,
-        retry: RetryPolicy | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[StepOptions],
     ) -> TransactionStep:
         """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
-        return self._template.register(
-            agent_id,
-            action,
-            data,
-            compensating_action,
-            retry=retry,
-            timeout_seconds=timeout_seconds,
-        )
+        return self._template.register(agent_id, action, data, compensating_action, options)
 
     def execute(
         self,

@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aumai_transactions.calls import Answered, attempt_of, late, raised, returned, timed_out
+from aumai_transactions.calls import Answered, late, raised, returned, timed_out
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,7 +56,7 @@ class Limit(NamedTuple):
     @classmethod
     def of(cls, operation: DoCall, seconds: float) -> Limit:
         """Return the limit of a call that is about to be made."""
-        return cls(operation, seconds, attempt_of(operation.step, operation.operation))
+        return cls(operation, seconds, operation.attempt)
 
     def given_up(self, error: GivenUp) -> Outcome:
         """Return what was seen: nothing, in time."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
     from aumai_transactions.store import Store
 
+STORE_VARIABLE = "AUMAI_TRANSACTIONS_STORE"
+"""The environment variable that names the store where nobody names one."""
+
 # Why two letters at least: `c:/stores/x.db` is a path.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _FORMS = "Use sqlite:///relative.db, sqlite:////absolute.db, a plain path, or memory:"
@@ -55,6 +58,24 @@ def open_store(
     from aumai_transactions.stores.sqlite import SqliteStore
 
     return SqliteStore(path, create=create, make_parent=make_parent, clock=clock or SystemClock())
+
+
+def default_path() -> Path:
+    """Return where the store is when nobody, and no variable, names one.
+
+    Raises:
+        StoreError: There is no home folder.
+    """
+    try:
+        return Path.home() / ".aumai" / "transactions" / "transactions.db"
+    except RuntimeError:
+        message = f"there is no home folder here for a store. Name one with {STORE_VARIABLE}."
+        raise StoreError(message) from None
+
+
+def default_store() -> str:
+    """Return the name of the store that is meant where nobody names one."""
+    return os.environ.get(STORE_VARIABLE) or str(default_path())
 
 
 def shown_url(url_or_path: str | os.PathLike[str]) -> str:

@@ -86,7 +86,7 @@ def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Tr
         plan.timeout_seconds,
         name=plan.name,
         timeout_scope=plan.timeout_scope,
-        on_crash=plan.on_crash,
+        on_crash=None if plan.on_crash == "wait" else plan.on_crash,
         on_compensation_failure=plan.on_compensation_failure,
         idempotency_key=key,
     )

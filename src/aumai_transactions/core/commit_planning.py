@@ -1,0 +1,107 @@
+"""What should be done around the commit point.
+
+Owns: the part of `plan` that is about committing.
+Rules:
+  1. The order: what was read is read again; the commit is decided; confirmations in the order of
+     the steps; the held steps in their order; the end.
+  2. After the decision nothing goes back (invariant I8). What failed for good, or too often, waits
+     for a person.
+  3. Where nothing waits for the commit point, the end is the decision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aumai_transactions.core.commands import Call, Command, Record
+from aumai_transactions.core.doubts import may_run_again, must_be_asked, probe_of
+from aumai_transactions.core.entries import (
+    CommitDecided,
+    ConfirmationStarted,
+    StepStarted,
+    TransactionCommitted,
+)
+from aumai_transactions.core.states import STEP_IN_DOUBT, STEP_RUNNING, STEP_SUCCEEDED
+from aumai_transactions.core.turns import fill_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aumai_transactions.core.saga import Saga, SagaStep
+
+
+def plan_commit(saga: Saga, now: int) -> Sequence[Command]:
+    """Return what has to be done, now that every step has ended well, to commit."""
+    pivot = saga.pivot is not None and saga.steps[saga.pivot].state is STEP_SUCCEEDED
+    if not pivot and not is_read_again(saga):
+        return read_again(saga)
+    for index in saga.deferred:
+        if saga.steps[index].definition.references and not pivot:
+            # Why now: behind the commit point a step that cannot be called would stop everything.
+            _data, failed = fill_in(saga, saga.steps[index], now)
+            if failed is not None:
+                return (failed,)
+    if saga.deferred or pivot or _to_confirm(saga):
+        return (Record(CommitDecided(now)),)
+    return (Record(TransactionCommitted(now)),)
+
+
+def _to_confirm(saga: Saga) -> bool:
+    return any(step.definition.confirming_action is not None for step in saga.steps)
+
+
+def is_read_again(saga: Saga) -> bool:
+    """True where nothing that was read has to be looked at again."""
+    return not any(_has_to_be_read_again(saga, step) for step in saga.steps)
+
+
+def _has_to_be_read_again(saga: Saga, step: SagaStep) -> bool:
+    return (
+        step.definition.policy.has_reread
+        and step.state is STEP_SUCCEEDED
+        and not step.withdrawn
+        and not step.simulated
+        and step.index not in saga.rereads
+    )
+
+
+def read_again(saga: Saga) -> Sequence[Command]:
+    """Return the calls that look again at what was read, but for those that are under way."""
+    return [
+        Call("reread", step, None)
+        for step in saga.steps
+        if _has_to_be_read_again(saga, step) and not step.rereading
+    ]
+
+
+def plan_committing(saga: Saga, now: int) -> Sequence[Command]:
+    """Return what has to be done behind the commit point."""
+    if saga.stuck:
+        return ()
+    if saga.to_confirm:
+        return _confirm(saga, saga.steps[saga.to_confirm[0]], now)
+    if saga.deferred:
+        return _carry_out(saga, saga.steps[saga.deferred[0]], now)
+    return (Record(TransactionCommitted(now)),)
+
+
+def _confirm(saga: Saga, step: SagaStep, now: int) -> Sequence[Command]:
+    if step.confirming or saga.waiting.get(step.index, now) > now:
+        return ()
+    intent = ConfirmationStarted(now, step.step_id, step.confirm_attempt + 1)
+    return (Call("confirmation", step, intent),)
+
+
+def _carry_out(saga: Saga, step: SagaStep, now: int) -> Sequence[Command]:
+    if step.state is STEP_RUNNING or step.probing or saga.waiting.get(step.index, now) > now:
+        return ()
+    if step.state is STEP_IN_DOUBT:
+        if must_be_asked(step):
+            return (probe_of(step, now),)
+        if not step.retry_requested and not may_run_again(step):
+            return ()
+        return (Call("action", step, StepStarted(now, step.step_id, step.attempt + 1, step.data)),)
+    data = None
+    if step.definition.references:
+        data, _failed = fill_in(saga, step, now)
+    return (Call("action", step, StepStarted(now, step.step_id, step.attempt + 1, data)),)

@@ -1,0 +1,104 @@
+"""A transaction as it is told to a model: short, stable, and all of what matters.
+
+Owns: `describe`. A description shows; it decides nothing.
+Rules:
+  1. The same journal gives the same text: the order is that of the journal, times are absolute.
+  2. Nothing that is held, in doubt or cannot be undone is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aumai_transactions.core.outcome import instant
+from aumai_transactions.core.scopes import is_in_force
+from aumai_transactions.core.states import (
+    ACTIVE,
+    PENDING,
+    STEP_COMPENSATED,
+    STEP_FAILED,
+    STEP_IN_DOUBT,
+    STEP_OUTSTANDING,
+    STEP_PENDING,
+    STEP_RUNNING,
+    STEP_SUCCEEDED,
+)
+from aumai_transactions.core.values import canonical_json
+from aumai_transactions.models import DescribedStep, Description
+
+if TYPE_CHECKING:
+    from aumai_transactions.core.saga import Saga, SagaStep
+
+DATA_CHARACTERS_MAX = 200
+
+
+def describe(saga: Saga, now: int) -> Description:
+    """Return what is done, what is held, and what can still be undone and until when.
+
+    Args:
+        saga: The transaction.
+        now: Microseconds since 1970 UTC.
+    """
+    lists: dict[str, list[DescribedStep]] = {
+        "done": [],
+        "running": [],
+        "held": [],
+        "waiting_for_approval": [],
+        "in_doubt": [],
+        "failed": [],
+        "undone": [],
+        "needs_a_person": [],
+    }
+    for step in saga.steps:
+        place = _place(saga, step)
+        if place is not None:
+            lists[place].append(_described(saga, step, now))
+    goes_on = saga.state in (PENDING, ACTIVE) and saga.rollback_requested is None
+    return Description(
+        transaction_id=saga.transaction_id,
+        name=saga.plan.name,
+        state=saga.state,
+        can_be_rolled_back=goes_on,
+        deadline=instant(round(saga.plan.deadline)),
+        **lists,
+    )
+
+
+def _place(saga: Saga, step: SagaStep) -> str | None:
+    state = step.state
+    if step.index in saga.approvals:
+        return "waiting_for_approval"
+    if state is STEP_OUTSTANDING:
+        return "needs_a_person"
+    if state is STEP_SUCCEEDED:
+        return "done" if is_in_force(step) or step.left_in_place or step.to_undo else "undone"
+    if state is STEP_PENDING:
+        return "held" if step.definition.on_commit else "running"
+    if state is STEP_RUNNING:
+        return "running"
+    if state is STEP_IN_DOUBT:
+        return "in_doubt"
+    if state is STEP_FAILED:
+        return "failed"
+    return "undone" if state is STEP_COMPENSATED else None
+
+
+def _described(saga: Saga, step: SagaStep, now: int) -> DescribedStep:
+    definition = step.definition
+    until = step.undo_until
+    open_ = saga.state in (PENDING, ACTIVE) and saga.decided_at is None
+    undo = definition.compensating_action
+    can = open_ and undo is not None and is_in_force(step) and (until is None or now <= until)
+    data = canonical_json(step.resolved_data).decode()
+    if len(data) > DATA_CHARACTERS_MAX:
+        data = data[:DATA_CHARACTERS_MAX] + "…"
+    return DescribedStep(
+        step_id=step.step_id,
+        agent_id=definition.agent_id,
+        action=definition.action,
+        data=data,
+        undo=undo,
+        can_be_undone=can,
+        undo_before=None if until is None else instant(until),
+        error=None if step.error is None else str(step.error),
+    )

@@ -1,0 +1,57 @@
+"""What the code around a call knows without being told.
+
+Owns: the context variables: which transaction a program stands in, which group and which agent in
+it, and which transactions one of whose handlers is running.
+Rules:
+  1. A new task and a worker thread of asyncio inherit them; a thread that a user starts does not,
+     and is given them by `bind`.
+  2. An undo, a probe and whatever else a transaction calls on its own stands in no transaction: a
+     step that is called there is just the function.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aumai_transactions.drivers.operations import DoCall
+
+CALLING: ContextVar[tuple[str, ...]] = ContextVar("aumai_transactions_calling", default=())
+"""The transactions one of whose handlers is running in this context."""
+
+AMBIENT: ContextVar[Any] = ContextVar("aumai_transactions_ambient", default=None)
+"""The transaction whose block this context stands in: its live block, or None."""
+
+SCOPES: ContextVar[dict[str, Any]] = ContextVar("aumai_transactions_scopes", default={})  # noqa: B039
+"""By transaction id, the group in which steps of this context are executed. It is never changed,
+but replaced."""
+
+AGENT: ContextVar[str | None] = ContextVar("aumai_transactions_agent", default=None)
+"""On whose behalf this context acts."""
+
+RETURNED: ContextVar[list[Any] | None] = ContextVar("aumai_transactions_returned", default=None)
+"""Where a typed function puts what it returned, itself, for its caller here."""
+
+
+class Serving:
+    """Let a context stand in a call of a handler, and no longer.
+
+    Args:
+        operation: The call.
+    """
+
+    __slots__ = ("_ambient", "_calling")
+
+    def __init__(self, operation: DoCall) -> None:
+        calling = CALLING.get()
+        self._calling = CALLING.set((*calling, operation.run.transaction_id))
+        self._ambient: Token[Any] | None = None
+        if operation.operation != "action" and AMBIENT.get() is not None:
+            self._ambient = AMBIENT.set(None)
+
+    def over(self) -> None:
+        """Let the context stand where it stood before."""
+        CALLING.reset(self._calling)
+        if self._ambient is not None:
+            AMBIENT.reset(self._ambient)

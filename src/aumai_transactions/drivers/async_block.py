@@ -1,0 +1,387 @@
+"""A block of a program that is one transaction, for tasks: `AsyncTransactionBlock`.
+
+Owns: how a task waits for what it asks of its transaction. The rules are the core's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+from aumai_transactions.core.observations import CommitCalled, RollbackCalled, UndoAsked
+from aumai_transactions.drivers import taking_part
+from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
+from aumai_transactions.drivers.blocks import BlockBase
+from aumai_transactions.drivers.driving import annotate
+from aumai_transactions.drivers.groups import Group, enter
+from aumai_transactions.drivers.options import StepOptions, checked_wait
+from aumai_transactions.drivers.signals import Terminable
+from aumai_transactions.drivers.taking_part import Executed, Part
+from aumai_transactions.errors import (
+    CommitPointPassed,
+    InvalidTransactionState,
+    StoreError,
+    TransactionError,
+    TransactionNotActive,
+    TransactionRolledBack,
+)
+from aumai_transactions.models import TransactionResult, TransactionStep
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aumai_transactions.actions import Action, Handler
+    from aumai_transactions.core.observations import StepAsked
+    from aumai_transactions.drivers.operations import Procedure
+
+T = TypeVar("T")
+
+
+class AsyncTransactionBlock(BlockBase):
+    """Be one transaction whose steps are chosen as the program goes; for `async with`.
+
+    Like `AsyncTransactionBlock`, method by method; each one that may touch the store is awaited. It may
+    be used from any task, by as many agents as share it.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Begin; the first step makes the transaction durable."""
+        if self._shared_run is None:
+            manager = self._manager
+            desk = await asyncio.to_thread(manager._open, create=True)  # noqa: SLF001 (one package)
+            self._begin(desk)
+        self._terminable = Terminable()
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Commit; or roll back where an exception leaves the block.
+
+        Raises:
+            TransactionRolledBack: It could not commit; `result` says why.
+            TransactionNotFinal: Something still waits, for a person or a time.
+            CommitPointPassed: An exception left the block behind the commit point.
+        """
+        try:
+            if self._group is None:
+                await self._end(error)
+            else:
+                await self._end_nested(error)
+        finally:
+            self._leave()
+            self._terminable.over()
+
+    async def execute(
+        self,
+        agent_id: str | None,
+        action: str,
+        data: dict[str, Any] | None = None,
+        compensating_action: str | Handler | None = None,
+        *,
+        step_id: str | None = None,
+        intent: str | None = None,
+        once: bool | None = None,
+        again: bool = False,
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+        **options: Unpack[StepOptions],
+    ) -> Any:
+        """Carry out a step now, and return what it returns; it is journaled before and after.
+
+        Args:
+            agent_id: On whose behalf; None for the agent of the code around, else `default`.
+            action: The name of the action.
+            data: JSON object for the action and for what undoes it.
+            compensating_action: What undoes it: a name or a function; default what the action was
+                registered with.
+            step_id: What to call the step; the default is s1, s2, …
+            intent: What is asked for, in the program's own words; by it the step is found again
+                when the program is resumed. Default: agent, action and identity arguments.
+            once: True to answer with what an equal step returned before in this transaction; the
+                default is what the action says.
+            again: True to carry it out whatever was recorded.
+            wait_max_seconds: How long to wait for an approval, where one is needed.
+            **options: See `StepOptions`; `after` omitted means that it depends on nothing but the
+                outputs that its data refers to.
+
+        Raises:
+            Exception: Whatever the action raised; the transaction goes on.
+            StepInDoubt: Nobody knows whether it happened.
+            StepUndone: It was undone while it ran.
+            ApprovalPending: Nobody has allowed it yet.
+            TransactionNotActive: The transaction has ended; nothing was done.
+            TransactionRolledBack: The transaction went back meanwhile.
+            DefinitionError: The step cannot be; nothing was done.
+            InvalidData: Something in it is not JSON; nothing was done.
+        """
+        self._check_open()
+        asked = self._asked(
+            agent_id,
+            action,
+            data,
+            compensating_action,
+            step_id=step_id,
+            intent=intent,
+            options=options,
+        )
+        seconds = checked_wait(wait_max_seconds)
+        executed = await self._execute(
+            asked, once=self._once(action, once), again=again, wait=seconds
+        )
+        return executed.output
+
+    async def _execute(
+        self, asked: StepAsked, *, once: bool, again: bool, wait: float = WAIT_SECONDS_MAX
+    ) -> Executed:
+        await self._require_time()
+        return await self._run(
+            taking_part.execute(
+                self._desk,
+                self._shared,
+                self._part(),
+                asked,
+                once=once,
+                again=again,
+                wait_max_seconds=wait,
+            )
+        )
+
+    @staticmethod
+    async def execute_in(block: BlockBase, asked: StepAsked, action: Action) -> Executed:
+        """Carry out a step of a decorated function in whichever block is around it."""
+        procedure = taking_part.execute(
+            block._desk,  # noqa: SLF001 (one package)
+            block._shared,  # noqa: SLF001
+            block._part(),  # noqa: SLF001
+            asked,
+            once=action.once,
+            again=False,
+            wait_max_seconds=WAIT_SECONDS_MAX,
+        )
+        return await block._manager._tasks.run(procedure)  # noqa: SLF001
+
+    async def _require_time(self) -> None:
+        late = self._expired()
+        if late is not None:
+            await self._undo_group(late, "deadline")
+            group, self._group = self._group, late
+            try:
+                raise TransactionRolledBack(self._scope_result())
+            finally:
+                self._group = group
+
+    def savepoint(self, name: str = "") -> AsyncSavepoint:
+        """Return a savepoint; what this context executes from now on belongs to it.
+
+        As a block, an exception that leaves it undoes what was executed in it, and leaving it ends
+        it. Else it lasts until the transaction ends.
+
+        Args:
+            name: What to call it; a restarted program finds its steps again by it.
+        """
+        self._check_open()
+        return AsyncSavepoint(self, self._new_group("savepoint", name))
+
+    async def rollback_to(self, savepoint: AsyncSavepoint) -> None:
+        """Undo what was executed since the savepoint, and go on from there.
+
+        Raises:
+            UndoRefused: Something outside that is in force depends on it; names it.
+            TransactionRolledBack: An undo failed, so that the whole transaction went back.
+            CommitPointPassed: The commit is decided; nothing was changed.
+        """
+        self._check_open()
+        self._refuse_own_handler("roll back")
+        await self._undo_group(savepoint.group)
+        savepoint.enter()
+
+    async def undo(self, step: TransactionStep | str, *, with_dependents: bool = True) -> None:
+        """Undo one step, and whatever depends on it.
+
+        Args:
+            step: The step, or its id.
+            with_dependents: False to be refused where something depends on it.
+
+        Raises:
+            UndoRefused: Something in force depends on it, and was not to be undone; names it.
+            TransactionRolledBack: An undo failed, so that the whole transaction went back.
+            CommitPointPassed: The commit is decided; nothing was changed.
+        """
+        self._check_open()
+        self._refuse_own_handler("undo a step")
+        step_id = step if isinstance(step, str) else step.step_id
+        await self._undo(UndoAsked(step_id=step_id, with_dependents=with_dependents))
+
+    def transaction(
+        self, name: str = "", *, timeout_seconds: float | None = None
+    ) -> AsyncTransactionBlock:
+        """Return a nested transaction, to be used as a block.
+
+        It commits into this one: it can be rolled back by itself, and is undone as one unit where
+        this one goes back. Its timeout ends no later than this one's.
+
+        Args:
+            name: What to call it.
+            timeout_seconds: How long from now it may take.
+        """
+        self._check_open()
+        group = self._new_group("child", name, timeout_seconds)
+        return AsyncTransactionBlock(self._manager, self._transaction, parent=self, group=group)
+
+    async def commit(self, *, wait_max_seconds: float = WAIT_SECONDS_MAX) -> TransactionResult:
+        """Commit now; a nested one commits into its parent.
+
+        Returns:
+            The outcome; look at `state`.
+        """
+        self._check_open()
+        self._refuse_own_handler("commit")
+        if self._group is not None:
+            return await self._commit_nested()
+        return await self._finish(CommitCalled(), checked_wait(wait_max_seconds))
+
+    async def rollback(
+        self, note: str = "", *, wait_max_seconds: float = WAIT_SECONDS_MAX
+    ) -> TransactionResult:
+        """Undo all of it now, and return the outcome.
+
+        Raises:
+            CommitPointPassed: The commit is decided; nothing was changed.
+            InvalidTransactionState: It has ended, or a handler of it asks.
+        """
+        self._check_open()
+        self._refuse_own_handler("roll back")
+        self._went_back_by_itself = True
+        if self._group is not None:
+            await self._undo_group(self._group, note=note)
+            self._result = self._scope_result()
+            return self._result
+        return await self._finish(RollbackCalled(note=note), checked_wait(wait_max_seconds))
+
+    async def _undo_group(self, group: Group, reason: Any = "requested", note: str = "") -> None:
+        await self._undo(UndoAsked(scope_id=group.scope_id, reason=reason, note=note))
+
+    async def _undo(self, asked: UndoAsked) -> None:
+        await self._run(taking_part.undo(self._desk, self._shared, self._part(), asked))
+
+    async def _commit_nested(self) -> TransactionResult:
+        group = self._group
+        if self._result is None and group is not None:
+            await self._require_time()
+            part = self._part()
+            await self._run(
+                taking_part.release(self._desk, self._shared, part, group.definitions())
+            )
+            self._result = self._scope_result()
+        return self._scope_result()
+
+    async def _finish(
+        self, wish: CommitCalled | RollbackCalled | None, wait: float = WAIT_SECONDS_MAX
+    ) -> TransactionResult:
+        part = self._part()
+        procedure = taking_part.finish(self._desk, self._shared, part, wish, wait)
+        self._result = await self._run(procedure)
+        if part.interrupt is not None:
+            annotate(part.interrupt, self._result)
+            raise part.interrupt
+        return self._result
+
+    async def _end(self, error: BaseException | None) -> None:
+        if self._result is not None and self._result.is_final:
+            self._raise_ended(error, self._result)
+            return
+        wish = self._wish_at_end(error)
+        try:
+            result = await self._finish(wish)
+        except (StoreError, InvalidTransactionState) as problem:
+            self._result = self._desk.result_of(self._shared.run)
+            if error is None:
+                raise
+            # Why not raised: it would hide why the program gave up.
+            error.add_note(f"the transaction could not be rolled back now: {problem}")
+            return
+        self._raise_ended(error, result)
+
+    def _raise_ended(self, error: BaseException | None, result: TransactionResult) -> None:
+        if error is None:
+            self._raise_for_end(result)
+            return
+        annotate(error, result)
+        if self._is_past_commit_point():
+            name, state = self.transaction_id, result.state.value
+            raise CommitPointPassed(name, state, "roll back") from error
+
+    async def _end_nested(self, error: BaseException | None) -> None:
+        if error is None:
+            if not self._went_back_by_itself:
+                await self._commit_nested()
+            return
+        if self._went_back_by_itself:
+            return
+        try:
+            await self._undo_group(self._group, note=type(error).__name__)  # type: ignore[arg-type]
+            self._result = self._scope_result()
+        except (TransactionNotActive, TransactionRolledBack) as problem:
+            # Its root has ended, and with it all that was done in here.
+            error.add_note(str(problem))
+        except TransactionError as problem:
+            error.add_note(f"the nested transaction could not be undone: {problem}")
+
+    async def _run(self, procedure: Procedure[T]) -> T:
+        runner = self._manager._tasks  # noqa: SLF001 (one package)
+        return await runner.run(procedure)
+
+    def _part(self) -> Part:
+        return Part(self._transaction.transaction_id)
+
+
+class AsyncSavepoint:
+    """Mark a place in a transaction to which it can go back; made by `tx.savepoint()`."""
+
+    def __init__(self, block: AsyncTransactionBlock, group: Group) -> None:
+        self.block = block
+        self.group = group
+        self.enter()
+
+    @property
+    def name(self) -> str:
+        """What it was called."""
+        return self.group.definition.name
+
+    def enter(self) -> None:
+        """Let what this context executes from now on belong to it."""
+        enter(self.block._transaction.transaction_id, self.group)  # noqa: SLF001 (one package)
+
+    async def rollback(self) -> None:
+        """Undo what was executed since; see `AsyncTransactionBlock.rollback_to`."""
+        await self.block.rollback_to(self)
+
+    async def __aenter__(self) -> Self:
+        """Return this savepoint."""
+        self.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Undo what was executed in the block, where an exception leaves it."""
+        try:
+            if error is not None:
+                await self._undo(error)
+        finally:
+            enter(self.block._transaction.transaction_id, self.group.parent)  # noqa: SLF001
+
+    async def _undo(self, error: BaseException) -> None:
+        try:
+            await self.block._undo_group(self.group, note=type(error).__name__)  # noqa: SLF001
+        except TransactionNotActive:
+            return  # The whole has ended, and with it this.
+        except TransactionRolledBack as whole:
+            error.add_note(str(whole))

@@ -1,0 +1,66 @@
+"""How a procedure that calls no handler is carried out in the thread where one stands.
+
+Owns: that. It blocks, so a task of asyncio has it done in a thread, unless the store never blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aumai_transactions.drivers.operations import (
+    DoAppend,
+    DoBlocking,
+    DoSleep,
+    Operations,
+    Procedure,
+)
+from aumai_transactions.errors import InternalError
+
+if TYPE_CHECKING:
+    from aumai_transactions.drivers.desk import Desk
+
+T = TypeVar("T")
+
+
+def carry_out(desk: Desk, procedure: Procedure[T]) -> T:
+    """Carry out a procedure that calls no handler, in this thread, and return what it returns."""
+    try:
+        operation = next(procedure)
+        while True:
+            try:
+                answer = _perform(desk, operation)
+            except Exception as error:  # noqa: BLE001 (the procedure decides what it means)
+                operation = procedure.throw(error)
+            else:
+                operation = procedure.send(answer)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    finally:
+        procedure.close()
+
+
+def _perform(desk: Desk, operation: Operations) -> Any:
+    match operation:
+        case DoAppend():
+            return append_to_the_end(desk, operation)
+        case DoBlocking():
+            return operation.function()
+        case DoSleep():
+            return desk.clock.sleep(operation.seconds)
+        case _:
+            message = f"{type(operation).__name__} was asked for where nobody can do it."
+            raise InternalError(message)
+
+
+def append_to_the_end(desk: Desk, operation: DoAppend) -> Any:
+    """Append, and note the first interrupt that arrives meanwhile."""
+    while True:
+        try:
+            return desk.append(operation.append)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # Why again: the write may or may not have happened, and the very same append
+            # tells. The interrupt is raised once the transaction stands where it may rest.
+            if operation.run.interrupt is not None:
+                raise
+            operation.run.interrupt = interrupt

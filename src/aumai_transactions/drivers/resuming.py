@@ -1,0 +1,89 @@
+"""How a block comes to be that is not the first: nested in another, or resumed after a crash.
+
+Owns: that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aumai_transactions.core.observations import DriverArrived
+from aumai_transactions.drivers.blocks import BlockBase
+from aumai_transactions.drivers.desk import Desk, current, read_saga
+from aumai_transactions.drivers.driving import HeldByAnother
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
+from aumai_transactions.drivers.run import Run
+from aumai_transactions.drivers.shared import Shared
+from aumai_transactions.drivers.taking_part import Part, settle
+from aumai_transactions.errors import DefinitionError, InvalidTransactionState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aumai_transactions.drivers.manager import ManagerBase
+    from aumai_transactions.drivers.operations import Procedure
+    from aumai_transactions.models import Transaction
+
+B = TypeVar("B", bound=BlockBase)
+
+
+def nested_in(
+    around: BlockBase, kind: type[B], timeout_seconds: float, options: Mapping[str, Any]
+) -> B:
+    """Return a block that is nested in the one around it.
+
+    Raises:
+        DefinitionError: An option is given that only a root has.
+    """
+    for option in options:
+        if option != "name":
+            message = (
+                f"a nested transaction has no {option!r} of its own; its root decides that. Give "
+                "it name and timeout_seconds only."
+            )
+            raise DefinitionError(message)
+    seconds = None if timeout_seconds == BLOCK_TIMEOUT_SECONDS else timeout_seconds
+    group = around._new_group("child", options.get("name") or "", seconds)  # noqa: SLF001
+    transaction = around._transaction  # noqa: SLF001 (one package)
+    return kind(around._manager, transaction, parent=around, group=group)  # noqa: SLF001
+
+
+def resume(desk: Desk, transaction_id: str) -> Procedure[tuple[Shared, Transaction]]:
+    """Take an interactive transaction whose process died, and settle what is in doubt."""
+    saga = yield from read_saga(desk, transaction_id)
+    registry = desk.registry_for(saga.plan.actions)
+    run = Run(transaction_id, saga, registry, sequence=saga.sequence, is_shared=True)
+    transaction = current(desk, saga)
+    run.attach(transaction)
+    claim = DriverArrived(desk.driver_id, takeover=saga.driver_id is not None, resumes=True)
+    shared = Shared(run, None, claim)
+    desk.book.enter(run, "resume")
+    part = Part(transaction_id)
+    try:
+        yield from settle(desk, shared, part)
+    except HeldByAnother:
+        desk.book.leave(run)
+        raise InvalidTransactionState(
+            transaction_id,
+            saga.state.value,
+            "resume",
+            "A living process has it; wait until that has ended.",
+        ) from None
+    except BaseException:
+        desk.book.leave(run)
+        raise
+    if part.interrupt is not None:
+        desk.book.leave(run)
+        raise part.interrupt
+    shared.remember_recorded()
+    return shared, transaction
+
+
+def block_of(
+    kind: type[B], manager: ManagerBase, shared: Shared, transaction: Transaction, desk: Desk
+) -> B:
+    """Return a block that goes on with a transaction."""
+    block = kind(manager, transaction)
+    desk.book.leave(shared.run)
+    block._take(desk, shared)  # noqa: SLF001 (one package)
+    return block

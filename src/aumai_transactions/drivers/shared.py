@@ -1,0 +1,447 @@
+"""A transaction that a program carries out step by step, from many threads and tasks.
+
+Owns: who may change it when, and who makes which of its calls.
+Rules:
+  1. Everything that is decided about it is decided in a turn, under one lock, by the core; a turn
+     ends when it is durable. No handler is called in a turn, so it is as short as a write.
+  2. Whoever takes a turn makes the calls that it waits for; other calls are left to those who wait
+     for them, and who are woken.
+  3. Once a turn could not be recorded, or a call was lost, nothing more is done here: what became
+     of it is settled from the journal, as after a crash.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from aumai_transactions.core.doubts import needs_person
+from aumai_transactions.core.intents import occurrences
+from aumai_transactions.core.observations import (
+    DriverArrived,
+    Observation,
+    PlanGiven,
+    StepAsked,
+    UndoAsked,
+)
+from aumai_transactions.core.planning import timer_at
+from aumai_transactions.core.saga import Saga, SagaStep
+from aumai_transactions.core.scopes import is_in_force
+from aumai_transactions.core.states import ACTIVE, COMPENSATING, STEP_PENDING, STEP_SUCCEEDED
+from aumai_transactions.drivers.desk import Desk, read_saga
+from aumai_transactions.drivers.driving import stop, take_turn
+from aumai_transactions.drivers.in_place import carry_out
+from aumai_transactions.drivers.run import Run
+from aumai_transactions.errors import (
+    StoreError,
+    StoreUnavailable,
+    TransactionError,
+    TransactionNotActive,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aumai_transactions.core.commands import Call
+    from aumai_transactions.core.definition import Definition
+    from aumai_transactions.drivers.operations import Attendant, Inbox
+    from aumai_transactions.models import Event
+
+
+class Interest(Protocol):
+    """Say what somebody waits for."""
+
+    def covers(self, saga: Saga, step: SagaStep) -> bool:
+        """Tell whether calls of this step are worth making for it."""
+
+    def is_settled(self, saga: Saga) -> bool:
+        """Tell whether there is nothing left to wait for."""
+
+
+class WholeInterest:
+    """Wait for all that is to be done."""
+
+    def covers(self, saga: Saga, step: SagaStep) -> bool:  # noqa: ARG002 (all is all)
+        """Tell that every call is worth making."""
+        return True
+
+    def is_settled(self, saga: Saga) -> bool:
+        """Tell whether the transaction has ended."""
+        return saga.state.is_final and not saga.undo
+
+
+class StepInterest:
+    """Wait for one step; or for the end, where the transaction goes back."""
+
+    def __init__(self, step_id: str) -> None:
+        self.step_id = step_id
+
+    def covers(self, saga: Saga, step: SagaStep) -> bool:
+        """Tell that the calls of its step are worth making, and every undo of the whole."""
+        return step.step_id == self.step_id or saga.state is COMPENSATING
+
+    def is_settled(self, saga: Saga) -> bool:
+        """Tell whether it is known what became of the step."""
+        step = saga.by_id[self.step_id]
+        if saga.state is COMPENSATING or saga.rollback_requested is not None:
+            return False
+        if saga.state is not ACTIVE:
+            return True
+        if step.definition.on_commit:
+            return True
+        return is_at_rest(saga, step)
+
+
+class DoubtsInterest:
+    """Wait until nothing is in doubt that could be settled without a person."""
+
+    def covers(self, saga: Saga, step: SagaStep) -> bool:  # noqa: ARG002 (all is all)
+        """Tell that every call is worth making."""
+        return True
+
+    def is_settled(self, saga: Saga) -> bool:
+        """Tell whether whatever is still in doubt needs a person."""
+        if saga.state is not ACTIVE:
+            return saga.state.is_final
+        doubts = (saga.steps[index] for index in saga.doubtful)
+        return not saga.undo and all(needs_person(step) for step in doubts)
+
+
+class StepsInterest:
+    """Wait until some steps have been undone; or for the end, where that fails."""
+
+    def __init__(self, step_ids: tuple[str, ...]) -> None:
+        self.step_ids = frozenset(step_ids)
+
+    def covers(self, saga: Saga, step: SagaStep) -> bool:
+        """Tell that the calls of its steps are worth making, and every undo of the whole."""
+        return step.step_id in self.step_ids or saga.state is COMPENSATING
+
+    def is_settled(self, saga: Saga) -> bool:
+        """Tell whether none of them is being undone any more."""
+        if saga.state is not ACTIVE:
+            return saga.state.is_final
+        steps = (saga.by_id[name] for name in self.step_ids)
+        return not any(step.to_undo or step.undo_wanted or step.outstanding for step in steps)
+
+
+def is_at_rest(saga: Saga, step: SagaStep) -> bool:
+    """True where nothing is under way for a step, and nothing will be by itself."""
+    if step.to_undo or step.undo_wanted or step.outstanding is not None:
+        return False
+    if step.state is STEP_PENDING:
+        return False
+    if step.index in saga.doubtful:
+        return needs_person(step)
+    return step.state.value not in ("running", "compensating")
+
+
+class Look(NamedTuple):
+    """Tell how things stand after a turn.
+
+    Args:
+        calls: The calls to be made by whoever took the turn.
+        is_settled: True where there is nothing left to wait for.
+        seconds: When time alone gives something to do; None for never.
+        is_busy: True while somebody here makes calls for it.
+        is_going_back: True where the whole is being undone.
+    """
+
+    calls: list[Call]
+    is_settled: bool
+    seconds: float | None
+    is_busy: bool
+    is_going_back: bool
+
+
+class Asked(NamedTuple):
+    """Tell which step stands for what was asked for.
+
+    Args:
+        step_id: The step.
+        is_known: True where it had been asked for before, and is not carried out again.
+    """
+
+    step_id: str
+    is_known: bool
+
+
+class Shared:
+    """Hold one transaction that several may take part in.
+
+    Args:
+        run: It.
+        definition: What it is defined as, while it is new; None where the journal says it.
+        driver: What is seen when this process takes it.
+    """
+
+    def __init__(self, run: Run, definition: Definition | None, driver: DriverArrived) -> None:
+        self.run = run
+        self.lock = threading.Lock()
+        self.broken: TransactionError | None = None
+        self.replayed: dict[str, int] = {}
+        self.recorded: dict[str, list[str]] = {}
+        self._definition = definition
+        self._driver = driver
+        self._is_claimed = False
+        self._todo: list[Call] = []
+        self._inboxes: list[Inbox] = []
+        self._in_hand: dict[int, list[Call]] = {}
+        self._numbers = count(1)
+        self._unannounced: deque[Event] = deque()
+        self._announcing = threading.RLock()
+
+    def free_scope_id(self, letter: str) -> str:
+        """Return a name for a new group that no group of the transaction has.
+
+        Args:
+            letter: What it begins with.
+        """
+        with self.lock:
+            while (name := f"{letter}{next(self._numbers)}") in self.saga.scopes:
+                pass
+            return name
+
+    @property
+    def saga(self) -> Saga:
+        """What the journal says; to be looked at under the lock, but for its state."""
+        return self.run.saga
+
+    @property
+    def is_begun(self) -> bool:
+        """True once its first entries are durable."""
+        return self._is_claimed
+
+    def join(self, inbox: Inbox) -> None:
+        """Let somebody be woken whenever something happens."""
+        with self.lock:
+            self._inboxes.append(inbox)
+
+    def part(self, inbox: Inbox | None, who: Attendant) -> None:
+        """Let somebody go; what they had in hand is lost."""
+        with self.lock:
+            if inbox is not None:
+                self._inboxes.remove(inbox)
+            if self._in_hand.pop(id(who), None):
+                lost = "a call was interrupted before its outcome could be recorded."
+                self._break(StoreUnavailable(lost))
+            self._wake()
+
+    def wake(self) -> None:
+        """Let everybody look again."""
+        with self.lock:
+            self._wake()
+
+    def turn(
+        self,
+        desk: Desk,
+        who: Attendant,
+        seen: list[Observation],
+        interest: Interest,
+        *,
+        ended: Call | None = None,
+        polls: bool = False,
+    ) -> Look:
+        """Decide on what was seen, make it durable, and tell how things stand.
+
+        Args:
+            desk: The manager's.
+            who: Who takes the turn.
+            seen: What was seen.
+            interest: What they wait for.
+            ended: The call whose end was seen.
+            polls: True to look as well whether somebody else has appended something.
+        """
+        with self.lock:
+            if ended is not None:
+                self._let_fall(who, ended)
+            self._take(desk, who, seen, polls=polls)
+            return self._look(desk, who, interest)
+
+    def _let_fall(self, who: Attendant, call: Call) -> None:
+        in_hand = self._in_hand[id(who)]
+        in_hand.remove(call)
+        if not in_hand:
+            del self._in_hand[id(who)]
+
+    def undo(self, desk: Desk, who: Attendant, seen: UndoAsked) -> tuple[str, ...]:
+        """Let a part be undone; return the steps that this is about.
+
+        Raises:
+            UndoRefused: Something in force depends on it.
+            InvalidTransactionState: Nothing can be undone in part any more.
+        """
+        with self.lock:
+            before = [step.step_id for step in self.saga.steps if is_in_force(step)]
+            self._take(desk, who, [seen], polls=False)
+            by_id = self.saga.by_id
+            return tuple(name for name in before if not is_in_force(by_id[name]))
+
+    def ask(self, desk: Desk, who: Attendant, seen: StepAsked, *, once: bool, again: bool) -> Asked:
+        """Add a step, or find the one that was recorded for the same intent.
+
+        Args:
+            desk: The manager's.
+            who: Who asks.
+            seen: The step.
+            once: True where an equal one, asked for before, is the answer.
+            again: True where it is not, whatever it was resumed with.
+
+        Raises:
+            DefinitionError: The step cannot be.
+            InvalidTransactionState: None can be added any more.
+        """
+        with self.lock:
+            known = None if again else self._known(seen, once=once)
+            if known is not None:
+                return Asked(known, is_known=True)
+            fork = self._fork(seen)
+            self._take(desk, who, [seen._replace(fork=fork)], polls=False)
+            return Asked(self.saga.steps[-1].step_id, is_known=False)
+
+    def _known(self, seen: StepAsked, *, once: bool) -> str | None:
+        intent = seen.step.intent or ""
+        recorded = self.recorded.get(intent, [])
+        number = self.replayed.get(intent, 0)
+        while number < len(recorded):
+            step = self.saga.by_id[recorded[number]]
+            number += 1
+            self.replayed[intent] = number
+            if step.state is STEP_SUCCEEDED or step.index in self.saga.doubtful:
+                return step.step_id
+        found = None
+        for step in occurrences(self.saga, intent):
+            # Why also without `once`: it is still asked, of a person, what becomes of that one.
+            if once or step.index in self.saga.approvals or step.index in self.saga.doubtful:
+                found = step.step_id
+        return found
+
+    def _fork(self, seen: StepAsked) -> str | None:
+        """Return the recorded step in whose place a new one comes, after a program was resumed."""
+        if not self.recorded:
+            return None
+        for step in self.saga.steps:
+            intent = step.definition.intent or ""
+            names = self.recorded.get(intent, [])
+            same_place = (
+                step.definition.agent_id == seen.step.agent_id
+                and step.definition.scope_id == seen.step.scope_id
+            )
+            if same_place and step.step_id in names[self.replayed.get(intent, 0) :]:
+                return step.step_id
+        return None
+
+    def remember_recorded(self) -> None:
+        """Let a program that is resumed find what it had done before."""
+        for step in self.saga.steps:
+            intent = step.definition.intent
+            if intent is not None and is_in_force(step):
+                self.recorded.setdefault(intent, []).append(step.step_id)
+
+    def let_go(self, desk: Desk, who: Attendant) -> None:
+        """Let others have it, who may go on with it once there is something to do."""
+        with self.lock:
+            if self.broken is None and not self.saga.state.is_final and self._is_claimed:
+                seen: list[Observation] = [DriverArrived(desk.driver_id)]
+                letting_go = stop(desk, self.run, seen, claims=True)
+                self._guarded(desk, who, lambda: carry_out(desk, letting_go))
+            state = self.saga.state.value
+            hint = "This program has let go of it; look at it with show."
+            name = self.run.transaction_id
+            self._break(TransactionNotActive(name, state, "go on with", hint))
+
+    def announce(self, desk: Desk) -> None:
+        """Tell the user's hook what has become durable; not under the lock, for it may ask."""
+        if not self._unannounced:
+            return
+        with self._announcing:
+            while self._unannounced:
+                desk.tell(self.run, self._unannounced.popleft())
+
+    def _take(self, desk: Desk, who: Attendant, seen: list[Observation], *, polls: bool) -> None:
+        if self.broken is not None:
+            raise self.broken
+        claims = not self._is_claimed
+        if claims:
+            if not seen and self._definition is not None:
+                return  # Nothing of it is durable yet, and nothing is to be.
+            first: list[Observation] = [self._driver]
+            if self._definition is not None:
+                first.insert(0, PlanGiven(self._definition))
+            seen = [*first, *seen]
+        elif polls:
+            self._reread(desk)
+        procedure = take_turn(desk, self.run, seen, claims=claims, stays=True)
+        self._guarded(desk, who, lambda: self._todo.extend(carry_out(desk, procedure)))
+        self._is_claimed = True
+        self._unannounced.extend(self.run.unannounced)
+        self.run.unannounced.clear()
+        self._wake()
+
+    def _guarded(self, desk: Desk, who: Attendant, work: Callable[[], None]) -> None:
+        """Do something that decides and records; where that fails, know how things stand."""
+        saga, sequence = self.run.saga, self.run.saga.sequence
+        try:
+            work()
+        except StoreError as error:
+            self._break(error)
+            raise
+        except Exception:
+            # Nothing was recorded; what was decided in memory is not so.
+            if not self._is_claimed:
+                self.run.saga = Saga(self.run.transaction_id) if self._definition else saga
+                if self._definition is None:
+                    self.run.saga = carry_out(desk, read_saga(desk, self.run.transaction_id))
+            elif self.run.saga is not saga or saga.sequence != sequence:
+                self.run.saga = carry_out(desk, read_saga(desk, self.run.transaction_id))
+            raise
+        except BaseException:
+            self._break(StoreUnavailable("an interrupt came while it was being recorded."))
+            raise
+        if self.run.interrupt is not None:
+            # It arrived while this thread wrote, and is whose turn it was.
+            who.interrupt = who.interrupt or self.run.interrupt
+            self.run.interrupt = None
+
+    def _reread(self, desk: Desk) -> None:
+        saga = carry_out(desk, read_saga(desk, self.run.transaction_id))
+        if saga.token == self.run.token and saga.sequence != self.saga.sequence:
+            saga.touched.extend(range(len(saga.steps)))
+            self.run.saga = saga
+            self.run.sequence = saga.sequence
+
+    def _break(self, error: TransactionError) -> None:
+        self.broken = self.broken or error
+
+    def _wake(self) -> None:
+        for inbox in self._inboxes:
+            inbox.put(None)
+
+    def _look(self, desk: Desk, who: Attendant, interest: Interest) -> Look:
+        saga = self.saga
+        going_back = saga.state is COMPENSATING
+        mine = [call for call in self._todo if interest.covers(saga, call.step)]
+        if mine:
+            self._todo = [call for call in self._todo if call not in mine]
+            self._in_hand.setdefault(id(who), []).extend(mine)
+            return Look(
+                mine, is_settled=False, seconds=None, is_busy=True, is_going_back=going_back
+            )
+        now = desk.clock.now()
+        due = timer_at(saga, now)
+        seconds = None if due is None else (due - now) / 1_000_000
+        others = [name for name in self._in_hand if name != id(who)]
+        return Look(
+            [],
+            interest.is_settled(saga),
+            seconds,
+            is_busy=bool(others),
+            is_going_back=going_back,
+        )
+
+    def is_quiet(self) -> bool:
+        """True where no call is under way here."""
+        with self.lock:
+            return not self._in_hand

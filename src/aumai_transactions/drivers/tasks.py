@@ -1,0 +1,322 @@
+"""How procedures are carried out by tasks of asyncio.
+
+Owns: how a task waits for a store, for a handler and for time. The rules are the core's.
+Rules:
+  1. The event loop is never blocked: a blocking store and sync handlers run in threads.
+  2. A cancellation never stops a durable write or an undo. It is noted, the transaction goes
+     back, and then it is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+from aumai_transactions.calls import call, raised, returned
+from aumai_transactions.drivers.ambient import Serving
+from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
+from aumai_transactions.drivers.operations import (
+    Attendant,
+    DoAppend,
+    DoBlocking,
+    DoCall,
+    DoInbox,
+    DoNext,
+    DoSleep,
+    DoStart,
+    DoTurn,
+    Ended,
+    Operations,
+    Procedure,
+)
+from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, Outcome, limited
+
+if TYPE_CHECKING:
+    from aumai_transactions.clock import Clock
+    from aumai_transactions.drivers.desk import Desk
+    from aumai_transactions.store import AppendAnswer
+
+T = TypeVar("T")
+
+HANDLER_THREADS_MAX = 64
+JOURNAL_THREADS_MAX = 32
+
+
+class TaskInbox:
+    """Take in what a task waits for."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: list[Ended | None] = []
+        self._came = asyncio.Event()
+
+    def put(self, item: Ended | None) -> None:
+        """Put something in, from any thread."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            self._put(item)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._put, item)
+        except RuntimeError:
+            return  # The loop is closed, and nobody waits any more.
+
+    def _put(self, item: Ended | None) -> None:
+        self._items.append(item)
+        self._came.set()
+
+    async def get(self, seconds: float | None) -> Ended | None:
+        """Wait for something; None where the time is over."""
+        if not self._items:
+            try:
+                await asyncio.wait_for(self._came.wait(), seconds)
+            except TimeoutError:
+                return None
+        found = self._items.pop(0)
+        if not self._items:
+            self._came.clear()
+        return found
+
+
+class TaskRunner:
+    """Carry out procedures, each in the task that asks for it.
+
+    Args:
+        clock: The time.
+        desk: Returns the manager's desk.
+    """
+
+    _append_queue: AsyncAppendQueue | None = None
+    _handler_threads: ThreadPoolExecutor | None = None
+    _journal_threads: ThreadPoolExecutor | None = None
+
+    def __init__(self, clock: Clock, desk: Callable[[], Desk]) -> None:
+        self._clock = clock
+        self._desk = desk
+        self._started: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """Let go of the threads; what runs in them goes on."""
+        for threads in (self._handler_threads, self._journal_threads):
+            if threads is not None:
+                threads.shutdown(wait=False)
+
+    async def blocking(self, function: Callable[[], T]) -> T:
+        """Call a function that may wait for a disk."""
+        if not self._desk().store.is_blocking:
+            return function()
+        return await asyncio.to_thread(function)
+
+    async def run(self, procedure: Procedure[T]) -> T:
+        """Carry out what a procedure asks for until it returns."""
+        try:
+            operation = next(procedure)
+            while True:
+                try:
+                    answer = await self._perform(operation)
+                except Exception as error:  # noqa: BLE001 (the procedure decides what it means)
+                    operation = procedure.throw(error)
+                else:
+                    operation = procedure.send(answer)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+        finally:
+            procedure.close()
+
+    async def _perform(self, operation: Operations) -> object:
+        match operation:
+            case DoCall():
+                return await self._call(operation)
+            case DoAppend():
+                return await self._append(operation)
+            case DoBlocking():
+                return await self.blocking(operation.function)
+            case DoTurn():
+                return await self._turn(operation)
+            case DoSleep():
+                await self._sleep(operation)
+                return None
+            case DoInbox():
+                return TaskInbox()
+            case DoStart():
+                self._start(operation)
+                return None
+            case DoNext():
+                return await self._next(operation)
+            case _:
+                assert_never(operation)
+
+    async def _turn(self, operation: DoTurn) -> object:
+        if not self._desk().store.is_blocking:
+            return operation.function()
+        if self._journal_threads is None:
+            self._journal_threads = ThreadPoolExecutor(JOURNAL_THREADS_MAX, "aumai-journal")
+        context = contextvars.copy_context()
+        running = asyncio.get_running_loop().run_in_executor(
+            self._journal_threads, context.run, operation.function
+        )
+        return await _to_the_end(running, operation.run)
+
+    def _start(self, operation: DoStart) -> None:
+        async def work() -> None:
+            answer, error = await self._call(operation.operation)
+            operation.inbox.put(Ended(operation.call, answer, error))
+
+        task = asyncio.ensure_future(work())
+        # Why: a loop holds its tasks only weakly.
+        self._started.add(task)
+        task.add_done_callback(self._started.discard)
+
+    async def _next(self, operation: DoNext) -> Ended | None:
+        inbox: Any = operation.inbox
+        try:
+            found: Ended | None = await inbox.get(operation.seconds)
+        except asyncio.CancelledError as cancelled:
+            # Why not raised: calls are under way, and half a call is what nobody can undo.
+            operation.run.interrupt = operation.run.interrupt or cancelled
+            return None
+        return found
+
+    async def _append(self, operation: DoAppend) -> AppendAnswer:
+        desk = self._desk()
+        if not desk.store.is_blocking:
+            return desk.store.append((operation.append,))[0]
+        if self._append_queue is None:
+            self._append_queue = AsyncAppendQueue(desk.store)
+        return await _to_the_end(self._append_queue.append(operation.append), operation.run)
+
+    async def _sleep(self, operation: DoSleep) -> None:
+        try:
+            await self._clock.sleep_async(operation.seconds)
+        except asyncio.CancelledError as cancelled:
+            if operation.run is None:
+                raise
+            operation.run.interrupt = operation.run.interrupt or cancelled
+
+    async def _call(self, operation: DoCall) -> Outcome:
+        step, kind, callee = operation.step, operation.operation, operation.callee
+        run = operation.run
+        seconds = operation.timeout_seconds
+        limit = None if seconds is None else Limit.of(operation, seconds)
+        # Why an undo is not cancelled: half an undo is what nobody can repair.
+        cancellable = kind != "compensation" and run.is_callers
+        try:
+            if callee.is_async:
+                called: Coroutine[Any, Any, object] = self._called(operation)
+                if limit is not None:
+                    called = limited(called, limit)
+                value = await _to_the_end(called, run, cancellable=cancellable)
+            elif limit is not None:
+                return await self._called_in_time(operation, limit)
+            else:
+                value = await self._called_in_thread(operation)
+                if value is not None and inspect.isawaitable(value):
+                    value = await _to_the_end(_awaited(value), run, cancellable=cancellable)
+            return returned(step, kind, value), None
+        except GivenUp as given_up:
+            return Limit.of(operation, seconds or 0.0).given_up(given_up)
+        except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
+            return raised(step, kind, callee.action, error), error
+
+    async def _called_in_time(self, operation: DoCall, limit: Limit) -> Outcome:
+        loop = asyncio.get_running_loop()
+
+        def work() -> Outcome:
+            step, kind, callee = operation.step, operation.operation, operation.callee
+            Serving(operation)
+            try:
+                value = call(callee, operation.arguments)
+                if value is not None and inspect.isawaitable(value):
+                    value = asyncio.run_coroutine_threadsafe(_awaited(value), loop).result()
+                return returned(step, kind, value), None
+            except BaseException as error:  # noqa: BLE001 (it becomes an observation)
+                return raised(step, kind, callee.action, error), error
+
+        leavable = LeavableCall(work, limit.hand_on)
+        leavable.start()
+        ended = asyncio.wrap_future(leavable.ended)
+
+        async def in_time() -> Outcome:
+            until = loop.time() + limit.seconds
+            # Why again and again: whoever cancels every task of a loop, as a shutdown does, cancels
+            # this one as well, and must not make a call that goes on look as if it had ended.
+            while not ended.done() and (left := until - loop.time()) > 0:
+                try:
+                    await asyncio.wait({ended}, timeout=left)
+                except asyncio.CancelledError as cancelled:
+                    operation.run.interrupt = operation.run.interrupt or cancelled
+            if leavable.leave():
+                raise GivenUp(left_behind=True)
+            return leavable.ended.result()
+
+        return await _to_the_end(in_time(), operation.run)
+
+    async def _called(self, operation: DoCall) -> object:
+        serving = Serving(operation)
+        try:
+            return await call(operation.callee, operation.arguments)
+        finally:
+            serving.over()
+
+    async def _called_in_thread(self, operation: DoCall) -> object:
+        run = operation.run
+        if self._handler_threads is None:
+            self._handler_threads = ThreadPoolExecutor(HANDLER_THREADS_MAX, "aumai-handler")
+        context = contextvars.copy_context()
+        context.run(Serving, operation)
+        running = asyncio.get_running_loop().run_in_executor(
+            self._handler_threads,
+            lambda: context.run(_settled, call, operation.callee, operation.arguments),
+        )
+        value, error = await _to_the_end(running, run)
+        if error is not None:
+            raise error
+        return value
+
+
+def _settled(function: Callable[..., object], *arguments: Any) -> tuple[object, Exception | None]:
+    try:
+        return function(*arguments), None
+    except StopIteration as error:
+        # Why: no future takes a StopIteration (before Python 3.12 it never ends then), and no
+        # coroutine may raise one.
+        wrapped = RuntimeError(f"the handler raised StopIteration: {error}")
+        wrapped.__cause__ = error
+        return None, wrapped
+
+
+async def _awaited(awaitable: Any) -> object:
+    return await awaitable
+
+
+async def _to_the_end(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T], run: Attendant, *, cancellable: bool = False
+) -> T:
+    """Wait for some work even while this task is being cancelled; note the cancellation.
+
+    Args:
+        work: What to wait for. A future, where the work goes on in a thread: a task of its own
+            could be cancelled by whoever cancels all tasks, and would then look ended.
+        run: Where the cancellation is noted.
+        cancellable: True to cancel the work as well, and still wait until it has ended.
+    """
+    future = work if asyncio.isfuture(work) else asyncio.ensure_future(work)
+    while True:
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError as cancelled:
+            if future.cancelled():
+                raise
+            run.interrupt = run.interrupt or cancelled
+            if future.done():
+                return future.result()
+            if cancellable:
+                future.cancel()
