@@ -25,7 +25,8 @@ from aumai_transactions.core.definition import (
     ScopeDefinition,
     StepDefinition,
 )
-from aumai_transactions.core.entries import KINDS, Entry, ErrorRecord, PlanRecorded
+from aumai_transactions.core.entries import Entry, ErrorRecord, PlanRecorded
+from aumai_transactions.core.kinds import KINDS
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 

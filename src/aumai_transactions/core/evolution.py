@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core import approvals, committing, late_returns, scopes, undoing
+from aumai_transactions.core import approvals, claims, committing, late_returns, scopes, undoing
 from aumai_transactions.core.entries import (
     ApprovalDenied,
     ApprovalGiven,
@@ -117,7 +117,7 @@ def evolve(saga: Saga, entry: Entry) -> None:
         case TransactionCommitted():
             _committed(saga, entry)
         case Claimed():
-            _claimed(saga, entry)
+            claims.claimed(saga, entry)
         case CommitRequested():
             saga.commit_requested = True
         case StepAdded():
@@ -286,38 +286,6 @@ def _imported(saga: Saga, entry: TransactionImported) -> None:
     saga.state = entry.state
     saga.finished_at = entry.at
     saga.warnings.append(f"imported from {entry.source} as {entry.state.value}; nothing was run")
-
-
-def _claimed(saga: Saga, entry: Claimed) -> None:
-    require(entry.token == saga.token + 1, "its token does not follow the one in force")
-    is_dead = entry.takeover and saga.driver_id != entry.driver_id
-    dead = saga.driver_id if is_dead else None
-    saga.token = entry.token
-    saga.driver_id = entry.driver_id
-    if entry.takeover and saga.state in (ACTIVE, COMPENSATING):
-        saga.taken_over_at = None if entry.resumes else entry.at
-    if saga.is_interactive:
-        _taken_up(saga, entry)
-    saga.rereads = {}
-    saga.undoing = 0
-    if not saga.undo and not saga.doubtful and not is_dead and not saga.to_confirm:
-        return
-    for step in saga.steps:
-        # Why: no call of an earlier driver is waited for; those that it had left behind in its
-        # threads died with it, if it died. Those of others before it may go on in theirs.
-        step.undo_running = step.probing = step.verifying = step.confirming = False
-        if is_dead and step.left_behind:
-            step.left_behind = {
-                attempt: driver for attempt, driver in step.left_behind.items() if driver != dead
-            }
-
-
-def _taken_up(saga: Saga, entry: Claimed) -> None:
-    if entry.resumes:
-        saga.awaiting_since = None
-        saga.commit_requested = False  # Its program asks for it again.
-    elif entry.takeover and saga.awaiting_since is None:
-        saga.awaiting_since = entry.at
 
 
 def _step_started(saga: Saga, entry: StepStarted) -> None:

@@ -51,6 +51,6 @@ def named_intent(agent_id: str, groups: Sequence[str], name: Any) -> str:
 
 def occurrences(saga: Saga, intent: str) -> Iterator[SagaStep]:
     """Yield the steps in force that have this intent, in the order in which they were added."""
-    for step in saga.steps:
-        if step.definition.intent == intent and is_in_force(step):
+    for step in saga.by_intent.get(intent, ()):
+        if is_in_force(step):
             yield step

@@ -385,27 +385,31 @@ def scope_result(saga: Saga, scope_id: str, *, durable: bool) -> TransactionResu
 def step_of(step: SagaStep) -> TransactionStep:
     """Return a new `TransactionStep` that shows this step."""
     definition = step.definition
-    return TransactionStep(
-        step_id=step.step_id,
-        agent_id=definition.agent_id,
-        action=definition.action,
-        data=clone(step.resolved_data),
-        compensating_action=definition.compensating_action,
-        state=step.state,
-        after=None if definition.after is None else list(definition.after),
-        references=[
-            OutputReference(into=list(item.into), step_id=item.step_id, at=item.at, type=item.type)
-            for item in definition.references
-        ],
-        retry=_retry_policy(definition.policy.retry),
-        timeout_seconds=definition.policy.timeout_seconds,
-        pivot=definition.pivot,
-        on_commit=definition.on_commit,
-        confirming_action=definition.confirming_action,
-        requires_approval=definition.requires_approval,
-        approval_timeout_seconds=definition.approval_timeout_seconds,
-        undo_within_seconds=definition.undo_within_seconds,
-        scope_id=definition.scope_id,
+    return TransactionStep.made(
+        {
+            "step_id": step.step_id,
+            "agent_id": definition.agent_id,
+            "action": definition.action,
+            "data": clone(step.resolved_data),
+            "compensating_action": definition.compensating_action,
+            "state": step.state,
+            "after": None if definition.after is None else list(definition.after),
+            "references": [
+                OutputReference(
+                    into=list(item.into), step_id=item.step_id, at=item.at, type=item.type
+                )
+                for item in definition.references
+            ],
+            "retry": _retry_policy(definition.policy.retry),
+            "timeout_seconds": definition.policy.timeout_seconds,
+            "pivot": definition.pivot,
+            "on_commit": definition.on_commit,
+            "confirming_action": definition.confirming_action,
+            "requires_approval": definition.requires_approval,
+            "approval_timeout_seconds": definition.approval_timeout_seconds,
+            "undo_within_seconds": definition.undo_within_seconds,
+            "scope_id": definition.scope_id,
+        }
     )
 
 

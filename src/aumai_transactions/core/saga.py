@@ -219,6 +219,7 @@ class Saga:
         self.touched: list[int] = []
         self.scopes: dict[str, Scope] = {}
         self.named: dict[str, str] = {}
+        self.by_intent: dict[str, list[SagaStep]] = {}
         self.deferred: list[int] = []
         self.to_confirm: list[int] = []
         self.approvals: dict[int, int | None] = {}

@@ -81,6 +81,8 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     step.fork = entry.fork
     saga.steps.append(step)
     saga.by_id[definition.step_id] = step
+    if definition.intent is not None:
+        saga.by_intent.setdefault(definition.intent, []).append(step)
     name, _, number = definition.step_id.rpartition(".")
     if number.isdecimal() and name in saga.by_id:
         saga.named[name] = definition.step_id

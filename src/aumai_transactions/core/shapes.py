@@ -26,9 +26,11 @@ def check_shape(definition: Definition, transaction_id: str, is_idempotent: IsId
         DefinitionError: A rule is broken; names the step and what to do.
         IrreversibleBeforeCompensatable: The order is wrong, and nobody insists on it.
     """
+    pivots = []
     for step in definition.steps:
         check_step(step, transaction_id, is_idempotent)
-    pivots = [step.step_id for step in definition.steps if step.pivot]
+        if step.pivot:
+            pivots.append(step.step_id)
     if len(pivots) > 1:
         message = (
             f"transaction {transaction_id} has the pivots {', '.join(map(repr, pivots))}; there "
@@ -48,6 +50,17 @@ def check_step(step: StepDefinition, transaction_id: str, is_idempotent: IsIdemp
     Raises:
         DefinitionError: Names the step and what to do.
     """
+    # Why first: nearly every step says none of this, and the sentences below take time to make.
+    says_nothing = not (
+        step.pivot
+        or step.on_commit
+        or step.requires_approval
+        or step.confirming_action
+        or step.effect
+        or step.approval_timeout_seconds
+    )
+    if says_nothing:
+        return
     for holds, problem in (
         (
             not (step.pivot and step.on_commit),

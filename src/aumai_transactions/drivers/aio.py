@@ -24,7 +24,7 @@ from aumai_transactions.drivers import asking, procedures, recovery, resuming
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
-from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase, Template
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
 )
@@ -37,6 +37,7 @@ from aumai_transactions.drivers.options import (
 )
 from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import AsyncStoredTransactions
+from aumai_transactions.drivers.templates import Template
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aumai_transactions.core.observations import DriverArrived, Observation, RollbackCalled
+from aumai_transactions.core.observations import (
+    DriverArrived,
+    Observation,
+    RollbackCalled,
+)
 from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
 from aumai_transactions.core.states import PENDING
@@ -56,7 +60,7 @@ def ask(
         wish: What is asked for.
         wait_max_seconds: How long to wait, for a living driver or for the time of an attempt.
     """
-    _refuse_own_handler(desk, transaction_id)
+    refuse_own_handler(desk, transaction_id)
     yield from _until_saved(desk, transaction_id)
     while True:
         saga = yield from read_saga(desk, transaction_id)
@@ -68,13 +72,25 @@ def ask(
         if answer is not MOVED:
             desk.announce(run, entries)
             break
+    here = desk.book.run_of(transaction_id)
+    if here is not None and here.shared is not None:
+        here.shared.hear()
+    if not isinstance(wish, RollbackCalled) and _has_program(run):
+        # Why not waited for: what follows is its program's business, and may take its time.
+        return desk.result_of(run)
     until = waiting_until(desk, wait_max_seconds)
     # Why: an undo that somebody asked for is finished, whoever interrupts.
     goes_back = isinstance(wish, RollbackCalled)
     return (yield from see_through(desk, transaction_id, until, is_callers=goes_back))
 
 
-def _refuse_own_handler(desk: Desk, transaction_id: str) -> None:
+def _has_program(run: Run) -> bool:
+    saga = run.saga
+    return saga.is_interactive and saga.driver_id is not None and saga.awaiting_since is None
+
+
+def refuse_own_handler(desk: Desk, transaction_id: str) -> None:
+    """Refuse what a handler asks of its own transaction; it would wait for itself."""
     # Why the run as well: a task that a handler started may outlive it.
     if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
         raise InvalidTransactionState(
@@ -121,7 +137,7 @@ def see_through(
     Raises:
         InvalidTransactionState: A handler of this very transaction asks; it would wait for itself.
     """
-    _refuse_own_handler(desk, transaction_id)
+    refuse_own_handler(desk, transaction_id)
     pause = 0.001
     while True:
         here = desk.book.run_of(transaction_id)

@@ -40,7 +40,7 @@ T = TypeVar("T")
 class AsyncTransactionBlock(BlockBase):
     """Be one transaction whose steps are chosen as the program goes; for `async with`.
 
-    Like `AsyncTransactionBlock`, method by method; each one that may touch the store is awaited. It may
+    Like `TransactionBlock`, method by method; each one that may touch the store is awaited. It may
     be used from any task, by as many agents as share it.
     """
 

@@ -112,19 +112,14 @@ def take_turn(
             return calls
         leaves = not stays and not calls and _pause(desk, run) is None
         append = _built(desk, run, entries, claims=claims, release=leaves)
-        answer = yield from _durable(desk, run, append, claims=claims)
+        answer = _answer_at_once(desk, append)
+        if answer is None:
+            answer = yield from _until_answered(append, run)
+        _take(run, answer, claims=claims)
         if answer is not MOVED:
             _told(desk, run, entries)
             return calls
         yield from _reread(desk, run, seen)
-
-
-def _durable(desk: Desk, run: Run, append: Append, *, claims: bool) -> Procedure[AppendAnswer]:
-    answer = _answer_at_once(desk, append)
-    if answer is None:
-        answer = yield from _until_answered(append, run)
-    _take(run, answer, claims=claims)
-    return answer
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
@@ -155,7 +150,11 @@ def stop(
         if not entries and not release:
             return
         append = _built(desk, run, entries, claims=claims, release=release)
-        if (yield from _durable(desk, run, append, claims=claims)) is not MOVED:
+        answer = _answer_at_once(desk, append)
+        if answer is None:
+            answer = yield from _until_answered(append, run)
+        _take(run, answer, claims=claims)
+        if answer is not MOVED:
             _told(desk, run, entries)
             return
         yield from _reread(desk, run, seen)
@@ -176,7 +175,12 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
         calls = yield from take_turn(desk, run, seen, claims=claims, stays=crew.under_way > 0)
         claims = False
         if len(calls) == 1 and not crew.under_way and not run.saga.waiting:
-            seen = yield from _called(desk, run, calls[0])
+            call = call_of(desk, run, run, calls[0])
+            if isinstance(call, HandlerMissing):
+                seen = [call]
+            else:
+                answer, error = yield call
+                seen = _seen(desk, run, calls[0], answer, error)
             continue
         missing = []
         for command in calls:
@@ -229,15 +233,6 @@ class _Crew:
         if isinstance(ended.answer, HandlerMissing):
             return [ended.answer]
         return _seen(desk, run, ended.call, ended.answer, ended.error)
-
-
-def _called(desk: Desk, run: Run, command: Call) -> Procedure[list[Observation]]:
-    """Make a call, and return what was seen."""
-    call = call_of(desk, run, run, command)
-    if isinstance(call, HandlerMissing):
-        return [call]
-    observation, raised = yield call
-    return _seen(desk, run, command, observation, raised)
 
 
 def _pause(desk: Desk, run: Run) -> float | None:

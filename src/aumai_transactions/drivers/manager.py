@@ -33,7 +33,7 @@ from aumai_transactions.core.states import (
     PENDING,
     STEP_PENDING,
 )
-from aumai_transactions.core.values import checked_name, checked_object
+from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
@@ -472,39 +472,6 @@ class ManagerBase:
             )
             raise DefinitionError(message)
         return name
-
-
-class Template:
-    """Hold the registered steps of a saga, from which each execution makes a transaction.
-
-    Args:
-        manager: Whose actions it uses.
-    """
-
-    def __init__(self, manager: ManagerBase) -> None:
-        self._manager = manager
-        self._steps = Transaction()
-
-    def register(
-        self,
-        agent_id: str,
-        action: str,
-        data: dict[str, Any],
-        compensating_action: str | Handler | None,
-        options: StepOptions,
-    ) -> TransactionStep:
-        """Check a step, remember it, and return it."""
-        step = self._manager._new_step(  # noqa: SLF001 (one module)
-            self._steps, agent_id, action, data, compensating_action, options
-        )
-        self._steps.steps.append(step)
-        return step
-
-    def fill(self, tx: Transaction) -> None:
-        """Give a new transaction a copy of each step."""
-        for step in self._steps.steps:
-            copy = step.model_copy(update={"data": checked_object(step.data, "data")})
-            self._manager._added(tx, copy)  # noqa: SLF001 (one module)
 
 
 def _checked_parallel(value: object) -> int:

@@ -30,6 +30,7 @@ from aumai_transactions.drivers.asking import (
     WAIT_SECONDS_MAX,
     ask,
     leave,
+    refuse_own_handler,
     see_through,
     waiting_until,
     waits_for_a_time,
@@ -46,6 +47,7 @@ from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of, start_repeating
 from aumai_transactions.drivers.run import Run
+from aumai_transactions.drivers.taking_part import Part, finish
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,
@@ -225,7 +227,11 @@ def rollback(
     name = transaction.transaction_id
     wish = RollbackCalled(by)
     held = desk.book.get(name)
-    if desk.book.run_of(name) is not None:
+    here = desk.book.run_of(name)
+    if here is not None and here.shared is not None and here.shared.is_begun:
+        refuse_own_handler(desk, name)
+        return (yield from finish(desk, here.shared, Part(name), wish, wait_max_seconds))
+    if here is not None:
         return (yield from ask(desk, name, wish, wait_max_seconds=wait_max_seconds))
     if held is None:
         saga = yield from read_saga(desk, name)

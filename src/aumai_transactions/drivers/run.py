@@ -19,6 +19,7 @@ from aumai_transactions.models import TransactionState
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
     from aumai_transactions.core.saga import Saga
+    from aumai_transactions.drivers.shared import Shared
     from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionStep
 
 _SEQUENCE = "_sequence"
@@ -46,6 +47,7 @@ class Run:
         is_callers: True where whoever began the transaction waits for it here: an interrupt then
             means that it is not wanted any more. Who only carries on what others began just stops.
         is_shared: True where a program carries it out step by step.
+        shared: What those share who take part in it then.
         unannounced: What the user's hook is to be told of a shared one, outside its lock.
         parallel_max: How many of its calls may be under way at once.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
@@ -70,6 +72,7 @@ class Run:
     wait_until: int | None = None
     parallel_max: int = 1
     is_shared: bool = False
+    shared: Shared | None = None
     unannounced: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -162,10 +162,12 @@ class Asked(NamedTuple):
     Args:
         step_id: The step.
         is_known: True where it had been asked for before, and is not carried out again.
+        look: How things stand for whoever waits for it.
     """
 
     step_id: str
     is_known: bool
+    look: Look
 
 
 class Shared:
@@ -179,6 +181,7 @@ class Shared:
 
     def __init__(self, run: Run, definition: Definition | None, driver: DriverArrived) -> None:
         self.run = run
+        run.shared = self
         self.lock = threading.Lock()
         self.broken: TransactionError | None = None
         self.replayed: dict[str, int] = {}
@@ -186,6 +189,7 @@ class Shared:
         self._definition = definition
         self._driver = driver
         self._is_claimed = False
+        self._has_news = False
         self._todo: list[Call] = []
         self._inboxes: list[Inbox] = []
         self._in_hand: dict[int, list[Call]] = {}
@@ -221,17 +225,20 @@ class Shared:
 
     def part(self, inbox: Inbox | None, who: Attendant) -> None:
         """Let somebody go; what they had in hand is lost."""
+        if inbox is None and id(who) not in self._in_hand:
+            return
         with self.lock:
             if inbox is not None:
                 self._inboxes.remove(inbox)
             if self._in_hand.pop(id(who), None):
                 lost = "a call was interrupted before its outcome could be recorded."
                 self._break(StoreUnavailable(lost))
-            self._wake()
+                self._wake()
 
-    def wake(self) -> None:
-        """Let everybody look again."""
+    def hear(self) -> None:
+        """Let everybody look what somebody else has appended."""
         with self.lock:
+            self._has_news = True
             self._wake()
 
     def turn(
@@ -296,10 +303,11 @@ class Shared:
         with self.lock:
             known = None if again else self._known(seen, once=once)
             if known is not None:
-                return Asked(known, is_known=True)
+                return Asked(known, True, self._look(desk, who, StepInterest(known)))  # noqa: FBT003
             fork = self._fork(seen)
             self._take(desk, who, [seen._replace(fork=fork)], polls=False)
-            return Asked(self.saga.steps[-1].step_id, is_known=False)
+            step_id = self.saga.steps[-1].step_id
+            return Asked(step_id, False, self._look(desk, who, StepInterest(step_id)))  # noqa: FBT003
 
     def _known(self, seen: StepAsked, *, once: bool) -> str | None:
         intent = seen.step.intent or ""
@@ -371,7 +379,8 @@ class Shared:
             if self._definition is not None:
                 first.insert(0, PlanGiven(self._definition))
             seen = [*first, *seen]
-        elif polls:
+        elif polls or self._has_news:
+            self._has_news = False
             self._reread(desk)
         procedure = take_turn(desk, self.run, seen, claims=claims, stays=True)
         self._guarded(desk, who, lambda: self._todo.extend(carry_out(desk, procedure)))

@@ -22,7 +22,7 @@ from aumai_transactions.drivers.desk import (
     read_result,
     read_transaction,
 )
-from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase, Template
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
 )
@@ -36,6 +36,7 @@ from aumai_transactions.drivers.options import (
 from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import StoredTransactions
 from aumai_transactions.drivers.sync_block import TransactionBlock
+from aumai_transactions.drivers.templates import Template
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,

@@ -122,6 +122,7 @@ def attend(
     *,
     until: int | None = None,
     polls: bool = False,
+    first: Look | None = None,
 ) -> Procedure[None]:
     """Take part until what one waits for is settled.
 
@@ -133,33 +134,45 @@ def attend(
         interest: What they wait for.
         until: How long to wait for times and people; microseconds since 1970 UTC, None for ever.
         polls: True to look as well for what others append.
+        first: How things stand, where that is known already.
     """
     inbox: Inbox | None = None
     ended: Call | None = None
     in_hand = 0
     try:
-        inbox = yield DoInbox()
-        shared.join(inbox)
         while True:
-            turn = partial(
-                shared.turn, desk, part, seen, interest, ended=ended, polls=polls and not seen
-            )
-            look: Look = yield DoTurn(turn, part)
+            if first is not None:
+                look, first = first, None
+            else:
+                turn = partial(
+                    shared.turn, desk, part, seen, interest, ended=ended, polls=polls and not seen
+                )
+                look = yield DoTurn(turn, part)
             shared.announce(desk)
             in_hand += len(look.calls) - (ended is not None)
             seen, ended = [], None
-            alone = len(look.calls) == 1 and in_hand == 1
+            if len(look.calls) == 1 and in_hand == 1:
+                ended = look.calls[0]
+                call = call_of(desk, shared.run, part, ended)
+                if isinstance(call, HandlerMissing):
+                    seen = [call]
+                else:
+                    answer, error = yield call
+                    seen = _seen(desk, part, ended, answer, error)
+                continue
+            if look.is_settled and not in_hand:
+                return
+            if inbox is None:
+                inbox = yield DoInbox()
+                shared.join(inbox)
+                if not look.calls:
+                    continue  # Something may have happened before anybody could be woken.
             for command in look.calls:
                 call = call_of(desk, shared.run, part, command)
                 if isinstance(call, HandlerMissing):
                     inbox.put(Ended(command, call, None))
-                elif alone:
-                    answer, error = yield call
-                    seen, ended = _seen(desk, part, command, answer, error), command
                 else:
                     yield DoStart(command, call, inbox)
-            if ended is not None:
-                continue
             seen = _cancelled(shared, part)
             if seen:
                 continue
@@ -237,15 +250,19 @@ def execute(
         TransactionNotActive: The transaction has ended, or is ending; nothing was done.
         TransactionRolledBack: The transaction went back meanwhile.
     """
-    found: Asked = yield DoTurn(
-        partial(shared.ask, desk, part, asked, once=once, again=again), part
-    )
-    shared.announce(desk)
-    step_id = found.step_id
-    awaits_person = shared.saga.by_id[step_id].definition.requires_approval
-    until = waiting_until(desk, wait_max_seconds) if awaits_person else None
-    interest = StepInterest(step_id)
-    yield from attend(desk, shared, part, [], interest, until=until, polls=awaits_person)
+    try:
+        found: Asked = yield DoTurn(
+            partial(shared.ask, desk, part, asked, once=once, again=again), part
+        )
+        step_id = found.step_id
+        awaits_person = shared.saga.by_id[step_id].definition.requires_approval
+        until = waiting_until(desk, wait_max_seconds) if awaits_person else None
+        interest = StepInterest(step_id)
+        yield from attend(
+            desk, shared, part, [], interest, until=until, polls=awaits_person, first=found.look
+        )
+    finally:
+        shared.part(None, part)
     if part.interrupt is not None:
         raise part.interrupt
     return _outcome(desk, shared, part, step_id, is_replayed=found.is_known)

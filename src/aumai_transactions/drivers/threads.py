@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from aumai_transactions.calls import Answered, call, raised, returned
-from aumai_transactions.drivers.ambient import Serving
+from aumai_transactions.drivers.ambient import AMBIENT, CALLING
 from aumai_transactions.drivers.in_place import append_to_the_end
 from aumai_transactions.drivers.operations import (
     DoAppend,
@@ -170,7 +170,8 @@ class ThreadRunner:
         self, operation: DoCall, limit: Limit | None = None
     ) -> tuple[Answered, BaseException | None]:
         step, kind, callee = operation.step, operation.operation, operation.callee
-        serving = Serving(operation)
+        calling = CALLING.set((*CALLING.get(), operation.run.transaction_id))
+        ambient = AMBIENT.set(None) if kind != "action" and AMBIENT.get() is not None else None
         try:
             value = call(callee, operation.arguments)
             if value is not None and inspect.isawaitable(value):
@@ -182,4 +183,6 @@ class ThreadRunner:
         except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
             return raised(step, kind, callee.action, error), error
         finally:
-            serving.over()
+            CALLING.reset(calling)
+            if ambient is not None:
+                AMBIENT.reset(ambient)

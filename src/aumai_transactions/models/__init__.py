@@ -1,0 +1,72 @@
+"""What users hold: a transaction, its steps, and its result.
+
+Owns: the shapes that cross the public boundary, all pydantic v2 models with an equal JSON
+round trip.
+Rules:
+  1. No model decides anything. The journal decides; a model shows.
+  2. The caller's own `Transaction` object is kept current after each durable append, and
+     never before it.
+  3. Times are aware UTC datetimes; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from aumai_transactions.models.descriptions import (
+    DescribedStep,
+    Description,
+)
+from aumai_transactions.models.reports import (
+    Event,
+    Recovered,
+    Risk,
+    RiskCode,
+    Verification,
+)
+from aumai_transactions.models.results import (
+    OutstandingCompensation,
+    TransactionResult,
+    Waiting,
+)
+from aumai_transactions.models.states import (
+    RollbackReason,
+    StepState,
+    TransactionState,
+)
+from aumai_transactions.models.transactions import (
+    Transaction,
+    TransactionStep,
+)
+from aumai_transactions.models.values import (
+    DEFAULT_TIMEOUT_SECONDS,
+    SECONDS_MAX,
+    JsonType,
+    Model,
+    Output,
+    OutputReference,
+    RetryPolicy,
+)
+
+__all__ = [
+    "DEFAULT_TIMEOUT_SECONDS",
+    "SECONDS_MAX",
+    "DescribedStep",
+    "Description",
+    "Event",
+    "JsonType",
+    "Model",
+    "Output",
+    "OutputReference",
+    "OutstandingCompensation",
+    "Recovered",
+    "RetryPolicy",
+    "Risk",
+    "RiskCode",
+    "RollbackReason",
+    "StepState",
+    "Transaction",
+    "TransactionResult",
+    "TransactionState",
+    "TransactionStep",
+    "Verification",
+    "Waiting",
+]

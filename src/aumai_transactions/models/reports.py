@@ -1,0 +1,102 @@
+"""What is reported about transactions: entries, risks, recovery, verification.
+
+Owns: those shapes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field, computed_field
+
+from aumai_transactions.models.results import TransactionResult
+from aumai_transactions.models.states import TransactionState
+from aumai_transactions.models.values import Model
+
+
+class Event(Model):
+    """Tell a hook about one journal entry, right after it became durable.
+
+    Args:
+        transaction_id: The transaction.
+        sequence: The entry's place in its journal, from 1.
+        kind: What it says, such as `step_succeeded`.
+        at: When it was decided.
+        state: The transaction's state with it.
+        step_id: The step that it is about, if it is about one.
+        fields: The entry's other fields that differ from their defaults.
+    """
+
+    transaction_id: str
+    sequence: int
+    kind: str
+    at: AwareDatetime
+    state: TransactionState
+    step_id: str | None = None
+    fields: dict[str, Any] = Field(default_factory=dict)
+
+
+RiskCode = Literal[
+    "no_steps",
+    "unknown_action",
+    "not_undone",
+    "verify_without_undo",
+    "plain_handler",
+    "no_probe",
+    "retry_not_idempotent",
+    "undo_not_idempotent",
+    "timeout_beyond_deadline",
+    "secret_in_data",
+    "plan",
+]
+
+
+class Risk(Model):
+    """Name something that may go wrong with a transaction that has not run yet.
+
+    Args:
+        code: Which rule found it; for programs.
+        message: What may happen, and what to do about it.
+        step_id: The step that it is about, if it is about one.
+    """
+
+    code: RiskCode
+    message: str
+    step_id: str | None = None
+
+
+class Recovered(Model):
+    """Say what became of one transaction that recovery looked at.
+
+    Args:
+        transaction_id: The transaction.
+        outcome: `finished` (see `result`), `parked` (handlers are missing here), `waiting` (a
+            person is needed), `busy` (somebody else has it), or `unreadable` (see `detail`).
+        detail: A sentence that says what happened and what to do next.
+        result: The outcome, where it was driven here.
+    """
+
+    transaction_id: str
+    outcome: Literal["finished", "parked", "waiting", "busy", "unreadable"]
+    detail: str
+    result: TransactionResult | None = None
+
+
+class Verification(Model):
+    """Say what `verify` found.
+
+    Args:
+        transactions: How many journals were checked.
+        entries: How many entries they hold.
+        problems: What does not fit, one sentence each, by transaction id.
+    """
+
+    transactions: int = 0
+    entries: int = 0
+    problems: dict[str, str] = Field(default_factory=dict)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_intact(self) -> bool:
+        """True where nothing was found."""
+        return not self.problems

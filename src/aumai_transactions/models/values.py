@@ -1,0 +1,96 @@
+"""The values that models are made of, and what all models have in common.
+
+Owns: the small shapes that cross the public boundary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_TIMEOUT_SECONDS = 60
+SECONDS_MAX = 10 * 366 * 86_400
+
+JsonType = Literal["string", "integer", "number", "boolean", "object", "array", "null"]
+
+
+class Model(BaseModel):
+    """Be a pydantic model whose schema is built at its first use, not when it is imported."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    @classmethod
+    def made(cls, fields: dict[str, Any]) -> Self:
+        """Return a model of values that are known to be right: every field, none checked.
+
+        Like `model_construct`, which looks for aliases and defaults and takes six times as long;
+        a transaction makes some of these for every step.
+        """
+        model = cls.__new__(cls)
+        put = object.__setattr__
+        put(model, "__dict__", fields)
+        put(model, "__pydantic_fields_set__", set(fields))
+        put(model, "__pydantic_extra__", None)
+        put(model, "__pydantic_private__", None)
+        return model
+
+
+class RetryPolicy(Model):
+    """Say how often, and how long apart, a call is tried again that was not done.
+
+    The wait before attempt n+1 is at most `first_delay_seconds * delay_factor ** (n - 1)`, and at
+    most `delay_seconds_max`; how much of it is waited is drawn evenly (full jitter), so that
+    those who failed together do not come back together. The draw and the time of the next
+    attempt stand in the journal.
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+
+    Args:
+        attempts_max: How often it is called at most, the first time included.
+        first_delay_seconds: The longest wait before the second attempt.
+        delay_factor: How much longer each further wait may be.
+        delay_seconds_max: The longest wait of all; what `RetryLater` asks for may be longer.
+        jitter: Which part of a wait is drawn: 1 for all of it, 0 to wait exactly that long.
+        budget_seconds: No attempt begins later than this after the first one; None for no limit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempts_max: int = Field(default=5, ge=1, le=10_000)
+    first_delay_seconds: float = Field(default=0.5, ge=0, le=SECONDS_MAX, allow_inf_nan=False)
+    delay_factor: float = Field(default=2.0, ge=1, le=1_000, allow_inf_nan=False)
+    delay_seconds_max: float = Field(default=60.0, ge=0, le=SECONDS_MAX, allow_inf_nan=False)
+    jitter: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
+    budget_seconds: float | None = Field(default=None, gt=0, le=SECONDS_MAX, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Stand in a step's data for what an earlier step will return; `step.output(…)` makes one.
+
+    Args:
+        step_id: The earlier step.
+        at: JSON pointer (RFC 6901) into its output; empty for the whole of it.
+        type: Which JSON type must stand there; None for any.
+    """
+
+    step_id: str
+    at: str = ""
+    type: JsonType | None = None
+
+
+class OutputReference(Model):
+    """Point from a place in a step's data to a place in an earlier step's output.
+
+    Args:
+        into: Keys and indexes that lead to the place in the step's data.
+        step_id: The step whose output is taken; the referring step waits for it.
+        at: JSON pointer (RFC 6901) into that output; empty for the whole of it.
+        type: Which JSON type must stand there; None for any.
+    """
+
+    into: list[str | int]
+    step_id: str
+    at: str = ""
+    type: JsonType | None = None
