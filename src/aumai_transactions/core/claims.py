@@ -44,5 +44,8 @@ def _taken_up(saga: Saga, entry: Claimed) -> None:
     if entry.resumes:
         saga.awaiting_since = None
         saga.commit_requested = False  # Its program asks for it again.
+        for scope in saga.scopes.values():
+            if scope.state == "released":
+                scope.state = "open"  # Its program goes through it again.
     elif entry.takeover and saga.awaiting_since is None:
         saga.awaiting_since = entry.at

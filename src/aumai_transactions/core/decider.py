@@ -210,6 +210,8 @@ def next_after(state: TransactionState) -> str:
 
 
 def _rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
+    if seen.scope_id is not None:
+        return programs.scope_rollback_called(saga, seen, now)
     if saga.state is COMMITTING or (saga.state is COMMITTED and saga.decided_at is not None):
         raise CommitPointPassed(saga.transaction_id, saga.state.value, "roll back")
     if saga.state.is_final:

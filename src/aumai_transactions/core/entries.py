@@ -66,13 +66,14 @@ class CommitRequested(NamedTuple):
 
 
 class RollbackRequested(NamedTuple):
-    """Somebody wants the transaction undone."""
+    """Somebody wants the transaction undone; with `scope_id`, a nested one of it."""
 
     at: int
     by: str = ""
     note: str = ""
     reason: RollbackReason = "requested"
     error: ErrorRecord | None = None
+    scope_id: str | None = None
 
 
 class RetryRequested(NamedTuple):
@@ -289,6 +290,14 @@ class PartialRollbackStarted(NamedTuple):
     error: ErrorRecord | None = None
 
 
+class UndoRequestRefused(NamedTuple):
+    """A nested transaction is not undone alone, as was asked; something depends on it."""
+
+    at: int
+    scope_id: str
+    step_ids: tuple[str, ...]
+
+
 class UndoWindowClosing(NamedTuple):
     """A step can be undone only until then, and that is soon."""
 
@@ -465,6 +474,7 @@ Entry = (
     | StepAdded
     | ApprovalRequested
     | PartialRollbackStarted
+    | UndoRequestRefused
     | UndoWindowClosing
     | RereadAnswered
     | CommitDecided

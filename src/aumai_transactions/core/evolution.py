@@ -51,6 +51,7 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    UndoRequestRefused,
     UndoWindowClosing,
     VerificationAnswered,
     VerificationStarted,
@@ -167,6 +168,7 @@ def _evolve_rare(
     | ApprovalRequested
     | ApprovalGiven
     | ApprovalDenied
+    | UndoRequestRefused
     | UndoWindowClosing
     | RereadAnswered
     | CommitDecided
@@ -194,7 +196,9 @@ def _evolve_rare(
         case TransactionImported():
             _imported(saga, entry)
         case RollbackRequested():
-            if saga.rollback_requested is None:
+            if entry.scope_id is not None:
+                saga.undo_requests[entry.scope_id] = entry.note
+            elif saga.rollback_requested is None:
                 saga.rollback_requested = entry.reason
                 saga.rollback_error = entry.error
         case RetryRequested():
@@ -213,6 +217,7 @@ def _evolve_shape(
     | ApprovalRequested
     | ApprovalGiven
     | ApprovalDenied
+    | UndoRequestRefused
     | UndoWindowClosing
     | RereadAnswered
     | CommitDecided
@@ -233,6 +238,8 @@ def _evolve_shape(
             approvals.approval_given(saga, entry)
         case ApprovalDenied():
             approvals.approval_denied(saga, entry)
+        case UndoRequestRefused():
+            scopes.undo_request_refused(saga, entry)
         case UndoWindowClosing():
             scopes.undo_window_closing(saga, entry)
         case RereadAnswered():

@@ -33,6 +33,7 @@ KINDS: dict[str, type[Entry]] = {
     "probe_answered": entries.ProbeAnswered,
     "call_returned_late": entries.CallReturnedLate,
     "partial_rollback_started": entries.PartialRollbackStarted,
+    "undo_request_refused": entries.UndoRequestRefused,
     "undo_window_closing": entries.UndoWindowClosing,
     "reread_answered": entries.RereadAnswered,
     "commit_decided": entries.CommitDecided,

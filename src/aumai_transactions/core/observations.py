@@ -38,13 +38,15 @@ class CommitCalled(NamedTuple):
 class RollbackCalled(NamedTuple):
     """Somebody called `rollback()`; or the caller was cancelled, as the reason says.
 
-    `error` is what made a program give up.
+    `error` is what made a program give up. `scope_id` is the nested transaction that is meant,
+    where it is not the whole.
     """
 
     by: str = ""
     note: str = ""
     reason: RollbackReason = "requested"
     error: ErrorRecord | None = None
+    scope_id: str | None = None
 
 
 class RetryAsked(NamedTuple):

@@ -33,8 +33,12 @@ from aumai_transactions.core.entries import (
     TransactionRolledBack,
     UndoWindowClosing,
 )
-from aumai_transactions.core.graph import descendants
-from aumai_transactions.core.scopes import is_held_back, is_in_force
+from aumai_transactions.core.scopes import (
+    is_held_back,
+    is_in_force,
+    live_dependants,
+    undo_of,
+)
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
@@ -51,7 +55,7 @@ from aumai_transactions.core.turns import approval_of, fill_in
 from aumai_transactions.core.undo_planning import abandon_at, plan_undo, undo_wakes_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.models import RollbackReason
@@ -193,6 +197,9 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
 def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
     """Carry out what a program has asked for; what is in doubt or undone hinders nobody else."""
     commands: list[Command] = []
+    for name, note in saga.undo_requests.items():
+        why = ErrorRecord("Requested", note) if note else None
+        return (Record(undo_of(saga, saga.scopes[name], now, "requested", why)),)
     if saga.undo:
         commands += plan_undo(saga, now, PARALLEL_MAX)
     if saga.doubtful:
@@ -361,13 +368,6 @@ def _plan_doubtful(saga: Saga, now: int) -> Sequence[Command]:
         if not saga.running:
             return (Record(RollbackStarted(now, "in_doubt", step.step_id, step.error)),)
     return ()
-
-
-def live_dependants(saga: Saga, of: Iterable[int]) -> list[int]:
-    """Return every step in force that depends on one of these, directly or not, in order."""
-    dependents = [step.dependents for step in saga.steps]
-    found = descendants(dependents, of)
-    return sorted(index for index in found if is_in_force(saga.steps[index]))
 
 
 def _too_late(now: int, step: SagaStep, error: ErrorRecord) -> RollbackStarted:

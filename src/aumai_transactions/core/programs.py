@@ -15,13 +15,14 @@ from aumai_transactions.core.entries import (
     Entry,
     ErrorRecord,
     PartialRollbackStarted,
+    RollbackRequested,
     ScopeOpened,
     ScopeReleased,
     StepAdded,
     TransactionActivated,
+    UndoRequestRefused,
 )
-from aumai_transactions.core.planning import live_dependants
-from aumai_transactions.core.scopes import is_in_force
+from aumai_transactions.core.scopes import is_in_force, live_dependants, names_of, undo_of
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
@@ -44,11 +45,12 @@ from aumai_transactions.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from aumai_transactions.core.definition import ScopeDefinition, StepDefinition
     from aumai_transactions.core.observations import (
         ApprovalAnswered,
+        RollbackCalled,
         ScopeEnded,
         StepAsked,
         UndoAsked,
@@ -206,13 +208,9 @@ def undo_asked(saga: Saga, seen: UndoAsked, now: int) -> list[Entry]:
         )
     others = live_dependants(saga, [step.index])
     if others and not seen.with_dependents:
-        names = [saga.steps[index].step_id for index in others]
-        raise UndoRefused(saga.transaction_id, f"step {step_id}", names)
-    return [
-        PartialRollbackStarted(
-            now, _names(saga, [step.index, *others]), seen.reason, None, step_id, error
-        )
-    ]
+        raise UndoRefused(saga.transaction_id, f"step {step_id}", names_of(saga, others))
+    names = names_of(saga, [step.index, *others])
+    return [PartialRollbackStarted(now, names, seen.reason, None, step_id, error)]
 
 
 def _undo_scope(saga: Saga, seen: UndoAsked, now: int, error: ErrorRecord | None) -> list[Entry]:
@@ -223,25 +221,32 @@ def _undo_scope(saga: Saga, seen: UndoAsked, now: int, error: ErrorRecord | None
         raise TransactionNotActive(
             f"{saga.transaction_id}.{seen.scope_id}", "rolled_back", "roll back", "It is undone."
         )
-    inside = [index for index in sorted(scope.all_steps()) if is_in_force(saga.steps[index])]
-    within = set(inside)
-    outside = [index for index in live_dependants(saga, inside) if index not in within]
-    if outside:
+    found = undo_of(saga, scope, now, seen.reason, error)
+    if isinstance(found, UndoRequestRefused):
         what = scope.definition.name or scope.definition.scope_id
-        raise UndoRefused(
-            saga.transaction_id,
-            f"{scope.definition.kind} {what}",
-            [saga.steps[index].step_id for index in outside],
-        )
-    if not inside and scope.definition.kind == "savepoint":
+        raise UndoRefused(saga.transaction_id, f"{scope.definition.kind} {what}", found.step_ids)
+    if not found.step_ids and scope.definition.kind == "savepoint":
         return []
-    return [
-        PartialRollbackStarted(now, _names(saga, inside), seen.reason, seen.scope_id, None, error)
-    ]
+    return [found]
 
 
-def _names(saga: Saga, indexes: Sequence[int]) -> tuple[str, ...]:
-    return tuple(saga.steps[index].step_id for index in indexes)
+def scope_rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[Entry]:
+    """Return what to record about the wish to undo a nested transaction, whoever has it."""
+    scope_id = seen.scope_id or ""
+    _require_open(saga, f"roll back {scope_id} of")
+    scope = saga.scopes.get(scope_id)
+    if scope is None or scope.definition.kind != "child" or scope.state == "rolled_back":
+        state = "unknown" if scope is None else scope.state.replace("_", " ")
+        raise TransactionNotActive(
+            f"{saga.transaction_id}.{scope_id}", state, "roll back", "Nothing was changed."
+        )
+    found = undo_of(saga, scope, now, seen.reason, None)
+    if isinstance(found, UndoRequestRefused):
+        raise UndoRefused(saga.transaction_id, f"child {scope_id}", found.step_ids)
+    if scope_id in saga.undo_requests:
+        return []
+    by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
+    return [RollbackRequested(now, by, note, seen.reason, None, scope_id)]
 
 
 def scope_ended(saga: Saga, seen: ScopeEnded, now: int) -> list[Entry]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from aumai_transactions.core.graph import ancestors, dependencies
 from aumai_transactions.models import Risk, RiskCode
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def risks_of(definition: Definition, handlers: Mapping[str, bool]) -> list[Risk]
         found += _in_doubt(step, handlers)
         found += _repeated(step, handlers)
         found += _too_long(step, definition)
+        found += _approved_too_late(step, definition)
         found += _secrets(step)
-    return found
+    return [*found, *_undone_too_late(definition)]
 
 
 def _risk(code: RiskCode, step: StepDefinition, message: str) -> Risk:
@@ -56,18 +58,27 @@ def _risk(code: RiskCode, step: StepDefinition, message: str) -> Risk:
 
 
 def _unknown(step: StepDefinition, handlers: Mapping[str, bool]) -> Iterator[Risk]:
-    for name in (step.action, step.compensating_action):
+    for name, what in (
+        (step.action, "it would only be simulated, or refused where the manager is strict"),
+        (step.compensating_action, "what the step did would be left to a person"),
+        (step.confirming_action, "its confirmation would be left to a person"),
+    ):
         if name is not None and name not in handlers:
-            what = (
-                "it would only be simulated, or refused where the manager is strict"
-                if name == step.action
-                else "what the step did would be left to a person"
-            )
             yield _risk("unknown_action", step, f"{name!r} has no handler here; {what}.")
 
 
 def _staying(step: StepDefinition) -> Iterator[Risk]:
-    if step.effect == "none":
+    is_late = step.pivot or step.on_commit
+    if is_late and step.compensating_action is not None:
+        where = "is the commit point" if step.pivot else "runs behind the commit point"
+        yield _risk(
+            "undo_never_runs",
+            step,
+            f"it {where}, from which nothing goes back, so {step.compensating_action!r} never "
+            "undoes it. Remove compensating_action.",
+        )
+    # Why not those: that their effects stay is what their author has said.
+    if is_late or step.effect is not None:
         return
     if step.compensating_action is None:
         yield _risk(
@@ -97,7 +108,7 @@ def _in_doubt(step: StepDefinition, handlers: Mapping[str, bool]) -> Iterator[Ri
     elif step.action in handlers and step.on_unknown is None:
         then = (
             "it is undone without anybody knowing whether it happened"
-            if step.compensating_action
+            if step.compensating_action and not step.pivot
             else "a person must find out"
         )
         yield _risk(
@@ -148,6 +159,56 @@ def _too_long(step: StepDefinition, definition: Definition) -> Iterator[Risk]:
         f"a call of it may take {seconds:g} s, longer than the transaction's timeout of "
         f"{definition.timeout_seconds:g} s; {scope}.",
     )
+
+
+def _approved_too_late(step: StepDefinition, definition: Definition) -> Iterator[Risk]:
+    if not step.requires_approval or definition.timeout_scope != "transaction":
+        return
+    seconds = step.approval_timeout_seconds
+    if seconds is None or seconds > definition.timeout_seconds:
+        may_take = "as long as it likes" if seconds is None else f"{seconds:g} s"
+        yield _risk(
+            "approval_beyond_deadline",
+            step,
+            f"its approval may take {may_take}, and no step starts once the transaction's timeout "
+            f"of {definition.timeout_seconds:g} s is over: one that comes later rolls it back. Set "
+            "a longer timeout_seconds, or a shorter approval_timeout_seconds.",
+        )
+
+
+def _undone_too_late(definition: Definition) -> Iterator[Risk]:
+    """Name the steps that can no longer be undone by the time at which they may have to be."""
+    if definition.on_undo_window != "warn" or definition.shape != "planned":
+        return
+    edges: list[tuple[int, ...]] | None = None
+    for index, step in enumerate(definition.steps):
+        within = step.undo_within_seconds
+        if within is None or step.compensating_action is None or step.pivot or step.on_commit:
+            continue
+        edges = dependencies(definition.steps) if edges is None else edges
+        before = {index, *ancestors(edges, [index])}
+        longer = [
+            other.step_id
+            for position, other in enumerate(definition.steps)
+            if position not in before and not other.on_commit and _may_take(other) > within
+        ]
+        if longer:
+            yield _risk(
+                "undo_window",
+                step,
+                f"it can be undone for {within:g} s only, and {longer[0]!r}, which does not come "
+                "before it, may take longer: if that fails or is denied then, its effect stays. "
+                'Limit how long that may take, or set on_undo_window="roll_back".',
+            )
+
+
+def _may_take(step: StepDefinition) -> float:
+    """Return how long a step may take by what it declares; 0 for a call without a limit."""
+    seconds = step.policy.timeout_seconds or 0.0
+    if step.requires_approval:
+        limit = step.approval_timeout_seconds
+        seconds += float("inf") if limit is None else limit
+    return seconds
 
 
 def _secrets(step: StepDefinition) -> Iterator[Risk]:

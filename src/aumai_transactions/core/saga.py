@@ -228,6 +228,7 @@ class Saga:
         self.stuck: dict[int, None] = {}
         self.closing: dict[int, int] = {}
         self.going_back: set[str] = set()
+        self.undo_requests: dict[str, str] = {}
 
     def step(self, step_id: str) -> SagaStep:
         """Return the step of this id; refuse one that the plan does not hold."""

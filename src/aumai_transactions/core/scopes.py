@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core.entries import PartialRollbackStarted, UndoRequestRefused
+from aumai_transactions.core.graph import descendants
 from aumai_transactions.core.saga import SagaStep, Scope
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -23,14 +25,17 @@ from aumai_transactions.core.states import (
 from aumai_transactions.core.transitions import require, skip, to_undo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aumai_transactions.core.entries import (
-        PartialRollbackStarted,
+        ErrorRecord,
         ScopeOpened,
         ScopeReleased,
         StepAdded,
         UndoWindowClosing,
     )
     from aumai_transactions.core.saga import Saga
+    from aumai_transactions.models import RollbackReason
 
 IN_FORCE = frozenset({STEP_PENDING, STEP_RUNNING, STEP_SUCCEEDED, STEP_IN_DOUBT})
 
@@ -124,6 +129,7 @@ def partial_rollback_started(saga: Saga, entry: PartialRollbackStarted) -> None:
             other = saga.steps[index]
             require(index in named or not is_in_force(other), "a live dependant is orphaned")
     if entry.scope_id is not None:
+        saga.undo_requests.pop(entry.scope_id, None)
         scope = saga.scopes[entry.scope_id]
         if scope.definition.kind == "child":
             scope.state = "rolled_back"
@@ -143,6 +149,41 @@ def partial_rollback_started(saga: Saga, entry: PartialRollbackStarted) -> None:
         saga.going_back.add(entry.scope_id)
     if entry.error is not None and entry.step_id is not None:
         saga.warnings.append(f"step {entry.step_id} was undone: {entry.error}")
+
+
+def undo_request_refused(saga: Saga, entry: UndoRequestRefused) -> None:
+    """Let a nested transaction be left as it is."""
+    require(entry.scope_id in saga.undo_requests, "nobody asked for it")
+    del saga.undo_requests[entry.scope_id]
+    saga.warnings.append(
+        f"the nested transaction {entry.scope_id} was to be undone, and was not: "
+        f"{', '.join(entry.step_ids)} depends on it"
+    )
+
+
+def live_dependants(saga: Saga, of: Iterable[int]) -> list[int]:
+    """Return every step in force that depends on one of these, directly or not, in order."""
+    dependents = [step.dependents for step in saga.steps]
+    found = descendants(dependents, of)
+    return sorted(index for index in found if is_in_force(saga.steps[index]))
+
+
+def undo_of(
+    saga: Saga, scope: Scope, now: int, reason: RollbackReason, error: ErrorRecord | None
+) -> PartialRollbackStarted | UndoRequestRefused:
+    """Return what to record so that a group is undone; or that it cannot be, alone."""
+    inside = [index for index in sorted(scope.all_steps()) if is_in_force(saga.steps[index])]
+    within = set(inside)
+    outside = [index for index in live_dependants(saga, inside) if index not in within]
+    name = scope.definition.scope_id
+    if outside:
+        return UndoRequestRefused(now, name, names_of(saga, outside))
+    return PartialRollbackStarted(now, names_of(saga, inside), reason, name, None, error)
+
+
+def names_of(saga: Saga, indexes: Iterable[int]) -> tuple[str, ...]:
+    """Return the ids of some steps."""
+    return tuple(saga.steps[index].step_id for index in indexes)
 
 
 def is_held_back(saga: Saga, step: SagaStep) -> bool:

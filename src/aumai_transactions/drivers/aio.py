@@ -107,10 +107,13 @@ class AsyncTransactionManager(ManagerBase):
         return await self._run_or_go_back(procedure, tx)
 
     async def rollback(
-        self, tx: Transaction, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+        self, tx: Transaction | str, *, wait_max_seconds: float = WAIT_SECONDS_MAX
     ) -> TransactionResult:
         """Undo a pending or active transaction; see `TransactionManager.rollback`."""
         seconds = checked_wait(wait_max_seconds)
+        if isinstance(tx, str):
+            desk = await self._desk()
+            return await self._run(procedures.rollback_by_id(desk, tx, wait_max_seconds=seconds))
         procedure = procedures.rollback(await self._desk(), tx, wait_max_seconds=seconds)
         return await self._run_or_go_back(procedure, tx)
 
@@ -142,6 +145,10 @@ class AsyncTransactionManager(ManagerBase):
         desk = await self._desk()
         shared, transaction = await self._run(resuming.resume(desk, _id(tx)))
         return resuming.block_of(AsyncTransactionBlock, self, shared, transaction, desk)
+
+    async def join(self, transaction_id: str) -> AsyncTransactionBlock:
+        """Take part in one that is open in this process; see `TransactionManager.join`."""
+        return resuming.join(AsyncTransactionBlock, self, await self._desk(), transaction_id)
 
     async def approve(
         self,

@@ -68,6 +68,8 @@ class AsyncTransactionBlock(BlockBase):
             CommitPointPassed: An exception left the block behind the commit point.
         """
         try:
+            if self._is_guest:
+                return
             if self._group is None:
                 await self._end(error)
             else:
@@ -144,6 +146,7 @@ class AsyncTransactionBlock(BlockBase):
                 self._shared,
                 self._part(),
                 asked,
+                self._current_group(),
                 once=once,
                 again=again,
                 wait_max_seconds=wait,
@@ -158,6 +161,7 @@ class AsyncTransactionBlock(BlockBase):
             block._shared,  # noqa: SLF001
             block._part(),  # noqa: SLF001
             asked,
+            block._current_group(),  # noqa: SLF001
             once=action.once,
             again=False,
             wait_max_seconds=WAIT_SECONDS_MAX,
@@ -273,9 +277,7 @@ class AsyncTransactionBlock(BlockBase):
         if self._result is None and group is not None:
             await self._require_time()
             part = self._part()
-            await self._run(
-                taking_part.release(self._desk, self._shared, part, group.definitions())
-            )
+            await self._run(taking_part.release(self._desk, self._shared, part, group))
             self._result = self._scope_result()
         return self._scope_result()
 

@@ -72,7 +72,9 @@ class BlockBase:
         *,
         parent: BlockBase | None = None,
         group: Group | None = None,
+        is_guest: bool = False,
     ) -> None:
+        self._is_guest = is_guest
         self._manager = manager
         self._transaction = transaction
         self._parent = parent
@@ -112,6 +114,11 @@ class BlockBase:
     def result(self) -> TransactionResult | None:
         """The outcome, once the block has been left; None before."""
         return self._result
+
+    @property
+    def not_asked_again(self) -> list[str]:
+        """Ids of the steps in force that a resumed program has not asked for again (yet)."""
+        return [] if self._shared_run is None else self._shared_run.not_asked_again()
 
     @property
     def parent(self) -> BlockBase | None:
@@ -271,10 +278,9 @@ class BlockBase:
         definition = definition._replace(
             step_id=step_id or "",
             after=definition.after or (),
-            scope_id=None if group is None else group.scope_id,
             intent=self._intent(definition, intent, group, registry),
         )
-        return StepAsked(definition, () if group is None else group.definitions())
+        return StepAsked(definition)
 
     def asked_by(self, declared: DecoratedStep, data: dict[str, Any]) -> StepAsked:
         """Return what is asked for by a call of a decorated function.

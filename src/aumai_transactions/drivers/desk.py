@@ -22,7 +22,7 @@ from aumai_transactions.core.entries import (
 )
 from aumai_transactions.core.evolution import STATE_WITH
 from aumai_transactions.core.journal import Journal, load, replay
-from aumai_transactions.core.outcome import instant, result_of, transaction_of
+from aumai_transactions.core.outcome import instant, result_of, scope_result, transaction_of
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import (
     PENDING,
@@ -207,9 +207,28 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
     )
 
 
+def whole_and_part(desk: Desk, transaction_id: str) -> Procedure[tuple[str, str | None]]:
+    """Return the id of a transaction, and of the nested one in it that is meant.
+
+    Why a look at the store: an id may have a dot of its own.
+    """
+    name, dot, scope_id = transaction_id.rpartition(".")
+    if not dot or (yield from blocking(lambda: desk.store.read(transaction_id))) is not None:
+        return transaction_id, None
+    saga = yield from read_saga(desk, name)
+    if scope_id not in saga.scopes:
+        info = yield from blocking(desk.store.info)
+        hint = f"Its root {name} has no nested transaction of that name."
+        raise TransactionNotFound(transaction_id, info.url, hint)
+    return name, scope_id
+
+
 def read_result(desk: Desk, transaction_id: str) -> Procedure[TransactionResult]:
     """Return what the journal says about a transaction's outcome now."""
+    transaction_id, scope_id = yield from whole_and_part(desk, transaction_id)
     saga = yield from read_saga(desk, transaction_id)
+    if scope_id is not None:
+        return scope_result(saga, scope_id, durable=desk.store.is_durable)
     if desk.book.get(transaction_id) is not None and desk.book.run_of(transaction_id) is None:
         current(desk, saga)
     return result_of(saga, durable=desk.store.is_durable)

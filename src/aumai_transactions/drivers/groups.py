@@ -3,6 +3,8 @@
 Owns: in which group a step of this context stands.
 Rules:
   1. A group is journaled with the first step that is executed in it: opening one costs nothing.
+  2. Where a program was resumed, its group is the recorded one of the same name in the same place
+     that holds steps of the same agent; so what it undoes is what it had done.
 """
 
 from __future__ import annotations
@@ -39,6 +41,13 @@ class Group:
             scope_id, kind, parent.scope_id if parent is not None else None, name, expires_at
         )
         self.parent = parent
+        self.is_placed = False
+
+    def place(self, scope_id: str) -> None:
+        """Let it be the group of this name from now on, be it a new one or a recorded one."""
+        parent = None if self.parent is None else self.parent.scope_id
+        self.definition = self.definition._replace(scope_id=scope_id, parent=parent)
+        self.is_placed = True
 
     @property
     def scope_id(self) -> str:
@@ -69,9 +78,14 @@ def current(transaction_id: str, outermost: Group | None) -> Group | None:
         outermost: The group that a handle stands for, which it does not leave; or None.
     """
     found: Group | None = SCOPES.get().get(transaction_id)
-    if outermost is None or (found is not None and outermost in found.chain()):
+    if outermost is None or (found is not None and _stands_in(found, outermost)):
         return found
     return outermost
+
+
+def _stands_in(group: Group, other: Group) -> bool:
+    # Why also by name: who joins a nested transaction holds a group of their own for it.
+    return any(one is other or one.scope_id == other.scope_id for one in group.chain())
 
 
 def enter(transaction_id: str, group: Group | None) -> None:

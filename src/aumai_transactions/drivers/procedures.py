@@ -20,6 +20,7 @@ from aumai_transactions.core.observations import (
     Observation,
     PlanGiven,
     RollbackCalled,
+    UndoAsked,
 )
 from aumai_transactions.core.outcome import transaction_of
 from aumai_transactions.core.risks import risks_of
@@ -35,7 +36,14 @@ from aumai_transactions.drivers.asking import (
     waiting_until,
     waits_for_a_time,
 )
-from aumai_transactions.drivers.desk import Desk, pending_run, read_saga, read_transaction
+from aumai_transactions.drivers.desk import (
+    Desk,
+    pending_run,
+    read_result,
+    read_saga,
+    read_transaction,
+    whole_and_part,
+)
 from aumai_transactions.drivers.driving import (
     MOVED,
     HeldByAnother,
@@ -47,7 +55,7 @@ from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of, start_repeating
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.drivers.taking_part import Part, finish
+from aumai_transactions.drivers.taking_part import Part, finish, undo
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,
@@ -247,6 +255,24 @@ def rollback(
     if desk.strict:
         _refuse_unknown(run, (step.compensating_action for step in definition.steps))
     return (yield from _drive_pending(desk, run, definition, wish, wait_max_seconds))
+
+
+def rollback_by_id(
+    desk: Desk, transaction_id: str, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+) -> Procedure[TransactionResult]:
+    """Undo a transaction, or a nested one, that is known by its id."""
+    name, scope_id = yield from whole_and_part(desk, transaction_id)
+    if scope_id is None:
+        transaction = yield from read_transaction(desk, name)
+        return (yield from rollback(desk, transaction, wait_max_seconds=wait_max_seconds))
+    here = desk.book.run_of(name)
+    if here is not None and here.shared is not None:
+        refuse_own_handler(desk, name)
+        yield from undo(desk, here.shared, Part(name), UndoAsked(scope_id=scope_id))
+    else:
+        wish = RollbackCalled(scope_id=scope_id)
+        yield from ask(desk, name, wish, wait_max_seconds=0.0)
+    return (yield from read_result(desk, transaction_id))
 
 
 def is_left_behind(desk: Desk, transaction: Transaction) -> bool:

@@ -11,11 +11,17 @@ from aumai_transactions.core.observations import DriverArrived
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.desk import Desk, current, read_saga
 from aumai_transactions.drivers.driving import HeldByAnother
+from aumai_transactions.drivers.groups import Group
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
 from aumai_transactions.drivers.taking_part import Part, settle
-from aumai_transactions.errors import DefinitionError, InvalidTransactionState
+from aumai_transactions.errors import (
+    DefinitionError,
+    InternalError,
+    InvalidTransactionState,
+    TransactionNotActive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,3 +93,44 @@ def block_of(
     desk.book.leave(shared.run)
     block._take(desk, shared)  # noqa: SLF001 (one package)
     return block
+
+
+def join(kind: type[B], manager: ManagerBase, desk: Desk, transaction_id: str) -> B:
+    """Return a block that takes part in one which is open in this process.
+
+    Raises:
+        TransactionNotActive: None of this id is open here.
+    """
+    root, _, scope_id = transaction_id.partition(".")
+    run = desk.book.run_of(root)
+    shared = None if run is None else run.shared
+    if run is None or shared is None or run.transaction is None:
+        raise TransactionNotActive(
+            transaction_id,
+            "not open in this process",
+            "take part in",
+            "Join it where it is open; from elsewhere it can be approved, resolved, retried and "
+            "rolled back by its id.",
+        )
+    group = None if not scope_id else _group_of(shared, scope_id, transaction_id)
+    block = kind(manager, run.transaction, group=group, is_guest=True)
+    block._desk_opened, block._shared_run = desk, shared  # noqa: SLF001 (one package)
+    return block
+
+
+def _group_of(shared: Shared, scope_id: str, transaction_id: str) -> Group:
+    with shared.lock:
+        scope = shared.saga.scopes.get(scope_id)
+        chain = [] if scope is None else scope.chain()
+    if scope is None or scope.state != "open":
+        state = "unknown" if scope is None else scope.state.replace("_", " ")
+        hint = "A nested one can be joined from its first step on, until it ends."
+        raise TransactionNotActive(transaction_id, state, "take part in", hint)
+    group: Group | None = None
+    for one in reversed(chain):
+        told = one.definition
+        group = Group(told.scope_id, told.kind, told.name, group, told.expires_at)
+        group.is_placed = True
+    if group is None:
+        raise InternalError("a group stands in nothing, not even in itself.")
+    return group

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Definition
+    from aumai_transactions.drivers.groups import Group
     from aumai_transactions.drivers.operations import Attendant, Inbox
     from aumai_transactions.models import Event
 
@@ -194,6 +195,7 @@ class Shared:
         self._inboxes: list[Inbox] = []
         self._in_hand: dict[int, list[Call]] = {}
         self._numbers = count(1)
+        self._unclaimed: list[str] = []
         self._unannounced: deque[Event] = deque()
         self._announcing = threading.RLock()
 
@@ -286,13 +288,23 @@ class Shared:
             by_id = self.saga.by_id
             return tuple(name for name in before if not is_in_force(by_id[name]))
 
-    def ask(self, desk: Desk, who: Attendant, seen: StepAsked, *, once: bool, again: bool) -> Asked:
+    def ask(
+        self,
+        desk: Desk,
+        who: Attendant,
+        seen: StepAsked,
+        group: Group | None,
+        *,
+        once: bool,
+        again: bool,
+    ) -> Asked:
         """Add a step, or find the one that was recorded for the same intent.
 
         Args:
             desk: The manager's.
             who: Who asks.
             seen: The step.
+            group: The group that it stands in.
             once: True where an equal one, asked for before, is the answer.
             again: True where it is not, whatever it was resumed with.
 
@@ -301,6 +313,10 @@ class Shared:
             InvalidTransactionState: None can be added any more.
         """
         with self.lock:
+            if group is not None:
+                self._place(group, seen.step.agent_id)
+                step = seen.step._replace(scope_id=group.scope_id)
+                seen = seen._replace(step=step, scopes=group.definitions())
             known = None if again else self._known(seen, once=once)
             if known is not None:
                 return Asked(known, True, self._look(desk, who, StepInterest(known)))  # noqa: FBT003
@@ -308,6 +324,32 @@ class Shared:
             self._take(desk, who, [seen._replace(fork=fork)], polls=False)
             step_id = self.saga.steps[-1].step_id
             return Asked(step_id, False, self._look(desk, who, StepInterest(step_id)))  # noqa: FBT003
+
+    def _place(self, group: Group, agent_id: str | None) -> None:
+        """Let a group, and all around it, be a recorded one where a resumed program means it."""
+        for one in reversed(list(group.chain())):
+            if one.is_placed:
+                continue
+            parent = None if one.parent is None else one.parent.scope_id
+            wanted = (one.definition.kind, one.definition.name, parent)
+            found = None
+            for name in self._unclaimed:
+                scope = self.saga.scopes[name]
+                definition = scope.definition
+                if (definition.kind, definition.name, definition.parent) == wanted and any(
+                    is_in_force(step) and agent_id in (None, step.definition.agent_id)
+                    for step in (self.saga.steps[index] for index in scope.all_steps())
+                ):
+                    found = name
+                    break
+            if found is not None:
+                self._unclaimed.remove(found)
+            one.place(found or one.scope_id)
+
+    def place(self, group: Group) -> None:
+        """Let a group be a recorded one where a resumed program means it."""
+        with self.lock:
+            self._place(group, None)
 
     def _known(self, seen: StepAsked, *, once: bool) -> str | None:
         intent = seen.step.intent or ""
@@ -317,7 +359,8 @@ class Shared:
             step = self.saga.by_id[recorded[number]]
             number += 1
             self.replayed[intent] = number
-            if step.state is STEP_SUCCEEDED or step.index in self.saga.doubtful:
+            here = step.definition.scope_id == seen.step.scope_id
+            if here and (step.state is STEP_SUCCEEDED or step.index in self.saga.doubtful):
                 return step.step_id
         found = None
         for step in occurrences(self.saga, intent):
@@ -343,10 +386,21 @@ class Shared:
 
     def remember_recorded(self) -> None:
         """Let a program that is resumed find what it had done before."""
+        self._unclaimed = list(self.saga.scopes)
         for step in self.saga.steps:
             intent = step.definition.intent
             if intent is not None and is_in_force(step):
                 self.recorded.setdefault(intent, []).append(step.step_id)
+
+    def not_asked_again(self) -> list[str]:
+        """Return the recorded steps in force that a resumed program has not asked for again."""
+        with self.lock:
+            return [
+                name
+                for intent, names in self.recorded.items()
+                for name in names[self.replayed.get(intent, 0) :]
+                if is_in_force(self.saga.by_id[name])
+            ]
 
     def let_go(self, desk: Desk, who: Attendant) -> None:
         """Let others have it, who may go on with it once there is something to do."""

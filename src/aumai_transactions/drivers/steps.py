@@ -5,19 +5,24 @@ is just the function where none is.
 Rules:
   1. The function's signature, docstring and annotations stay as they are, so that it sits
      underneath any framework's own decorator.
-  2. It is found again by its name: `module:qualname`, or what it was given.
+  2. It is found again by its name: `module:qualname`, or what it was given. No two functions of a
+     program have one name; one that cannot be found again has a name of this process alone.
+  3. What undoes a step is given what the step was given and returned, however it was named: as a
+     function, as a step, or by the name of a step.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from aumai_transactions.actions import (
     DECORATED,
     Action,
-    ActionRegistry,
     Handler,
     RegisteredAction,
     name_of,
@@ -25,6 +30,7 @@ from aumai_transactions.actions import (
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT, RETURNED
 from aumai_transactions.drivers.blocks import BlockBase
+from aumai_transactions.drivers.places import are_two, is_redefined, is_there, name_here, place_of
 from aumai_transactions.drivers.sync_block import TransactionBlock
 from aumai_transactions.errors import DefinitionError, NoActiveTransaction
 from aumai_transactions.models import RetryPolicy
@@ -40,6 +46,13 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__aumai_step__"
+
+_guard = threading.RLock()
+_declared: dict[str, DecoratedStep] = {}
+"""Every step that can be found again, by its name."""
+
+_naming: dict[str, dict[str, DecoratedStep]] = {}
+"""By the name that they give as what undoes or confirms them, the steps that do, by their own."""
 
 
 class StepDeclaration(TypedDict, total=False):
@@ -57,7 +70,7 @@ class StepDeclaration(TypedDict, total=False):
     probe_retry: RetryPolicy | None
     verify: Handler | None
     verify_retry: RetryPolicy | None
-    confirming_action: str | None
+    confirming_action: str | Callable[..., Any] | None
     reread: Handler | None
     requires_approval: bool | Callable[[dict[str, Any]], bool]
     approval_timeout_seconds: float | None
@@ -66,6 +79,16 @@ class StepDeclaration(TypedDict, total=False):
     once: bool
     pivot: bool
     on_commit: bool
+
+
+class _Remembering(TypedFunction):
+    """Leave what the function returned, itself, to its caller here."""
+
+    def _recordable(self, value: Any) -> Any:
+        box = RETURNED.get()
+        if box is not None:
+            box.append((self, value))
+        return super()._recordable(value)
 
 
 class DecoratedStep:
@@ -78,6 +101,13 @@ class DecoratedStep:
         compensating_action: What undoes it: a function or the name of an action.
         required: True to refuse a call outside a transaction.
         declaration: What is declared about the action.
+
+    Attributes:
+        action: Its own action.
+        face: What stands in the place of the function, once that is made.
+
+    Raises:
+        DefinitionError: The function cannot be a step; the message says why.
     """
 
     def __init__(
@@ -90,38 +120,108 @@ class DecoratedStep:
         required: bool,
         declaration: StepDeclaration,
     ) -> None:
+        _refuse_step(function)
         own = name_of(function) if name is None else None
-        self.name = checked_name(name, "name") if own is None else own.name
         self.is_stable = own is None or own.is_stable
+        self.name = checked_name(name, "name") if own is None else own.name
         self.function = function
+        self.face: Callable[..., Any] = function
         self.agent_id = None if agent_id is None else checked_name(agent_id, "agent_id")
         self.required = required
-        self.typed = TypedFunction(_remembering(function))
-        self.late = {option: bool(declaration.get(option)) for option in ("pivot", "on_commit")}
-        undo = None
-        self.actions: list[Action] = []
-        if isinstance(compensating_action, RegisteredAction):
-            undo = compensating_action.name
-        elif callable(compensating_action):
-            undo = f"{self.name}.undo"
-            inner = getattr(compensating_action, MARK, None)
-            plain = inner.function if isinstance(inner, DecoratedStep) else compensating_action
-            undoing = TypedUndo(plain, self.typed)
-            self.actions.append(Action(undo, undoing.handler()))
-        elif compensating_action is not None:
-            undo = checked_name(compensating_action, "compensating_action")
-        for option in declaration:
-            if option not in StepDeclaration.__annotations__:
-                known = ", ".join(StepDeclaration.__annotations__)
-                message = f"step() has no option {option!r}. Besides its own it has {known}."
-                raise DefinitionError(message)
-        declared = {key: value for key, value in declaration.items() if key not in self.late}
-        action = Action(self.name, self.typed.handler(), undo, **declared)  # type: ignore[arg-type]
-        self.actions.append(action)
-        self.action = action
-        registry = DECORATED if self.is_stable else ActionRegistry()
-        for one in self.actions:
-            registry.add(one)
+        self.typed = _Remembering(function)
+        declared: dict[str, Any] = dict(_checked(declaration, self))
+        self.late = {option: bool(declared.pop(option, None)) for option in ("pivot", "on_commit")}
+        given = {
+            "compensating_action": compensating_action,
+            "confirming_action": declared.pop("confirming_action", None),
+        }
+        with _guard:
+            if not self.is_stable:
+                self.name = name_here(self.name)
+            self._others: dict[str, Action] = {}
+            named = {option: self._name_of(what, option) for option, what in given.items()}
+            declared.update(named)
+            self.action = Action(self.name, self.typed.handler(), **declared)
+            setattr(self.action.handler, MARK, self)
+            self._register({name: option for option, name in named.items() if name is not None})
+
+    @property
+    def actions(self) -> list[Action]:
+        """Those that undo and confirm it, where they are its own, and its own action."""
+        return [*self._others.values(), self.action]
+
+    def _name_of(self, given: str | Callable[..., Any] | None, option: str) -> str | None:
+        """Return the name of what undoes or confirms it; make it, where it is a function."""
+        if given is None:
+            return None
+        if isinstance(given, RegisteredAction):
+            if given.name not in DECORATED:
+                # Why: it is registered with one manager, and the step is called under any.
+                DECORATED.add(given._action)  # noqa: SLF001 (as a manager does with another's)
+            return given.name
+        if not callable(given):
+            return checked_name(given, option)
+        return self._made_own(option, given, step_of(given))
+
+    def _made_own(
+        self, option: str, function: Callable[..., Any], known: DecoratedStep | None
+    ) -> str:
+        """Make a function what undoes or confirms this step, and return by what name.
+
+        Raises:
+            DefinitionError: It needs an argument that it would not be given.
+        """
+        kind = "undo" if option == "compensating_action" else "confirm"
+        name = f"{self.name}.{kind}"
+        handler = TypedUndo(function if known is None else known.function, self.typed).handler()
+        action = Action(name, handler)
+        if known is not None:
+            # Why: what it declares of itself, as that it is idempotent, holds here too.
+            others: dict[str, Any] = {"compensating_action": None, "confirming_action": None}
+            action = replace(known.action, name=name, handler=handler, **others)
+        self._others[option] = action
+        return name
+
+    def _register(self, wanted: dict[str, str]) -> None:
+        """Let every manager find it by its name, if it can be found again.
+
+        Args:
+            wanted: What undoes and confirms it, by name.
+
+        Raises:
+            DefinitionError: Another function of the program has the name.
+        """
+        known = _declared.get(self.name)
+        if known is not None and are_two(known.function, self.function) and is_there(known.function):
+            message = (
+                f"{place_of(known.function)} and {place_of(self.function)} are both called "
+                f"{self.name!r}, and nobody could tell after a restart which of them is meant. "
+                "Give one of them another name."
+            )
+            raise DefinitionError(message)
+        if self.is_stable:
+            _declared[self.name] = self
+        for name, option in wanted.items():
+            other = _declared.get(name)
+            if other is not None:
+                self._take(option, other)
+            if self.is_stable:
+                _naming.setdefault(name, {})[self.name] = self
+        if not self.is_stable:
+            return
+        for action in self.actions:
+            DECORATED.add(action)
+        for waiting in _naming.get(self.name, {}).values():
+            waiting.take(self)
+
+    def _take(self, option: str, other: DecoratedStep) -> None:
+        """Let another step, which was given by its name, undo or confirm this one."""
+        name = self._made_own(option, other.function, other)
+        changes: dict[str, Any] = {option: name}
+        self.action = replace(self.action, **changes)
+        if self.is_stable:
+            for action in self.actions:
+                DECORATED.add(action)
 
     def block_around(self) -> BlockBase | None:
         """Return the transaction that a call stands in; None where it is just the function.
@@ -145,38 +245,73 @@ class DecoratedStep:
             DefinitionError: The function could not be found again after a restart.
         """
         data = self.typed.data_of(args, kwargs)
+        self._refuse_namesake(block)
         return block.asked_by(self, data)
+
+    def _refuse_namesake(self, block: BlockBase) -> None:
+        """Refuse a call where the transaction knows another function by this step's name."""
+        registry = block._shared.run.registry  # noqa: SLF001 (one package)
+        callee = registry.get(self.name)
+        other = self if callee is None else getattr(callee.action.handler, MARK, None)
+        if other is self:
+            return
+        if isinstance(other, DecoratedStep):
+            has_part = self.name in registry._callees  # noqa: SLF001 (one package)
+            if not has_part or is_redefined(other.function, self.function):
+                return
+        message = (
+            f"transaction {block.transaction_id} knows another function as {self.name!r}, and one "
+            "would be undone by what undoes the other. Nothing was done. Give one of them another "
+            "name."
+        )
+        raise DefinitionError(message)
 
     def value_of(self, executed: Executed, returned: list[Any]) -> Any:
         """Return what the function returned: itself, or what was recorded of it."""
-        return returned[-1] if returned else self.typed.result_of(executed.output)
+        for owner, value in reversed(returned):
+            # Why: a handler that runs in its body may be another typed function.
+            if owner is self.typed:
+                return value
+        return self.typed.result_of(executed.output)
 
 
-def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that leaves what it returned, itself, to its caller here."""
-    if TypedFunction(function).is_async:
-
-        @functools.wraps(function)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            value = await function(*args, **kwargs)
-            _leave(value)
-            return value
-
-        return awaited
-
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        value = function(*args, **kwargs)
-        _leave(value)
-        return value
-
-    return called
+def step_of(function: object) -> DecoratedStep | None:
+    """Return what a decorated function is as a step; None where it is none."""
+    found = getattr(function, MARK, None)
+    # Why compared: a decorator on top of a step copies its attributes, and is not the step.
+    return found if isinstance(found, DecoratedStep) and found.face is function else None
 
 
-def _leave(value: Any) -> None:
-    box = RETURNED.get()
-    if box is not None:
-        box.append(value)
+def _refuse_step(function: object) -> None:
+    inner: Any = function
+    while inner is not None:
+        found = step_of(inner)
+        if found is not None:
+            message = (
+                f"{place_of(function)} is the step {found.name!r} already. Declare all that there is "
+                "to say about it in one place."
+            )
+            raise DefinitionError(message)
+        inner = getattr(inner, "__wrapped__", None)
+
+
+def _checked(declaration: StepDeclaration, declared: DecoratedStep) -> StepDeclaration:
+    for option in declaration:
+        if option not in StepDeclaration.__annotations__:
+            known = ", ".join(StepDeclaration.__annotations__)
+            message = f"step() has no option {option!r}. Besides its own it has {known}."
+            raise DefinitionError(message)
+    names = declared.typed.signature.parameters
+    identity: Any = declaration.get("identity")
+    for key in identity if isinstance(identity, tuple) else ():
+        if key not in names:
+            there = ", ".join(names) or "none"
+            message = (
+                f"identity of step {declared.name!r} names {key!r}, which is none of its "
+                f"arguments: {there}."
+            )
+            raise DefinitionError(message)
+    return declaration
 
 
 @overload
@@ -235,7 +370,7 @@ def step(
     return decorate if function is None else decorate(function)
 
 
-def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Callable[..., Any]:
+def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Any:
     if declared.typed.is_async:
 
         @functools.wraps(plain)
@@ -255,8 +390,7 @@ def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Callable[...
                 RETURNED.reset(token)
             return declared.value_of(executed, returned)
 
-        setattr(awaited, MARK, declared)
-        return awaited
+        return _faced(awaited, plain, declared)
 
     @functools.wraps(plain)
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -272,8 +406,14 @@ def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Callable[...
             RETURNED.reset(token)
         return declared.value_of(executed, returned)
 
-    setattr(called, MARK, declared)
-    return called
+    return _faced(called, plain, declared)
+
+
+def _faced(face: Callable[..., Any], plain: object, declared: DecoratedStep) -> Any:
+    declared.face = face
+    setattr(face, MARK, declared)
+    # Why: in the body of a class it must stay one that is not given the object.
+    return staticmethod(face) if isinstance(plain, staticmethod) else face
 
 
 def transactional(
@@ -284,6 +424,8 @@ def transactional(
     required: bool = False,
 ) -> Any:
     """Make steps of functions that one does not own, in one line.
+
+    What is a step already stays what it is.
 
     Args:
         tools: A function, or a list, a tuple or a mapping of them.
@@ -296,27 +438,36 @@ def transactional(
         The same, each function as a step.
 
     Raises:
-        DefinitionError: One of them cannot be a step; or something undoes what is not among them.
+        DefinitionError: One of them cannot be a step; or what something undoes is none of them, or
+            more than one.
     """
     undos = dict(compensating_actions or {})
-
-    def made(function: Callable[..., Any], key: str) -> Callable[..., Any]:
-        undo = undos.pop(key, None)
-        decorate = step(compensating_action=undo, agent_id=agent_id, required=required)
-        return decorate(function)
-
     if isinstance(tools, Mapping):
-        found: Any = {key: made(function, key) for key, function in tools.items()}
+        named = [(str(key), function) for key, function in tools.items()]
     elif isinstance(tools, (list, tuple)):
-        found = type(tools)([made(function, _called_by(function)) for function in tools])
+        named = [(_called_by(function), function) for function in tools]
     else:
-        found = made(tools, _called_by(tools))
-    if undos:
-        message = (
-            f"compensating_actions names {', '.join(map(repr, undos))}, which is none of the tools."
-        )
-        raise DefinitionError(message)
-    return found
+        named = [(_called_by(tools), tools)]
+    times = Counter(key for key, _function in named)
+    for key in undos:
+        if times[key] != 1:
+            which = "none of the tools" if not times[key] else "the name of more than one tool"
+            message = (
+                f"compensating_actions has {key!r}, which is {which}. "
+                f"They are: {', '.join(times)}. Give a mapping to name them yourself."
+            )
+            raise DefinitionError(message)
+
+    def made(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        if step_of(function) is not None and key not in undos:
+            return function
+        undo = undos.get(key)
+        return step(compensating_action=undo, agent_id=agent_id, required=required)(function)
+
+    found = [made(key, function) for key, function in named]
+    if isinstance(tools, Mapping):
+        return dict(zip(tools, found, strict=True))
+    return type(tools)(found) if isinstance(tools, (list, tuple)) else found[0]
 
 
 def _called_by(function: Any) -> str:

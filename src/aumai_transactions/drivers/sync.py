@@ -133,7 +133,7 @@ class TransactionManager(ManagerBase):
         return self._run_or_go_back(procedure, tx)
 
     def rollback(
-        self, tx: Transaction, *, wait_max_seconds: float = WAIT_SECONDS_MAX
+        self, tx: Transaction | str, *, wait_max_seconds: float = WAIT_SECONDS_MAX
     ) -> TransactionResult:
         """Undo a pending or active transaction in reverse order.
 
@@ -141,7 +141,7 @@ class TransactionManager(ManagerBase):
         steps that may have had an effect.
 
         Args:
-            tx: The transaction.
+            tx: The transaction, or its id; by the id of a nested one only that is undone.
             wait_max_seconds: How long to wait for a driver in another process, or for the time of
                 a next attempt; then the outcome is not final, and `waiting` says for what.
 
@@ -149,6 +149,9 @@ class TransactionManager(ManagerBase):
             InvalidTransactionState: It is finished, or the call comes from its own handler.
         """
         seconds = checked_wait(wait_max_seconds)
+        if isinstance(tx, str):
+            by_id = procedures.rollback_by_id(self._desk(), tx, wait_max_seconds=seconds)
+            return self._run(by_id)
         procedure = procedures.rollback(self._desk(), tx, wait_max_seconds=seconds)
         return self._run_or_go_back(procedure, tx)
 
@@ -216,6 +219,17 @@ class TransactionManager(ManagerBase):
         procedure = resuming.resume(self._desk(), _id(tx))
         shared, transaction = self._run(procedure)
         return resuming.block_of(TransactionBlock, self, shared, transaction, self._desk())
+
+    def join(self, transaction_id: str) -> TransactionBlock:
+        """Take part in an interactive transaction that is open in this process, by its id.
+
+        For other agents and threads that were given nothing but the id; that of a nested one takes
+        part in that. As a block, it stands in the transaction, and leaving it ends nothing.
+
+        Raises:
+            TransactionNotActive: None of this id is open in this process.
+        """
+        return resuming.join(TransactionBlock, self, self._desk(), transaction_id)
 
     def approve(
         self,

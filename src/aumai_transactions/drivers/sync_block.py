@@ -67,6 +67,8 @@ class TransactionBlock(BlockBase):
             CommitPointPassed: An exception left the block behind the commit point.
         """
         try:
+            if self._is_guest:
+                return
             if self._group is None:
                 self._end(error)
             else:
@@ -141,6 +143,7 @@ class TransactionBlock(BlockBase):
                 self._shared,
                 self._part(),
                 asked,
+                self._current_group(),
                 once=once,
                 again=again,
                 wait_max_seconds=wait,
@@ -155,6 +158,7 @@ class TransactionBlock(BlockBase):
             block._shared,  # noqa: SLF001
             block._part(),  # noqa: SLF001
             asked,
+            block._current_group(),  # noqa: SLF001
             once=action.once,
             again=False,
             wait_max_seconds=WAIT_SECONDS_MAX,
@@ -270,7 +274,7 @@ class TransactionBlock(BlockBase):
         if self._result is None and group is not None:
             self._require_time()
             part = self._part()
-            self._run(taking_part.release(self._desk, self._shared, part, group.definitions()))
+            self._run(taking_part.release(self._desk, self._shared, part, group))
             self._result = self._scope_result()
         return self._scope_result()
 

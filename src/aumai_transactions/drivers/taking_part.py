@@ -25,6 +25,7 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import (
     ACTIVE,
+    COMMITTED,
     STEP_COMPENSATED,
     STEP_FAILED,
     STEP_IN_DOUBT,
@@ -70,8 +71,8 @@ from aumai_transactions.errors import (
 if TYPE_CHECKING:
     from aumai_transactions.calls import Answered
     from aumai_transactions.core.commands import Call
-    from aumai_transactions.core.definition import ScopeDefinition
     from aumai_transactions.core.saga import Saga, SagaStep
+    from aumai_transactions.drivers.groups import Group
     from aumai_transactions.models import TransactionResult
 
 POLL_SECONDS = 0.2
@@ -235,6 +236,7 @@ def execute(
     shared: Shared,
     part: Part,
     asked: StepAsked,
+    group: Group | None,
     *,
     once: bool,
     again: bool,
@@ -252,7 +254,7 @@ def execute(
     """
     try:
         found: Asked = yield DoTurn(
-            partial(shared.ask, desk, part, asked, once=once, again=again), part
+            partial(shared.ask, desk, part, asked, group, once=once, again=again), part
         )
         step_id = found.step_id
         awaits_person = shared.saga.by_id[step_id].definition.requires_approval
@@ -332,10 +334,10 @@ class _Nothing:
         return True
 
 
-def release(
-    desk: Desk, shared: Shared, part: Part, scopes: tuple[ScopeDefinition, ...]
-) -> Procedure[None]:
+def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[None]:
     """Commit a nested transaction into what it stands in."""
+    shared.place(group)
+    scopes = group.definitions()
     yield DoTurn(partial(shared.turn, desk, part, [ScopeEnded(scopes)], _Nothing()), part)
 
 
@@ -369,6 +371,12 @@ def finish(
     if not shared.saga.state.is_final:
         yield DoTurn(partial(shared.let_go, desk, part), part)
     shared.run.causes.update(part.causes)
+    if shared.saga.state is COMMITTED:
+        shared.run.hook_warnings += [
+            f"step {name} had been carried out before its program was resumed, which did not ask "
+            "for it again; it stays"
+            for name in shared.not_asked_again()
+        ]
     result = desk.result_of(shared.run)
     shared.run.result = result
     leave(desk, shared.run)

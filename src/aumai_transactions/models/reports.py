@@ -46,6 +46,9 @@ RiskCode = Literal[
     "retry_not_idempotent",
     "undo_not_idempotent",
     "timeout_beyond_deadline",
+    "undo_never_runs",
+    "undo_window",
+    "approval_beyond_deadline",
     "secret_in_data",
     "plan",
 ]

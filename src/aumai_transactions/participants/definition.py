@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -24,9 +24,9 @@ from pydantic import (
 )
 
 from aumai_transactions.actions import Action, Handler
-from aumai_transactions.core.definition import UnknownPolicy
+from aumai_transactions.core.definition import Effect, UnknownPolicy
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import RetryPolicy
+from aumai_transactions.models import SECONDS_MAX, RetryPolicy
 from aumai_transactions.participants.exchange import Target
 from aumai_transactions.participants.template import Placeholder
 
@@ -35,6 +35,7 @@ TIMEOUT_SECONDS_MAX = 86_400
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"\S")]
 Seconds = Annotated[float, Field(gt=0, le=TIMEOUT_SECONDS_MAX, allow_inf_nan=False)]
+LongSeconds = Annotated[float, Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -143,8 +144,24 @@ class ActionDefinition(BaseModel):
         default=None,
         description='What to do while nobody knows whether it happened: "compensate" or "ask".',
     )
-    effect: Literal["none"] | None = Field(
-        default=None, description='"none" where it changes nothing, so that nothing is to undo.'
+    effect: Effect | None = Field(
+        default=None,
+        description='"none" where it changes nothing, so that nothing is to undo; "irreversible" '
+        "where nothing can undo it.",
+    )
+    confirming_action: Name | None = Field(
+        default=None,
+        description="What makes it final after the commit point, where this action only tries and "
+        "its undo cancels; where a step names no other.",
+    )
+    requires_approval: bool | None = Field(
+        default=None, description="True where a person must allow it before it is called."
+    )
+    approval_timeout_seconds: LongSeconds | None = Field(
+        default=None, description="How long that is waited for; then it counts as denied."
+    )
+    undo_within_seconds: LongSeconds | None = Field(
+        default=None, description="How long after it has succeeded it can still be undone."
     )
     retry: RetryTable | None = Field(
         default=None,
@@ -155,10 +172,11 @@ class ActionDefinition(BaseModel):
 
     @model_validator(mode="after")
     def _no_undo_of_nothing(self) -> Self:
-        if self.effect == "none" and self.compensating_action is not None:
+        if self.effect is not None and self.compensating_action is not None:
+            what = "there is nothing to undo" if self.effect == "none" else "nothing can undo it"
             message = (
-                'effect = "none" says that there is nothing to undo, and compensating_action '
-                "names what undoes it. Remove one of the two."
+                f'effect = "{self.effect}" says that {what}, and compensating_action names what '
+                "undoes it. Remove one of the two."
             )
             raise ValueError(message)
         return self
@@ -213,6 +231,10 @@ class ActionDefinition(BaseModel):
             probe_retry=retry_policy(self.probe.retry) if self.probe else None,
             verify=self.verifier(),
             verify_retry=retry_policy(self.verify.retry) if self.verify else None,
+            confirming_action=self.confirming_action,
+            requires_approval=bool(self.requires_approval),
+            approval_timeout_seconds=self.approval_timeout_seconds,
+            undo_within_seconds=self.undo_within_seconds,
         )
 
 

@@ -23,6 +23,9 @@ FILE_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 80
 DOTTED_PARTS_MAX = 64
 
+REFERENCE_KEY = "$output"
+"""The key that makes an object in a step's data a reference."""
+
 Place = tuple[str | int, ...]
 
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""

@@ -1,6 +1,6 @@
 """How a plan file becomes a plan.
 
-Owns: what a shape cannot say: names that must exist, references, circles.
+Owns: what a shape cannot say: names that must exist, and references.
 Rules:
   1. The plan is the plan: nothing of the file, its folder or the environment is needed later,
      but the variables that it names.
@@ -12,36 +12,37 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from aumai_transactions.core.definition import (
+    NO_POLICY,
     CompensationFailurePolicy,
-    CrashPolicy,
     Reference,
     StepDefinition,
     TimeoutScope,
+    UndoWindowPolicy,
 )
-from aumai_transactions.core.graph import dependencies
 from aumai_transactions.core.values import checked_name, checked_object
-from aumai_transactions.errors import (
-    DependencyCycle,
-    DuplicateStep,
-    InvalidData,
-    PlanFileError,
-    UnknownStep,
-)
-from aumai_transactions.models import RetryPolicy
+from aumai_transactions.errors import InvalidData, PlanFileError
+from aumai_transactions.models import JsonType, RetryPolicy
 from aumai_transactions.participants.definition import ActionDefinition, retry_policy
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.template import OUTPUT
 from aumai_transactions.plans.actions import foreign_targets
-from aumai_transactions.plans.document import Place, kind_of, quoted, read_document, shown_place
+from aumai_transactions.plans.document import (
+    REFERENCE_KEY,
+    Place,
+    kind_of,
+    quoted,
+    read_document,
+    shown_place,
+)
+from aumai_transactions.plans.order import check_order
 from aumai_transactions.plans.problems import did_you_mean, listed, plan_file_error
 from aumai_transactions.plans.tables import PlanTable, StepTable
 
-REFERENCE_KEY = "$output"
 _POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 
 
@@ -53,10 +54,19 @@ class StepOptions:
         retry: How often the action is tried again when it was not done; None for what the action
             says.
         timeout_seconds: How long a call of the action may take; None for what the action says.
+        confirming_action: What makes it final after the commit point; None for what the action
+            says.
+        requires_approval: Whether a person must allow it; None for what the action says.
+        approval_timeout_seconds: How long that is waited for; None for what the action says.
+        undo_within_seconds: How long it can be undone; None for what the action says.
     """
 
     retry: RetryPolicy | None = None
     timeout_seconds: float | None = None
+    confirming_action: str | None = None
+    requires_approval: bool | None = None
+    approval_timeout_seconds: float | None = None
+    undo_within_seconds: float | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,16 +83,23 @@ class Plan:
         actions: The definitions of the actions, by name: JSON, with absolute paths, complete.
         step_options: What steps say about the calls of their actions, by step id; a step that
             says nothing is not in it.
+        parallel_compensation: True to undo independent steps at the same time.
+        allow_irreversible_first: True where the author insists on what cannot be undone before
+            what can be.
+        on_undo_window: What happens shortly before a step can no longer be undone.
     """
 
     name: str
     timeout_seconds: float
     timeout_scope: TimeoutScope
-    on_crash: CrashPolicy | None
+    on_crash: Literal["resume", "roll_back"] | None
     on_compensation_failure: CompensationFailurePolicy
     steps: tuple[StepDefinition, ...]
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
     step_options: dict[str, StepOptions] = field(default_factory=dict)
+    parallel_compensation: bool = False
+    allow_irreversible_first: bool = False
+    on_undo_window: UndoWindowPolicy = "warn"
 
     def options_of(self, step_id: str) -> StepOptions:
         """Return what a step says about its calls; one that says nothing has no options."""
@@ -110,25 +127,39 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
         name: _restricted(file, name, action.located(folder), table.http_hosts)
         for name, action in table.actions.items()
     }
-    steps = _Steps(file, table.steps, actions, frozenset(known_actions))
+    steps = _Steps(file, table.steps, actions, frozenset(known_actions)).checked()
+    check_order(file, table, steps, actions)
     seconds = table.timeout_seconds
-    checked = steps.checked()
     return Plan(
         name=table.name or place.stem,
         timeout_seconds=int(seconds) if float(seconds).is_integer() else seconds,
         timeout_scope=table.timeout_scope,
         on_crash=table.on_crash,
         on_compensation_failure=table.on_compensation_failure,
-        steps=checked,
+        parallel_compensation=table.parallel_compensation,
+        allow_irreversible_first=table.allow_irreversible_first,
+        on_undo_window=table.on_undo_window,
+        steps=steps,
         actions={
             name: action.model_dump(mode="json", exclude_none=True)
             for name, action in actions.items()
         },
         step_options={
-            step.step_id: StepOptions(retry_policy(step_table.retry), step_table.timeout_seconds)
-            for step, step_table in zip(checked, table.steps, strict=True)
-            if step_table.retry is not None or step_table.timeout_seconds is not None
+            step.step_id: options
+            for step, step_table in zip(steps, table.steps, strict=True)
+            if (options := _options(step_table)) != StepOptions()
         },
+    )
+
+
+def _options(table: StepTable) -> StepOptions:
+    return StepOptions(
+        retry_policy(table.retry),
+        table.timeout_seconds,
+        table.confirming_action,
+        table.requires_approval,
+        table.approval_timeout_seconds,
+        table.undo_within_seconds,
     )
 
 
@@ -162,14 +193,13 @@ class _Steps:
         """Return the steps."""
         for name, action in self.actions.items():
             self._check_name(name, ("actions", name))
-            self._check_action(action.compensating_action, ("actions", name, "compensating_action"))
+            for key in ("compensating_action", "confirming_action"):
+                self._check_action(getattr(action, key), ("actions", name, key))
         names = [table.name or f"s{index + 1}" for index, table in enumerate(self.tables)]
-        steps = tuple(
+        return tuple(
             self._step(index, name, table)
             for index, (name, table) in enumerate(zip(names, self.tables, strict=True))
         )
-        self._check_order(steps)
-        return steps
 
     def _step(self, index: int, name: str, table: StepTable) -> StepDefinition:
         place = ("steps", index)
@@ -177,21 +207,35 @@ class _Steps:
             self._check_name(text, (*place, key))
         self._check_action(table.action, (*place, "action"))
         self._check_action(table.compensating_action, (*place, "compensating_action"))
+        self._check_action(table.confirming_action, (*place, "confirming_action"))
         action = self.actions.get(table.action)
         self._check_references(table.action, action, name)
         data, references = self._data(table.data, (*place, "data"))
-        undo = table.compensating_action or (action.compensating_action if action else None)
+        declared = action or ActionDefinition()
+        approval = table.requires_approval
+        approval = bool(declared.requires_approval) if approval is None else approval
+        limit = table.approval_timeout_seconds
+        within = table.undo_within_seconds
         return StepDefinition(
             step_id=name,
             agent_id=table.agent,
             action=table.action,
             data=data,
-            compensating_action=undo,
+            compensating_action=table.compensating_action or declared.compensating_action,
             after=None if table.after is None else tuple(table.after),
             references=references,
-            idempotent=action.idempotent if action else False,
-            on_unknown=action.on_unknown if action else None,
-            effect=action.effect if action else None,
+            idempotent=declared.idempotent,
+            on_unknown=declared.on_unknown,
+            effect=declared.effect,
+            policy=NO_POLICY if declared.probe is None else NO_POLICY._replace(has_probe=True),
+            pivot=table.pivot,
+            on_commit=table.on_commit,
+            confirming_action=table.confirming_action or declared.confirming_action,
+            requires_approval=approval,
+            approval_timeout_seconds=declared.approval_timeout_seconds
+            if limit is None and approval
+            else limit,
+            undo_within_seconds=declared.undo_within_seconds if within is None else within,
         )
 
     def _check_name(self, text: str, place: Place) -> None:
@@ -257,9 +301,9 @@ class _Steps:
     def _reference(self, item: dict[str, Any], place: Place, into: Place) -> Reference:
         for key, text in item.items():
             where = shown_place((*place, key))
-            if key not in (REFERENCE_KEY, "at"):
-                problem = 'is not a key of a reference, which has "$output" and at only.'
-                raise PlanFileError(self.file, where, problem + did_you_mean(key, ["at"]))
+            if key not in (REFERENCE_KEY, "at", "type"):
+                problem = 'is not a key of a reference, which has "$output", at and type only.'
+                raise PlanFileError(self.file, where, problem + did_you_mean(key, ["at", "type"]))
             if not isinstance(text, str):
                 raise PlanFileError(self.file, where, f"must be text, not {kind_of(text)}.")
         pointer = item.get("at", "")
@@ -269,40 +313,11 @@ class _Steps:
                 '"/reservation/id"; ~ is written ~0, and / within a name ~1.'
             )
             raise PlanFileError(self.file, shown_place((*place, "at")), problem)
-        return Reference(into, item[REFERENCE_KEY], pointer)
-
-    def _check_order(self, steps: tuple[StepDefinition, ...]) -> None:
-        names = [step.step_id for step in steps]
-        try:
-            dependencies(steps)
-        except DuplicateStep as error:
-            second = [i for i, name in enumerate(names) if name == error.step_id][1]
-            first = names.index(error.step_id)
+        kind = item.get("type")
+        if kind is not None and kind not in get_args(JsonType):
             problem = (
-                f"is {quoted(error.step_id)}, and so is the name of steps[{first + 1}]. "
-                "Give each step a name of its own; without one it is called s1, s2, and so on."
+                f"{quoted(kind)} is not a JSON type, which are {listed(get_args(JsonType))}."
+                f"{did_you_mean(kind, get_args(JsonType))}"
             )
-            raise PlanFileError(self.file, f"steps[{second + 1}].name", problem) from None
-        except UnknownStep as error:
-            where = self._place_naming(error.step_id, steps)
-            hint = did_you_mean(error.step_id, names) or f" The steps are {listed(names)}."
-            problem = f"names the step {quoted(error.step_id)}, which does not exist.{hint}"
-            raise PlanFileError(self.file, where, problem) from None
-        except DependencyCycle as error:
-            circle = " → ".join(quoted(name) for name in [*error.cycle, error.cycle[0]])
-            where = f"steps[{names.index(error.cycle[0]) + 1}]"
-            problem = (
-                f"waits for itself: {circle}. Change after or a reference; a step without after "
-                "waits for all steps above it."
-            )
-            raise PlanFileError(self.file, where, problem) from None
-
-    def _place_naming(self, missing: str, steps: tuple[StepDefinition, ...]) -> str:
-        for index, step in enumerate(steps):
-            for position, name in enumerate(step.after or ()):
-                if name == missing:
-                    return shown_place(("steps", index, "after", position))
-            for reference in step.references:
-                if reference.step_id == missing:
-                    return shown_place(("steps", index, "data", *reference.into, REFERENCE_KEY))
-        return "steps"
+            raise PlanFileError(self.file, shown_place((*place, "type")), problem)
+        return Reference(into, item[REFERENCE_KEY], pointer, kind)

@@ -32,6 +32,7 @@ def risks(plan: Plan) -> list[Risk]:
     actions = dict(definitions_of(plan.actions))
     undoing = {step.compensating_action for step in plan.steps if step.compensating_action}
     doing = {step.action for step in plan.steps}
+    used = doing | undoing | {step.confirming_action for step in plan.steps}
     found: list[str] = []
     for name, action in actions.items():
         if name in doing:
@@ -41,7 +42,7 @@ def risks(plan: Plan) -> list[Risk]:
         found += _data_not_sent(plan, name, action)
         found += _not_filled_in(name, action)
         found += _readable_by_others(name, action)
-        if name not in doing | undoing:
+        if name not in used:
             found.append(f"action {name!r} is defined, and no step uses it.")
     return [Risk(code="plan", message=message) for message in found]
 
@@ -88,7 +89,7 @@ def _data_not_sent(plan: Plan, name: str, action: ActionDefinition) -> Iterator[
     if any(action.references()):
         return  # Why: its author has chosen what is sent.
     for step in plan.steps:
-        if name in (step.action, step.compensating_action) and step.data:
+        if name in (step.action, step.compensating_action, step.confirming_action) and step.data:
             yield (
                 f"step {step.step_id!r}: {action.method} of action {name!r} has no body, so the "
                 "step's data is not sent. Refer to what the service needs in the url, as in "

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from aumai_transactions.models import JsonType
 from aumai_transactions.plans.tables import PlanTable
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
@@ -35,6 +36,10 @@ _REFERENCE = {
             "type": "string",
             "pattern": "^(/([^~/]|~[01])*)*$",
             "description": "JSON pointer into that output; by default the whole of it.",
+        },
+        "type": {
+            "enum": list(get_args(JsonType)),
+            "description": "Which JSON type must stand there; by default any.",
         },
     },
     "required": ["$output"],

@@ -10,11 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aumai_transactions.core.definition import CompensationFailurePolicy, CrashPolicy
+from aumai_transactions.core.definition import CompensationFailurePolicy, UndoWindowPolicy
 from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS
 from aumai_transactions.participants.address import Host
 from aumai_transactions.participants.command import CommandDefinition
-from aumai_transactions.participants.definition import ActionDefinition, Name, RetryTable, Seconds
+from aumai_transactions.participants.definition import (
+    ActionDefinition,
+    LongSeconds,
+    Name,
+    RetryTable,
+    Seconds,
+)
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.python import PythonDefinition
 
@@ -61,6 +67,34 @@ class StepTable(BaseModel):
         description="How long a call of its action may take; then it is in doubt. By default what "
         "the action says.",
     )
+    pivot: bool = Field(
+        default=False,
+        description="True for the point of no return: it starts when all other steps have "
+        "succeeded, and with its success the transaction is committed.",
+    )
+    on_commit: bool = Field(
+        default=False,
+        description="True to hold it until the commit is decided; then it is tried until it is "
+        "done.",
+    )
+    confirming_action: Name | None = Field(
+        default=None,
+        description="What makes it final after the commit point; by default what its action says.",
+    )
+    requires_approval: bool | None = Field(
+        default=None,
+        description="Whether a person must allow it; by default what its action says.",
+    )
+    approval_timeout_seconds: LongSeconds | None = Field(
+        default=None,
+        description="How long that is waited for; then it counts as denied. By default what its "
+        "action says.",
+    )
+    undo_within_seconds: LongSeconds | None = Field(
+        default=None,
+        description="How long after it has succeeded it can still be undone; by default what its "
+        "action says.",
+    )
 
 
 class PlanTable(BaseModel):
@@ -82,7 +116,7 @@ class PlanTable(BaseModel):
         default="start",
         description='"start" checks the timeout once; "transaction" before every step as well.',
     )
-    on_crash: CrashPolicy | None = Field(
+    on_crash: Literal["resume", "roll_back"] | None = Field(
         default=None,
         description='What recovery does: "resume" or "roll_back"; by default it resumes, unless '
         "the timeout is over.",
@@ -90,6 +124,19 @@ class PlanTable(BaseModel):
     on_compensation_failure: CompensationFailurePolicy = Field(
         default="continue",
         description='"continue" undoes the rest; "halt" stops what the failed undo depends on.',
+    )
+    parallel_compensation: bool = Field(
+        default=False,
+        description="True to undo steps that do not depend on each other at the same time.",
+    )
+    allow_irreversible_first: bool = Field(
+        default=False,
+        description="True to insist on a step that nothing can undo before one that can be undone.",
+    )
+    on_undo_window: UndoWindowPolicy = Field(
+        default="warn",
+        description='What happens shortly before a step can no longer be undone: "warn" says so, '
+        '"roll_back" undoes everything.',
     )
     http_hosts: list[Host] | None = Field(
         default=None,
