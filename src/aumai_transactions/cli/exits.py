@@ -47,16 +47,25 @@ class Refused(Exception):
 ERRORS: tuple[tuple[type[BaseException], Code], ...] = (
     (errors.UnknownStep, Code.not_found),
     (errors.DefinitionError, Code.usage),
+    (errors.NoActiveTransaction, Code.usage),
     (errors.InvalidData, Code.usage),
     (errors.TransactionNotFound, Code.not_found),
     (errors.StoreNotFound, Code.not_found),
     (errors.InvalidTransactionState, Code.conflict),
+    (errors.UndoRefused, Code.conflict),
     (errors.JournalConflict, Code.conflict),
     (errors.TransactionExpired, Code.rolled_back),
     (errors.TransactionRolledBack, Code.rolled_back),
+    (errors.StepUndone, Code.rolled_back),
+    (errors.StepInDoubt, Code.attention),
     (errors.TransactionNotFinal, Code.unfinished),
+    (errors.ApprovalPending, Code.unfinished),
     (errors.TransactionError, Code.error),
 )
+
+
+PERSONAL = ("in_doubt", "halted", "committing")
+"""For these reasons something waits until a person looks at it; an approval is only waited for."""
 
 
 def code_of_error(error: BaseException) -> Code:
@@ -77,7 +86,7 @@ def code_of(result: TransactionResult) -> Code:
 
 def needs_person(result: TransactionResult) -> bool:
     """Tell whether a person has to look at a transaction."""
-    waits = result.waiting is not None and result.waiting.reason in ("in_doubt", "halted")
+    waits = result.waiting is not None and result.waiting.reason in PERSONAL
     return bool(result.outstanding) or waits
 
 

@@ -105,6 +105,7 @@ _NESTED: dict[str, type | None] = {
     "steps": StepDefinition,
     "step": StepDefinition,
     "scope": ScopeDefinition,
+    "scopes": ScopeDefinition,
     "references": Reference,
     "error": ErrorRecord,
     "policy": Policy,

@@ -48,6 +48,7 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
     ScopeEnded,
     StepAsked,
+    StepWanted,
     UndoAsked,
     VerificationReturned,
 )
@@ -150,6 +151,8 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
             return settling.reread(saga, observation, now)
         case StepAsked():
             return programs.asked(saga, observation, now)
+        case StepWanted():
+            return programs.wanted(saga, observation, now)
         case UndoAsked():
             return programs.undo_asked(saga, observation, now)
         case ScopeEnded():

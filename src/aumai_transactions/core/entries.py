@@ -139,12 +139,32 @@ class ScopeReleased(NamedTuple):
 class StepAdded(NamedTuple):
     """An interactive transaction goes on with this step.
 
-    `fork` names the recorded step in whose place it came, after the program was resumed.
+    `fork` names the recorded step in whose place it came, after the program was resumed;
+    `request_id` who asked for it, where that was not the program itself.
     """
 
     at: int
     step: StepDefinition
     fork: str | None = None
+    request_id: str | None = None
+
+
+class StepRequested(NamedTuple):
+    """Somebody else wants an interactive transaction to go on with this step."""
+
+    at: int
+    request_id: str
+    step: StepDefinition
+    scopes: tuple[ScopeDefinition, ...] = ()
+    by: str = ""
+
+
+class StepRefused(NamedTuple):
+    """A step that somebody else wanted cannot be; nothing of it was done."""
+
+    at: int
+    request_id: str
+    error: ErrorRecord
 
 
 class ApprovalRequested(NamedTuple):
@@ -451,6 +471,7 @@ Request = (
     | ResolutionGiven
     | ApprovalGiven
     | ApprovalDenied
+    | StepRequested
 )
 Entry = (
     StepStarted
@@ -472,6 +493,7 @@ Entry = (
     | ScopeOpened
     | ScopeReleased
     | StepAdded
+    | StepRefused
     | ApprovalRequested
     | PartialRollbackStarted
     | UndoRequestRefused
@@ -498,6 +520,7 @@ REQUESTS = (
     ResolutionGiven,
     ApprovalGiven,
     ApprovalDenied,
+    StepRequested,
 )
 # Why these as well: the first two define what nobody drives yet, so there is no token to hold;
 # and a late answer is a fact that must be recorded whoever drives by now. It causes no call.

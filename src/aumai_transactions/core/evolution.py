@@ -44,6 +44,8 @@ from aumai_transactions.core.entries import (
     StepFailed,
     StepInDoubt,
     StepOutstanding,
+    StepRefused,
+    StepRequested,
     StepStarted,
     StepSucceeded,
     TransactionActivated,
@@ -162,6 +164,8 @@ def _evolve_rare(
     | RollbackRequested
     | RetryRequested
     | ResolutionGiven
+    | StepRequested
+    | StepRefused
     | ScopeOpened
     | ScopeReleased
     | PartialRollbackStarted
@@ -211,7 +215,9 @@ def _evolve_rare(
 
 def _evolve_shape(
     saga: Saga,
-    entry: ScopeOpened
+    entry: StepRequested
+    | StepRefused
+    | ScopeOpened
     | ScopeReleased
     | PartialRollbackStarted
     | ApprovalRequested
@@ -226,6 +232,10 @@ def _evolve_shape(
     | ConfirmationFailed,
 ) -> None:
     match entry:
+        case StepRequested():
+            saga.step_requests[entry.request_id] = entry
+        case StepRefused():
+            scopes.step_refused(saga, entry)
         case ScopeOpened():
             scopes.scope_opened(saga, entry)
         case ScopeReleased():

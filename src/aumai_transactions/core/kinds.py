@@ -23,6 +23,8 @@ KINDS: dict[str, type[Entry]] = {
     "scope_opened": entries.ScopeOpened,
     "scope_released": entries.ScopeReleased,
     "step_added": entries.StepAdded,
+    "step_requested": entries.StepRequested,
+    "step_refused": entries.StepRefused,
     "approval_requested": entries.ApprovalRequested,
     "step_started": entries.StepStarted,
     "step_succeeded": entries.StepSucceeded,

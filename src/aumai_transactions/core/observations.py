@@ -91,6 +91,22 @@ class StepAsked(NamedTuple):
     fork: str | None = None
 
 
+class StepWanted(NamedTuple):
+    """Somebody who is not its program wants a transaction to go on with a step.
+
+    Args:
+        request_id: A name for the wish that is never used for another one.
+        step: The step.
+        scopes: The groups that it stands in, the outermost first.
+        by: Who wants it.
+    """
+
+    request_id: str
+    step: StepDefinition
+    scopes: tuple[ScopeDefinition, ...] = ()
+    by: str = ""
+
+
 class UndoAsked(NamedTuple):
     """A program wants some of what was done undone, and goes on.
 
@@ -271,6 +287,7 @@ Observation = (
     | RereadReturned
     | LateReturn
     | StepAsked
+    | StepWanted
     | UndoAsked
     | ScopeEnded
     | ApprovalAnswered

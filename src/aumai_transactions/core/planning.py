@@ -33,6 +33,7 @@ from aumai_transactions.core.entries import (
     TransactionRolledBack,
     UndoWindowClosing,
 )
+from aumai_transactions.core.programs import answer_of
 from aumai_transactions.core.scopes import (
     is_held_back,
     is_in_force,
@@ -200,6 +201,8 @@ def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
     for name, note in saga.undo_requests.items():
         why = ErrorRecord("Requested", note) if note else None
         return (Record(undo_of(saga, saga.scopes[name], now, "requested", why)),)
+    for request in saga.step_requests.values():
+        return [Record(entry) for entry in answer_of(saga, request, now)]
     if saga.undo:
         commands += plan_undo(saga, now, PARALLEL_MAX)
     if saga.doubtful:

@@ -19,9 +19,12 @@ from aumai_transactions.core.entries import (
     ScopeOpened,
     ScopeReleased,
     StepAdded,
+    StepRefused,
+    StepRequested,
     TransactionActivated,
     UndoRequestRefused,
 )
+from aumai_transactions.core.observations import StepAsked
 from aumai_transactions.core.scopes import is_in_force, live_dependants, names_of, undo_of
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -39,6 +42,7 @@ from aumai_transactions.errors import (
     DuplicateStep,
     InvalidTransactionState,
     IrreversibleBeforeCompensatable,
+    TransactionError,
     TransactionNotActive,
     UndoRefused,
     UnknownStep,
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
         ApprovalAnswered,
         RollbackCalled,
         ScopeEnded,
-        StepAsked,
+        StepWanted,
         UndoAsked,
     )
     from aumai_transactions.core.saga import Saga, Scope
@@ -82,6 +86,26 @@ def asked(saga: Saga, seen: StepAsked, now: int) -> list[Entry]:
     step = step._replace(step_id=_free_id(saga, step.step_id), after=after, references=references)
     entries.append(StepAdded(now, step, seen.fork))
     return entries
+
+
+def wanted(saga: Saga, seen: StepWanted, now: int) -> list[Entry]:
+    """Return what to record about a step that somebody wants who is not the program."""
+    _require_open(saga, "ask for a step in")
+    by = checked_note(seen.by, "by")
+    return [StepRequested(now, seen.request_id, seen.step, seen.scopes, by)]
+
+
+def answer_of(saga: Saga, request: StepRequested, now: int) -> list[Entry]:
+    """Return what to record about such a wish: the step, or why it cannot be."""
+    try:
+        entries = asked(saga, StepAsked(request.step, request.scopes), now)
+    except TransactionError as error:
+        why = ErrorRecord(type(error).__name__, str(error))
+        return [StepRefused(now, request.request_id, why)]
+    *before, added = entries
+    if not isinstance(added, StepAdded):
+        return entries
+    return [*before, added._replace(request_id=request.request_id)]
 
 
 def _require_order(saga: Saga, step: StepDefinition) -> None:

@@ -40,7 +40,7 @@ def risks_of(definition: Definition, handlers: Mapping[str, bool]) -> list[Risk]
             `action_handlers`, all of whose exceptions mean "not done".
     """
     found = []
-    if not definition.steps:
+    if not definition.steps and definition.shape == "planned":
         found.append(Risk(code="no_steps", message="it has no steps; a commit would do nothing."))
     for step in definition.steps:
         found += _unknown(step, handlers)
@@ -131,7 +131,9 @@ def _repeated(step: StepDefinition, handlers: Mapping[str, bool]) -> Iterator[Ri
             "declare it so.",
         )
     undo = step.compensating_action
-    if undo is not None and not policy.undo_idempotent and handlers.get(undo) is False:
+    if undo is None or step.pivot or step.on_commit:
+        return
+    if not policy.undo_idempotent and handlers.get(undo) is False:
         times = policy.undo_retry.attempts_max if policy.undo_retry is not None else 1
         when = (
             f"it is tried up to {times} times" if times > 1 else "after a crash it is called again"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aumai_transactions.core.definition import Definition, ScopeDefinition, StepDefinition
-    from aumai_transactions.core.entries import ApprovalRequested
+    from aumai_transactions.core.entries import ApprovalRequested, StepRequested
 
 
 class IllegalEntry(Exception):
@@ -105,6 +105,7 @@ class SagaStep:
     rereading: bool = False
     scope: Scope | None = None
     fork: str | None = None
+    request_id: str | None = None
     withdrawn: bool = False
 
     def __init__(self, index: int, definition: StepDefinition, unmet: int) -> None:
@@ -229,6 +230,8 @@ class Saga:
         self.closing: dict[int, int] = {}
         self.going_back: set[str] = set()
         self.undo_requests: dict[str, str] = {}
+        self.step_requests: dict[str, StepRequested] = {}
+        self.refused: dict[str, ErrorRecord] = {}
 
     def step(self, step_id: str) -> SagaStep:
         """Return the step of this id; refuse one that the plan does not hold."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ScopeOpened,
         ScopeReleased,
         StepAdded,
+        StepRefused,
         UndoWindowClosing,
     )
     from aumai_transactions.core.saga import Saga
@@ -84,6 +85,10 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     require(unmet == 0, "a step is added that waits for one that has not succeeded")
     step = SagaStep(index, definition, 0)
     step.fork = entry.fork
+    step.request_id = entry.request_id
+    if entry.request_id is not None:
+        require(entry.request_id in saga.step_requests, "a step answers a wish that nobody had")
+        del saga.step_requests[entry.request_id]
     saga.steps.append(step)
     saga.by_id[definition.step_id] = step
     if definition.intent is not None:
@@ -114,6 +119,13 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
         require(pivot is None or pivot.state is STEP_FAILED, "there is a pivot already")
         saga.pivot = index
     saga.touched.append(index)
+
+
+def step_refused(saga: Saga, entry: StepRefused) -> None:
+    """Let a step that somebody wanted not be."""
+    require(entry.request_id in saga.step_requests, "a wish is refused that nobody had")
+    del saga.step_requests[entry.request_id]
+    saga.refused[entry.request_id] = entry.error
 
 
 def partial_rollback_started(saga: Saga, entry: PartialRollbackStarted) -> None:

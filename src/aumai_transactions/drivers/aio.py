@@ -20,7 +20,7 @@ from aumai_transactions.core.observations import (
     ResolutionAnswered,
     RetryAsked,
 )
-from aumai_transactions.drivers import asking, procedures, recovery, resuming
+from aumai_transactions.drivers import asking, procedures, recovery, requesting, resuming
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
@@ -28,6 +28,7 @@ from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBas
 from aumai_transactions.drivers.operations import (
     Procedure,
 )
+from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
@@ -138,7 +139,9 @@ class AsyncTransactionManager(ManagerBase):
         around = self._block_around()
         if around is not None:
             return nested_in(around, AsyncTransactionBlock, timeout_seconds, options)
-        return AsyncTransactionBlock(self, self._interactive(timeout_seconds, options))
+        made = self._interactive(timeout_seconds, options)
+        accepts = options.get("accepts_requests", False)
+        return AsyncTransactionBlock(self, made, accepts_requests=accepts)
 
     async def resume(self, tx: Transaction | str) -> AsyncTransactionBlock:
         """Go on with one whose process died; see `TransactionManager.resume`."""
@@ -149,6 +152,27 @@ class AsyncTransactionManager(ManagerBase):
     async def join(self, transaction_id: str) -> AsyncTransactionBlock:
         """Take part in one that is open in this process; see `TransactionManager.join`."""
         return resuming.join(AsyncTransactionBlock, self, await self._desk(), transaction_id)
+
+    async def request_step(  # noqa: PLR0917 (the order of execute)
+        self,
+        transaction_id: str,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any] | None = None,
+        compensating_action: str | None = None,
+        *,
+        by: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+        **options: Unpack[StepOptions],
+    ) -> Any:
+        """Ask for a step in one of another process; see `TransactionManager.request_step`."""
+        step = self._step("step", agent_id, action, data or {}, compensating_action, options)
+        wanted = frozen_step(step, "the step", self._registry, self._before_record)
+        seconds = checked_wait(wait_max_seconds)
+        procedure = requesting.request(
+            await self._desk(), transaction_id, wanted, by=by, wait_max_seconds=seconds
+        )
+        return await self._run(procedure)
 
     async def approve(
         self,

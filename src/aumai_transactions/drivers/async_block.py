@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import CommitCalled, RollbackCalled, UndoAsked
-from aumai_transactions.drivers import taking_part
+from aumai_transactions.drivers import requesting, taking_part
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.driving import annotate
@@ -50,6 +50,11 @@ class AsyncTransactionBlock(BlockBase):
             manager = self._manager
             desk = await asyncio.to_thread(manager._open, create=True)  # noqa: SLF001 (one package)
             self._begin(desk)
+            if self._accepts_requests:
+                # Why held: a loop holds its tasks only weakly.
+                self._serving = asyncio.ensure_future(
+                    self._run(requesting.serve(desk, self._shared))
+                )
         self._terminable = Terminable()
         self._enter()
         return self

@@ -73,8 +73,10 @@ class BlockBase:
         parent: BlockBase | None = None,
         group: Group | None = None,
         is_guest: bool = False,
+        accepts_requests: bool = False,
     ) -> None:
         self._is_guest = is_guest
+        self._accepts_requests = accepts_requests
         self._manager = manager
         self._transaction = transaction
         self._parent = parent

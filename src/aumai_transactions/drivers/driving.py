@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from aumai_transactions.calls import arguments_of, attempt_of
 from aumai_transactions.core.decider import advance, decide
+from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
     DriverArrived,
@@ -176,7 +177,7 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
         claims = False
         if len(calls) == 1 and not crew.under_way and not run.saga.waiting:
             call = call_of(desk, run, run, calls[0])
-            if isinstance(call, HandlerMissing):
+            if not isinstance(call, DoCall):
                 seen = [call]
             else:
                 answer, error = yield call
@@ -211,7 +212,7 @@ class _Crew:
     def start(self, desk: Desk, run: Run, command: Call) -> Procedure[list[Observation]]:
         """Start a call; return what was seen where nobody here can make it."""
         call = call_of(desk, run, run, command)
-        if isinstance(call, HandlerMissing):
+        if not isinstance(call, DoCall):
             return [call]
         if self.inbox is None:
             self.inbox = yield DoInbox()
@@ -423,7 +424,11 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
         saga.touched.extend(range(len(saga.steps)))
 
 
-def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | HandlerMissing:
+Unmade = HandlerMissing | HandlerRaised
+"""What is seen where nobody here can make a call."""
+
+
+def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Unmade:
     """Return the call that a command stands for; or that nobody here can make it.
 
     Args:
@@ -435,6 +440,11 @@ def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Han
     step, operation = command.step, command.operation
     definition = step.definition
     callee = run.registry.find(operation, definition)
+    if callee is None and operation == "action" and step.request_id is not None:
+        # Why no dry run: who asks for it cannot see that nothing is done here.
+        name = definition.action
+        why = ErrorRecord("UnknownAction", f"{name!r} has no handler where it is carried out")
+        return HandlerRaised(step.step_id, operation, "not_done", why, may_retry=False)
     if callee is None:
         return HandlerMissing(definition.step_id, operation)
     arguments = arguments_of(callee, run.saga, step, operation)

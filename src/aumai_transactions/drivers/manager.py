@@ -350,6 +350,7 @@ class ManagerBase:
             "shape": "interactive",
             **options,
         }
+        fields.pop("accepts_requests", None)
         return Transaction(transaction_id=new_id(), **fields)
 
     def _block_around(self) -> BlockBase | None:

@@ -31,8 +31,14 @@ class BeginOptions(TypedDict, total=False):
 
 
 class BlockOptions(TypedDict, total=False):
-    """What `transaction` takes besides the timeout; see `Transaction`."""
+    """What `transaction` takes besides the timeout; see `Transaction`.
 
+    Args:
+        accepts_requests: True to carry out the steps as well that other processes ask for with
+            `request_step`, in a thread or a task of its own.
+    """
+
+    accepts_requests: bool
     on_crash: Literal["roll_back", "resume", "wait"] | None
     resume_within_seconds: float | None
     on_compensation_failure: Literal["continue", "halt"]

@@ -139,11 +139,12 @@ class DecoratedStep:
             if not self.is_stable:
                 self.name = name_here(self.name)
             self._others: dict[str, Action] = {}
+            self._wanted: dict[str, list[str]] = {}
             named = {option: self._name_of(what, option) for option, what in given.items()}
             declared.update(named)
             self.action = Action(self.name, self.typed.handler(), **declared)
             setattr(self.action.handler, MARK, self)
-            self._register({name: option for option, name in named.items() if name is not None})
+            self._register()
 
     @property
     def actions(self) -> list[Action]:
@@ -160,7 +161,8 @@ class DecoratedStep:
                 DECORATED.add(given._action)  # noqa: SLF001 (as a manager does with another's)
             return given.name
         if not callable(given):
-            return checked_name(given, option)
+            self._wanted.setdefault(checked_name(given, option), []).append(option)
+            return given
         return self._made_own(option, given, step_of(given))
 
     def _made_own(
@@ -182,42 +184,44 @@ class DecoratedStep:
         self._others[option] = action
         return name
 
-    def _register(self, wanted: dict[str, str]) -> None:
+    def _register(self) -> None:
         """Let every manager find it by its name, if it can be found again.
-
-        Args:
-            wanted: What undoes and confirms it, by name.
 
         Raises:
             DefinitionError: Another function of the program has the name.
         """
-        known = _declared.get(self.name)
-        if known is not None and are_two(known.function, self.function) and is_there(known.function):
+        known, mine = _declared.get(self.name), self.function
+        if known is not None and are_two(known.function, mine) and is_there(known.function):
             message = (
-                f"{place_of(known.function)} and {place_of(self.function)} are both called "
-                f"{self.name!r}, and nobody could tell after a restart which of them is meant. "
-                "Give one of them another name."
+                f"{place_of(known.function)} and {place_of(mine)} are both called {self.name!r}, "
+                "and nobody could tell after a restart which of them is meant. Give one of them "
+                "another name."
             )
             raise DefinitionError(message)
         if self.is_stable:
             _declared[self.name] = self
-        for name, option in wanted.items():
-            other = _declared.get(name)
-            if other is not None:
-                self._take(option, other)
+        for name in self._wanted:
+            if name in _declared:
+                self.take(_declared[name])
             if self.is_stable:
                 _naming.setdefault(name, {})[self.name] = self
-        if not self.is_stable:
-            return
-        for action in self.actions:
-            DECORATED.add(action)
-        for waiting in _naming.get(self.name, {}).values():
-            waiting.take(self)
+        if self.is_stable:
+            for action in self.actions:
+                DECORATED.add(action)
+            for waiting in _naming.get(self.name, {}).values():
+                waiting.take(self)
 
-    def _take(self, option: str, other: DecoratedStep) -> None:
-        """Let another step, which was given by its name, undo or confirm this one."""
-        name = self._made_own(option, other.function, other)
-        changes: dict[str, Any] = {option: name}
+    def take(self, other: DecoratedStep) -> None:
+        """Let another step, which was given by its name, undo or confirm this one.
+
+        Raises:
+            DefinitionError: It needs an argument that it would not be given.
+        """
+        if self.is_stable and _declared[self.name] is not self:
+            return  # It was defined once more, and this one is past.
+        changes: dict[str, Any] = {}
+        for option in self._wanted[other.name]:
+            changes[option] = self._made_own(option, other.function, other)
         self.action = replace(self.action, **changes)
         if self.is_stable:
             for action in self.actions:
@@ -288,8 +292,8 @@ def _refuse_step(function: object) -> None:
         found = step_of(inner)
         if found is not None:
             message = (
-                f"{place_of(function)} is the step {found.name!r} already. Declare all that there is "
-                "to say about it in one place."
+                f"{place_of(function)} is the step {found.name!r} already. Declare all there is to "
+                "say about it in one place."
             )
             raise DefinitionError(message)
         inner = getattr(inner, "__wrapped__", None)
@@ -370,7 +374,7 @@ def step(
     return decorate if function is None else decorate(function)
 
 
-def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Any:
+def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Callable[..., Any]:
     if declared.typed.is_async:
 
         @functools.wraps(plain)
@@ -409,7 +413,7 @@ def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Any:
     return _faced(called, plain, declared)
 
 
-def _faced(face: Callable[..., Any], plain: object, declared: DecoratedStep) -> Any:
+def _faced(face: Callable[..., Any], plain: object, declared: DecoratedStep) -> Callable[..., Any]:
     declared.face = face
     setattr(face, MARK, declared)
     # Why: in the body of a class it must stay one that is not given the object.

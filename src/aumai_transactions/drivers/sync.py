@@ -14,7 +14,7 @@ from aumai_transactions.core.observations import (
     ResolutionAnswered,
     RetryAsked,
 )
-from aumai_transactions.drivers import asking, procedures, recovery, resuming
+from aumai_transactions.drivers import asking, procedures, recovery, requesting, resuming
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.desk import (
     Desk,
@@ -26,6 +26,7 @@ from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBas
 from aumai_transactions.drivers.operations import (
     Procedure,
 )
+from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
@@ -203,7 +204,9 @@ class TransactionManager(ManagerBase):
         around = self._block_around()
         if around is not None:
             return nested_in(around, TransactionBlock, timeout_seconds, options)
-        return TransactionBlock(self, self._interactive(timeout_seconds, options))
+        made = self._interactive(timeout_seconds, options)
+        accepts = options.get("accepts_requests", False)
+        return TransactionBlock(self, made, accepts_requests=accepts)
 
     def resume(self, tx: Transaction | str) -> TransactionBlock:
         """Go on with an interactive transaction whose process died; use the result as a block.
@@ -230,6 +233,47 @@ class TransactionManager(ManagerBase):
             TransactionNotActive: None of this id is open in this process.
         """
         return resuming.join(TransactionBlock, self, self._desk(), transaction_id)
+
+    def request_step(  # noqa: PLR0917 (the order of execute)
+        self,
+        transaction_id: str,
+        agent_id: str,
+        action: str,
+        data: dict[str, Any] | None = None,
+        compensating_action: str | None = None,
+        *,
+        by: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+        **options: Unpack[StepOptions],
+    ) -> Any:
+        """Ask for a step in an interactive transaction that another process has open.
+
+        That process carries it out, with its own actions, if it has begun the transaction with
+        `accepts_requests=True`; this one waits, and needs no handler.
+
+        Args:
+            transaction_id: The transaction, or a nested one of it.
+            agent_id: On whose behalf the step acts.
+            action: The name of the action there.
+            data: JSON object for it.
+            compensating_action: The name of what undoes it there.
+            by: Who asks; stands in the journal.
+            wait_max_seconds: How long to wait for the outcome.
+            **options: See `StepOptions`.
+
+        Raises:
+            TransactionNotActive: It has ended; or nobody has carried the step out in time.
+            DefinitionError: The step cannot be.
+            StepFailed: Its action raised.
+            StepInDoubt: Nobody knows whether it happened.
+        """
+        step = self._step("step", agent_id, action, data or {}, compensating_action, options)
+        wanted = frozen_step(step, "the step", self._registry, self._before_record)
+        seconds = checked_wait(wait_max_seconds)
+        procedure = requesting.request(
+            self._desk(), transaction_id, wanted, by=by, wait_max_seconds=seconds
+        )
+        return self._run(procedure)
 
     def approve(
         self,

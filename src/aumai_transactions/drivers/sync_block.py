@@ -5,10 +5,11 @@ Owns: how a thread waits for what it asks of its transaction. The rules are the 
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import CommitCalled, RollbackCalled, UndoAsked
-from aumai_transactions.drivers import taking_part
+from aumai_transactions.drivers import requesting, taking_part
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.driving import annotate
@@ -49,6 +50,11 @@ class TransactionBlock(BlockBase):
         if self._shared_run is None:
             desk = self._manager._open(create=True)  # noqa: SLF001 (one package)
             self._begin(desk)
+            if self._accepts_requests:
+                serving = requesting.serve(desk, self._shared)
+                threading.Thread(
+                    target=self._run, args=(serving,), name="aumai-requests", daemon=True
+                ).start()
         self._terminable = Terminable()
         self._enter()
         return self

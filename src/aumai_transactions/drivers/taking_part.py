@@ -37,6 +37,7 @@ from aumai_transactions.drivers.asking import ask, leave, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import call_of, with_draw
 from aumai_transactions.drivers.operations import (
+    DoCall,
     DoInbox,
     DoNext,
     DoSleep,
@@ -62,6 +63,7 @@ from aumai_transactions.errors import (
     DefinitionError,
     InternalError,
     InvalidTransactionState,
+    StepFailed,
     StepInDoubt,
     StepUndone,
     TransactionNotFinal,
@@ -155,7 +157,7 @@ def attend(
             if len(look.calls) == 1 and in_hand == 1:
                 ended = look.calls[0]
                 call = call_of(desk, shared.run, part, ended)
-                if isinstance(call, HandlerMissing):
+                if not isinstance(call, DoCall):
                     seen = [call]
                 else:
                     answer, error = yield call
@@ -170,7 +172,7 @@ def attend(
                     continue  # Something may have happened before anybody could be woken.
             for command in look.calls:
                 call = call_of(desk, shared.run, part, command)
-                if isinstance(call, HandlerMissing):
+                if not isinstance(call, DoCall):
                     inbox.put(Ended(command, call, None))
                 else:
                     yield DoStart(command, call, inbox)
@@ -296,7 +298,9 @@ def _outcome(
     if state is STEP_FAILED:
         if cause is not None:
             raise cause
-        raise DefinitionError(f"step {step_id} of transaction {name} failed: {step.error}.")
+        if step.attempt == 0:
+            raise DefinitionError(f"step {step_id} of transaction {name}: {step.error}.")
+        raise StepFailed(name, step_id, str(step.error))
     if state is STEP_IN_DOUBT:
         detail = str(step.error) if step.error else "unknown"
         raise StepInDoubt(name, step_id, detail, undone=False) from cause

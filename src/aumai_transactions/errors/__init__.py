@@ -6,6 +6,7 @@
         CommitPointPassed               it can only go forward; nothing was changed
       NoActiveTransaction               a step that needs a transaction was called outside one
       StepInDoubt                       nobody knows whether a step happened; see .undone
+      StepFailed                        a step's action raised, elsewhere or earlier
       StepUndone                        a step was undone while its caller waited for it
       ApprovalPending                   a person has not allowed a step yet; ask again later
       UndoRefused                       something in force depends on what was to be undone
@@ -68,6 +69,7 @@ from aumai_transactions.errors.states import (
     CommitPointPassed,
     InvalidTransactionState,
     NoActiveTransaction,
+    StepFailed,
     StepInDoubt,
     StepUndone,
     TransactionNotActive,
@@ -112,6 +114,7 @@ __all__ = [
     "ReadConflict",
     "RetryLater",
     "SchemaVersionError",
+    "StepFailed",
     "StepInDoubt",
     "StepRejected",
     "StepUndone",

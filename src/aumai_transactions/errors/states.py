@@ -103,6 +103,22 @@ class StepUndone(TransactionError):
         super().__init__(f"step {step_id} of transaction {transaction_id} is {why}.")
 
 
+class StepFailed(TransactionError):
+    """Say that a step's action raised, where the exception itself is not at hand.
+
+    Args:
+        transaction_id: The transaction; it goes on.
+        step_id: The step.
+        detail: What the action raised, as text.
+    """
+
+    def __init__(self, transaction_id: str, step_id: str, detail: str) -> None:
+        self.transaction_id = transaction_id
+        self.step_id = step_id
+        self.detail = detail
+        super().__init__(f"step {step_id} of transaction {transaction_id} failed: {detail}.")
+
+
 class ApprovalPending(TransactionError):
     """Say that a person has not allowed a step yet; the transaction goes on without it.
 
