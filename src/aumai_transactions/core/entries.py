@@ -19,7 +19,34 @@ from aumai_transactions.core.definition import (
     ScopeDefinition,
     StepDefinition,
 )
+from aumai_transactions.core.requests import (
+    REQUESTS,
+    Answer,
+    ApprovalDenied,
+    ApprovalGiven,
+    CommitRequested,
+    Request,
+    ResolutionGiven,
+    RetryRequested,
+    RollbackRequested,
+    StepRequested,
+)
+from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.models import RollbackReason, TransactionState
+
+# Why these: whoever reads entries need not know which of them are requests.
+__all__ = [
+    "REQUESTS",
+    "Answer",
+    "ApprovalDenied",
+    "ApprovalGiven",
+    "CommitRequested",
+    "ErrorRecord",
+    "ResolutionGiven",
+    "RetryRequested",
+    "RollbackRequested",
+    "StepRequested",
+]
 
 InDoubtCause = Literal["crash", "unknown", "cancelled", "timeout"]
 OutstandingReason = Literal[
@@ -28,18 +55,6 @@ OutstandingReason = Literal[
 ProbeAnswer = Literal["done", "not_done", "unknown"]
 VerificationAnswer = Literal["clean", "residue", "unknown"]
 LateOutcome = Literal["succeeded", "not_done", "in_doubt"]
-Answer = Literal["happened", "did_not_happen", "undone", "left_in_place"]
-
-
-class ErrorRecord(NamedTuple):
-    """Hold an exception as data: its type's name and its text."""
-
-    type: str
-    message: str
-
-    def __str__(self) -> str:
-        """Return both in one line, the text first where there is one."""
-        return f"{self.type}: {self.message}" if self.message else self.type
 
 
 class PlanRecorded(NamedTuple):
@@ -56,43 +71,6 @@ class TransactionImported(NamedTuple):
     definition: Definition
     state: TransactionState
     source: str
-
-
-class CommitRequested(NamedTuple):
-    """Somebody wants the transaction carried out."""
-
-    at: int
-    by: str = ""
-
-
-class RollbackRequested(NamedTuple):
-    """Somebody wants the transaction undone; with `scope_id`, a nested one of it."""
-
-    at: int
-    by: str = ""
-    note: str = ""
-    reason: RollbackReason = "requested"
-    error: ErrorRecord | None = None
-    scope_id: str | None = None
-
-
-class RetryRequested(NamedTuple):
-    """Somebody wants one more attempt, now: of a step in doubt, an undo, or what is waited for."""
-
-    at: int
-    step_id: str
-    by: str = ""
-    note: str = ""
-
-
-class ResolutionGiven(NamedTuple):
-    """A person says what happened, or what was done about it."""
-
-    at: int
-    step_id: str
-    answer: Answer
-    by: str
-    note: str
 
 
 class Claimed(NamedTuple):
@@ -149,16 +127,6 @@ class StepAdded(NamedTuple):
     request_id: str | None = None
 
 
-class StepRequested(NamedTuple):
-    """Somebody else wants an interactive transaction to go on with this step."""
-
-    at: int
-    request_id: str
-    step: StepDefinition
-    scopes: tuple[ScopeDefinition, ...] = ()
-    by: str = ""
-
-
 class StepRefused(NamedTuple):
     """A step that somebody else wanted cannot be; nothing of it was done."""
 
@@ -178,25 +146,6 @@ class ApprovalRequested(NamedTuple):
     digest: str
     data: dict[str, Any] | None = None
     until: int | None = None
-
-
-class ApprovalGiven(NamedTuple):
-    """A person allows a step, with exactly this digest."""
-
-    at: int
-    step_id: str
-    digest: str
-    by: str
-    note: str = ""
-
-
-class ApprovalDenied(NamedTuple):
-    """A person does not allow a step; or the time for it was over."""
-
-    at: int
-    step_id: str
-    by: str
-    note: str = ""
 
 
 class StepStarted(NamedTuple):
@@ -464,15 +413,6 @@ class TransactionRolledBack(NamedTuple):
     at: int
 
 
-Request = (
-    CommitRequested
-    | RollbackRequested
-    | RetryRequested
-    | ResolutionGiven
-    | ApprovalGiven
-    | ApprovalDenied
-    | StepRequested
-)
 Entry = (
     StepStarted
     | StepSucceeded
@@ -513,15 +453,6 @@ Entry = (
     | Request
 )
 
-REQUESTS = (
-    CommitRequested,
-    RollbackRequested,
-    RetryRequested,
-    ResolutionGiven,
-    ApprovalGiven,
-    ApprovalDenied,
-    StepRequested,
-)
 # Why these as well: the first two define what nobody drives yet, so there is no token to hold;
 # and a late answer is a fact that must be recorded whoever drives by now. It causes no call.
 WITHOUT_TOKEN = (*REQUESTS, PlanRecorded, TransactionImported, CallReturnedLate)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aumai_transactions.errors import InvalidData
 
@@ -29,6 +29,17 @@ PATH_CHARACTERS_MAX = 200
 # Why a quarter: one character takes at most four bytes in UTF-8, so a value whose rough
 # count stays below this can not exceed the limit, and is not encoded just to be measured.
 _COUNT_CERTAINLY_FINE = VALUE_BYTES_MAX // 8
+
+
+class ErrorRecord(NamedTuple):
+    """Hold an exception as data: its type's name and its text."""
+
+    type: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return both in one line, the text first where there is one."""
+        return f"{self.type}: {self.message}" if self.message else self.type
 
 
 def _one_encoder() -> Callable[[object], str]:

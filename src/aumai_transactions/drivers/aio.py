@@ -24,11 +24,11 @@ from aumai_transactions.drivers import asking, procedures, recovery, requesting,
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
+from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
 )
-from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
@@ -153,7 +153,7 @@ class AsyncTransactionManager(ManagerBase):
         """Take part in one that is open in this process; see `TransactionManager.join`."""
         return resuming.join(AsyncTransactionBlock, self, await self._desk(), transaction_id)
 
-    async def request_step(  # noqa: PLR0917 (the order of execute)
+    async def request_step(
         self,
         transaction_id: str,
         agent_id: str,

@@ -22,11 +22,11 @@ from aumai_transactions.drivers.desk import (
     read_result,
     read_transaction,
 )
+from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
 )
-from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
@@ -234,7 +234,7 @@ class TransactionManager(ManagerBase):
         """
         return resuming.join(TransactionBlock, self, self._desk(), transaction_id)
 
-    def request_step(  # noqa: PLR0917 (the order of execute)
+    def request_step(
         self,
         transaction_id: str,
         agent_id: str,

@@ -36,6 +36,13 @@ from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.asking import ask, leave, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import call_of, with_draw
+from aumai_transactions.drivers.interests import (
+    DoubtsInterest,
+    Interest,
+    StepInterest,
+    StepsInterest,
+    WholeInterest,
+)
 from aumai_transactions.drivers.operations import (
     DoCall,
     DoInbox,
@@ -47,16 +54,7 @@ from aumai_transactions.drivers.operations import (
     Inbox,
     Procedure,
 )
-from aumai_transactions.drivers.shared import (
-    Asked,
-    DoubtsInterest,
-    Interest,
-    Look,
-    Shared,
-    StepInterest,
-    StepsInterest,
-    WholeInterest,
-)
+from aumai_transactions.drivers.shared import Asked, Look, Shared
 from aumai_transactions.errors import (
     ApprovalPending,
     CommitPointPassed,
