@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from aumai_transactions.actions import StepContext
 from aumai_transactions.answers import (
@@ -101,17 +101,9 @@ def attempt_of(step: SagaStep, operation: Operation) -> int:
     return step.probe_attempt if operation == "probe" else step.verify_attempt
 
 
-class Arguments(NamedTuple):
-    """Hold what a handler is called with.
-
-    Args:
-        positional: The name of the action, where it takes one, and a copy of the step's data.
-        named: The context, where it takes one.
-    """
-
-    positional: tuple[Any, ...]
-    named: dict[str, StepContext]
-
+Arguments = tuple[tuple[Any, ...], dict[str, StepContext]]
+"""What a handler is called with: the action's name, where it takes one, and a copy of the step's
+data; and by name the context, where it takes one."""
 
 _NOTHING: dict[str, StepContext] = {}
 
@@ -122,13 +114,14 @@ def arguments_of(callee: Callee, saga: Saga, step: SagaStep, operation: Operatio
     parameter = callee.context_parameter
     named = _NOTHING if parameter is None else {parameter: context_of(saga, step, operation)}
     if not callee.takes_name:
-        return Arguments((data,), named)
-    return Arguments((_called(step.definition, operation), data), named)
+        return (data,), named
+    return (_called(step.definition, operation), data), named
 
 
 def call(callee: Callee, arguments: Arguments) -> Any | Awaitable[Any]:
     """Call a handler; return what it returns, maybe awaitable."""
-    return callee.handler(*arguments.positional, **arguments.named)
+    positional, named = arguments
+    return callee.handler(*positional, **named) if named else callee.handler(*positional)
 
 
 def returned(step: SagaStep, operation: Operation, value: object) -> Answered:

@@ -103,9 +103,9 @@ class ActionRegistry:
     ) -> Policy:
         """Return what an action and those that undo and confirm it declare, as it is journaled."""
         policies, names = self._policies, (action, compensating_action, confirming_action)
-        if self._fallback is not None and not self._callees.keys() & set(names):
-            return self._fallback.policy(action, compensating_action, confirming_action)
         known = policies.get(names)
+        if known is None and self._fallback is not None and not self._has_any(names):
+            return self._fallback.policy(action, compensating_action, confirming_action)
         if known is None:
             callees = [self.get(name) for name in names]
             known = policy_of(*(callee and callee.action for callee in callees))
@@ -114,6 +114,9 @@ class ActionRegistry:
             if all(name in self._callees or name is None for name in names):
                 policies[names] = known
         return known
+
+    def _has_any(self, names: Iterable[str | None]) -> bool:
+        return any(name in self._callees for name in names)
 
     def is_idempotent(self, name: str) -> bool | None:
         """Tell whether an action is declared idempotent; None where it is not here."""

@@ -41,17 +41,15 @@ def plan_commit(saga: Saga, now: int) -> Sequence[Command]:
             _data, failed = fill_in(saga, saga.steps[index], now)
             if failed is not None:
                 return (failed,)
-    if saga.deferred or pivot or _to_confirm(saga):
+    if saga.deferred or pivot or saga.has_tries:
         return (Record(CommitDecided(now)),)
     return (Record(TransactionCommitted(now)),)
 
 
-def _to_confirm(saga: Saga) -> bool:
-    return any(step.definition.confirming_action is not None for step in saga.steps)
-
-
 def is_read_again(saga: Saga) -> bool:
     """True where nothing that was read has to be looked at again."""
+    if not saga.has_reads:
+        return True
     return not any(_has_to_be_read_again(saga, step) for step in saga.steps)
 
 

@@ -278,10 +278,11 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
     saga.is_interactive = definition.shape == "interactive"
     saga.ready = []
     saga.deferred = []
-    for step in definition.steps:
-        if step.on_commit or step.pivot:
-            _late_steps(saga)
-            break
+    saga.has_reads = saga.has_tries = False
+    if [s for s in definition.steps if s.on_commit or s.pivot or s.confirming_action]:
+        _late_steps(saga)
+    if [s for s in definition.steps if s.policy.has_reread]:
+        saga.has_reads = True
     saga.unsettled = len(saga.steps) - len(saga.deferred)
     for index, befores in enumerate(edges):
         if not befores and not saga.steps[index].definition.on_commit:
@@ -291,6 +292,7 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
 
 
 def _late_steps(saga: Saga) -> None:
+    saga.has_tries = any(step.definition.confirming_action is not None for step in saga.steps)
     saga.deferred = [step.index for step in saga.steps if step.definition.on_commit]
     saga.pivot = next((step.index for step in saga.steps if step.definition.pivot), None)
 

@@ -39,7 +39,7 @@ def dependencies(
     index = {step.step_id: position for position, step in enumerate(steps)}
     if len(index) != len(steps):
         raise DuplicateStep(_first_duplicate(steps), transaction_id)
-    if not [step for step in steps if step.after is not None or step.references or _late(step)]:
+    if not [s for s in steps if s.after is not None or s.references or s.on_commit or s.pivot]:
         return [(position - 1,) if position else () for position in range(len(steps))]
     edges: list[tuple[int, ...]] = []
     sinks: dict[int, None] = {}
@@ -120,10 +120,6 @@ def ancestors(edges: Sequence[tuple[int, ...]], of: Iterable[int]) -> set[int]:
                 found.add(before)
                 waiting.append(before)
     return found
-
-
-def _late(step: StepDefinition) -> bool:
-    return step.on_commit or step.pivot
 
 
 def _behind_pivot(step_id: str, pivot: str, transaction_id: str) -> str:

@@ -170,38 +170,103 @@ class Saga:
     the steps that changed since somebody last looked, for whoever keeps a projection.
     """
 
-    # Why class attributes: most never change, and a saga is made for every transaction.
-    definition: Definition | None = None
-    state: TransactionState = PENDING
-    sequence: int = 0
-    token: int = 0
-    driver_id: str | None = None
-    agents: tuple[str, ...] = ()
-    commit_requested: bool = False
-    rollback_requested: RollbackReason | None = None
-    rollback_error: ErrorRecord | None = None
-    taken_over_at: int | None = None
-    ran: bool = True
-    running: int = 0
-    unsettled: int = 0
-    undoing: int = 0
-    undo_awaits: int = 0
-    effect_count: int = 0
-    is_interactive: bool = False
-    pivot: int | None = None
-    decided_at: int | None = None
-    denied: tuple[str, str] | None = None
-    conflict: tuple[str, ErrorRecord | None] | None = None
-    awaiting_since: int | None = None
-    reason: RollbackReason | None = None
-    failed_step: str | None = None
-    error: ErrorRecord | None = None
-    started_at: int | None = None
-    finished_at: int | None = None
-    updated_at: int = 0
+    # Why slots: with so many attributes an instance dict is no longer shared, and slow.
+    __slots__ = (
+        "agents",
+        "approvals",
+        "awaiting_since",
+        "blocked",
+        "by_id",
+        "by_intent",
+        "closing",
+        "commit_requested",
+        "completed",
+        "conflict",
+        "decided_at",
+        "deferred",
+        "definition",
+        "denied",
+        "doubtful",
+        "driver_id",
+        "edges",
+        "effect_count",
+        "effects",
+        "error",
+        "failed",
+        "failed_step",
+        "finished_at",
+        "going_back",
+        "halted",
+        "has_reads",
+        "has_tries",
+        "is_interactive",
+        "named",
+        "pivot",
+        "ran",
+        "ready",
+        "reason",
+        "refused",
+        "rereads",
+        "rollback_error",
+        "rollback_requested",
+        "running",
+        "scopes",
+        "sequence",
+        "started_at",
+        "state",
+        "step_requests",
+        "steps",
+        "stuck",
+        "taken_over_at",
+        "to_confirm",
+        "token",
+        "touched",
+        "transaction_id",
+        "undo",
+        "undo_awaits",
+        "undo_begun",
+        "undo_requests",
+        "undoing",
+        "undone",
+        "unsettled",
+        "updated_at",
+        "waiting",
+        "warnings",
+        "windows",
+    )
 
     def __init__(self, transaction_id: str) -> None:
         self.transaction_id = transaction_id
+        self.definition: Definition | None = None
+        self.state: TransactionState = PENDING
+        self.sequence: int = 0
+        self.token: int = 0
+        self.driver_id: str | None = None
+        self.agents: tuple[str, ...] = ()
+        self.commit_requested: bool = False
+        self.rollback_requested: RollbackReason | None = None
+        self.rollback_error: ErrorRecord | None = None
+        self.taken_over_at: int | None = None
+        self.ran: bool = True
+        self.running: int = 0
+        self.unsettled: int = 0
+        self.undoing: int = 0
+        self.undo_awaits: int = 0
+        self.effect_count: int = 0
+        self.is_interactive: bool = False
+        self.has_reads: bool = False
+        self.has_tries: bool = False
+        self.pivot: int | None = None
+        self.decided_at: int | None = None
+        self.denied: tuple[str, str] | None = None
+        self.conflict: tuple[str, ErrorRecord | None] | None = None
+        self.awaiting_since: int | None = None
+        self.reason: RollbackReason | None = None
+        self.failed_step: str | None = None
+        self.error: ErrorRecord | None = None
+        self.started_at: int | None = None
+        self.finished_at: int | None = None
+        self.updated_at: int = 0
         self.steps: list[SagaStep] = []
         self.by_id: dict[str, SagaStep] = {}
         self.edges: list[tuple[int, ...]] = []

@@ -114,6 +114,8 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     else:
         saga.unsettled += 1
         saga.ready.append(index)
+    saga.has_reads = saga.has_reads or definition.policy.has_reread
+    saga.has_tries = saga.has_tries or definition.confirming_action is not None
     if definition.pivot:
         pivot = None if saga.pivot is None else saga.steps[saga.pivot]
         require(pivot is None or pivot.state is STEP_FAILED, "there is a pivot already")

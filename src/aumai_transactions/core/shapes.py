@@ -26,19 +26,30 @@ def check_shape(definition: Definition, transaction_id: str, is_idempotent: IsId
         DefinitionError: A rule is broken; names the step and what to do.
         IrreversibleBeforeCompensatable: The order is wrong, and nobody insists on it.
     """
-    pivots = []
-    for step in definition.steps:
+    # Why first: nearly every transaction is plain, and is not to pay for what it does not use.
+    special = [
+        step
+        for step in definition.steps
+        if step.effect
+        or step.pivot
+        or step.on_commit
+        or step.confirming_action
+        or step.requires_approval
+        or step.approval_timeout_seconds
+    ]
+    if definition.on_crash == "wait" and definition.shape != "interactive":
+        message = 'on_crash="wait" waits for a program; a planned transaction has none.'
+        raise DefinitionError(message)
+    if not special:
+        return
+    for step in special:
         check_step(step, transaction_id, is_idempotent)
-        if step.pivot:
-            pivots.append(step.step_id)
+    pivots = [step.step_id for step in special if step.pivot]
     if len(pivots) > 1:
         message = (
             f"transaction {transaction_id} has the pivots {', '.join(map(repr, pivots))}; there "
             "can be only one point of no return."
         )
-        raise DefinitionError(message)
-    if definition.on_crash == "wait" and definition.shape != "interactive":
-        message = 'on_crash="wait" waits for a program; a planned transaction has none.'
         raise DefinitionError(message)
     if not definition.allow_irreversible_first:
         _check_order(definition, transaction_id)
@@ -50,16 +61,8 @@ def check_step(step: StepDefinition, transaction_id: str, is_idempotent: IsIdemp
     Raises:
         DefinitionError: Names the step and what to do.
     """
-    # Why first: nearly every step says none of this, and the sentences below take time to make.
-    says_nothing = not (
-        step.pivot
-        or step.on_commit
-        or step.requires_approval
-        or step.confirming_action
-        or step.effect
-        or step.approval_timeout_seconds
-    )
-    if says_nothing:
+    is_late = step.pivot or step.on_commit or step.confirming_action
+    if not (is_late or step.effect or step.approval_timeout_seconds):
         return
     for holds, problem in (
         (

@@ -448,11 +448,11 @@ def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Unm
     if callee is None:
         return HandlerMissing(definition.step_id, operation)
     arguments = arguments_of(callee, run.saga, step, operation)
-    attempt = attempt_of(step, operation)
     timeout = definition.policy.timeout_of(operation)
     if timeout is None:
-        return DoCall(callee, who, step, operation, arguments, attempt)
+        return DoCall(callee, who, step, operation, arguments)
     on_late = partial(hand_in, desk, run.transaction_id)
+    attempt = attempt_of(step, operation)
     return DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
 
 

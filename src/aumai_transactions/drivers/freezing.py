@@ -226,12 +226,16 @@ def frozen_step(
 
 def _is_plain(step: TransactionStep, action: Action) -> bool:
     """True where neither a step nor its action says more than what is done and what undoes it."""
-    return (
-        not (step.pivot or step.on_commit or step.requires_approval)
-        and step.confirming_action is action.confirming_action is None
-        and not action.requires_approval
-        and step.approval_timeout_seconds is None
-        and step.undo_within_seconds is action.undo_within_seconds is None
+    return not (
+        step.pivot
+        or step.on_commit
+        or step.requires_approval
+        or step.confirming_action
+        or step.approval_timeout_seconds
+        or step.undo_within_seconds
+        or action.confirming_action
+        or action.requires_approval
+        or action.undo_within_seconds
     )
 
 

@@ -97,7 +97,7 @@ class DoCall(NamedTuple):
     step: SagaStep
     operation: Operation
     arguments: Arguments
-    attempt: int
+    attempt: int = 0
     timeout_seconds: float | None = None
     on_late: Callable[[LateReturn], None] | None = None
 

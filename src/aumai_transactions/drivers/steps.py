@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, ca
 from aumai_transactions.actions import (
     DECORATED,
     Action,
+    ActionRegistry,
     Handler,
     RegisteredAction,
     name_of,
@@ -205,9 +206,11 @@ class DecoratedStep:
                 self.take(_declared[name])
             if self.is_stable:
                 _naming.setdefault(name, {})[self.name] = self
+        # Why also one that is found nowhere: what is declared of it is checked there.
+        registry = DECORATED if self.is_stable else ActionRegistry()
+        for action in self.actions:
+            registry.add(action)
         if self.is_stable:
-            for action in self.actions:
-                DECORATED.add(action)
             for waiting in _naming.get(self.name, {}).values():
                 waiting.take(self)
 

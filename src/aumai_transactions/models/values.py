@@ -16,6 +16,13 @@ SECONDS_MAX = 10 * 366 * 86_400
 JsonType = Literal["string", "integer", "number", "boolean", "object", "array", "null"]
 
 
+_ALL_FIELDS: dict[type, set[str]] = {}
+
+
+def _all_fields(cls: type[BaseModel]) -> set[str]:
+    return _ALL_FIELDS.setdefault(cls, set(cls.model_fields))
+
+
 class Model(BaseModel):
     """Be a pydantic model whose schema is built at its first use, not when it is imported."""
 
@@ -31,7 +38,8 @@ class Model(BaseModel):
         model = cls.__new__(cls)
         put = object.__setattr__
         put(model, "__dict__", fields)
-        put(model, "__pydantic_fields_set__", set(fields))
+        # Why one for all: every field is set, so nothing can be added to it.
+        put(model, "__pydantic_fields_set__", _ALL_FIELDS.get(cls) or _all_fields(cls))
         put(model, "__pydantic_extra__", None)
         put(model, "__pydantic_private__", None)
         return model
