@@ -5,7 +5,7 @@ python examples/outputs.py
 
 from typing import Any
 
-from aumai_transactions import OutputReference, StepContext, TransactionManager
+from aumai_transactions import StepContext, TransactionManager
 
 manager = TransactionManager()
 ledger: list[str] = []
@@ -32,17 +32,13 @@ def charge_card(action: str, data: dict[str, Any]) -> None:
 def book(amount_max: int) -> None:
     tx = manager.begin()
     room = manager.add_step(tx, "hotel_agent", "book_room", {"city": "Rome"})
-    charge = manager.add_step(
-        tx,
-        "billing_agent",
-        "charge_card",
-        {"booking": None, "amount": None, "amount_max": amount_max},
-    )
     # Filled in when the step starts, and journaled so. The charge waits for the room.
-    charge.references = [
-        OutputReference(into=["booking"], step_id=room.step_id, at="/booking/id"),
-        OutputReference(into=["amount"], step_id=room.step_id, at="/booking/price"),
-    ]
+    data = {
+        "booking": room.output("/booking/id", "string"),
+        "amount": room.output("/booking/price", "integer"),
+        "amount_max": amount_max,
+    }
+    manager.add_step(tx, "billing_agent", "charge_card", data)
     print(manager.commit(tx))
 
 

@@ -1,11 +1,11 @@
 """The manual is complete, and what it shows works.
 
-Rules for the README's code blocks, each a comment on the line above a fence:
+Rules for the code blocks of the README and of docs/, each a comment on the line above a fence:
   1. A ```python block is a program: it is run in an empty folder and has to succeed.
   2. `<!-- continues -->`: the block goes on where the python block before it stopped.
   3. `<!-- run twice -->`: the first run dies by SIGKILL, and the second one succeeds.
   4. `<!-- not run: reason -->`: the block is only compiled.
-  5. A ```bash block is run, with `bash -e`, where `<!-- run -->` asks for it.
+  5. A ```bash block of the README is run, with `bash -e`, where `<!-- run -->` asks for it.
 """
 
 import inspect
@@ -13,14 +13,24 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import pytest
+from pydantic import BaseModel
 
 import aumai_transactions
 from aumai_transactions import cli, errors
+from aumai_transactions.core.kinds import KINDS
+from aumai_transactions.drivers.options import (
+    BeginOptions,
+    BlockOptions,
+    CallOptions,
+    StepOptions,
+)
+from aumai_transactions.drivers.steps import StepDeclaration
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -30,6 +40,7 @@ FENCE = re.compile(
 )
 COMMENT_ABOVE = re.compile(r"<!--\s*(?P<words>[^>]*?)\s*-->\s*\Z")
 SECONDS_MAX = 60
+OPTIONS = [BeginOptions, BlockOptions, CallOptions, StepOptions, StepDeclaration]
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,12 @@ def or_nothing(found: list) -> list:
 
 BLOCKS = blocks_of(README.read_text("utf-8")) if README.is_file() else []
 PROGRAMS = programs_of(BLOCKS)
+PAGES = {page.stem: blocks_of(page.read_text("utf-8")) for page in ROOT.glob("docs/**/*.md")}
+PAGE_PROGRAMS = [
+    pytest.param(block, id=f"{page}-{block}")
+    for page, blocks in sorted(PAGES.items())
+    for block in programs_of(blocks)
+]
 SCRIPTS = [block for block in BLOCKS if block.language == "bash" and block.directive == "run"]
 EXAMPLES = [
     path.relative_to(ROOT)
@@ -130,6 +147,15 @@ def test_a_python_block_of_the_readme_runs(block, folder, stranger):
     assert ran.returncode == 0, story(ran)
 
 
+@pytest.mark.parametrize("block", or_nothing(PAGE_PROGRAMS))
+def test_a_python_block_of_a_page_runs(block, folder, stranger):
+    assert block, "docs/ has no python block"
+    program = folder / "program.py"
+    program.write_text(block.code, "utf-8")
+    ran = run([sys.executable, "-W", "error", program.name], folder, stranger)
+    assert ran.returncode == 0, story(ran)
+
+
 def test_the_first_block_of_the_readme_kills_itself_and_is_run_twice():
     first = next(block for block in BLOCKS if block.language == "python")
     assert first.directive == "run twice"
@@ -158,6 +184,17 @@ def test_every_python_block_is_at_least_python():
 def test_every_comment_above_a_block_is_one_that_is_understood():
     understood = re.compile(r"|continues|run|run twice|not run: \S.*")
     strange = [str(b) for b in BLOCKS if not understood.fullmatch(b.directive)]
+    assert strange == []
+
+
+def test_every_comment_above_a_block_of_a_page_is_one_that_is_understood():
+    understood = re.compile(r"|continues|not run: \S.*")
+    strange = [
+        f"{page}-{block}"
+        for page, blocks in PAGES.items()
+        for block in blocks
+        if block.language == "python" and not understood.fullmatch(block.directive)
+    ]
     assert strange == []
 
 
@@ -253,7 +290,7 @@ def test_every_error_is_in_the_manual(manual):
         for name, thing in vars(errors).items()
         if inspect.isclass(thing)
         and issubclass(thing, BaseException)
-        and thing.__module__ == errors.__name__
+        and f"{thing.__module__}.".startswith(f"{errors.__name__}.")
         and not name.startswith("_")
     ]
     assert classes
@@ -262,6 +299,80 @@ def test_every_error_is_in_the_manual(manual):
 
 def test_every_public_name_is_in_the_manual(manual):
     assert [name for name in aumai_transactions.__all__ if not is_named(name, manual)] == []
+
+
+def arguments_of(thing: Callable[..., object]) -> set[str]:
+    """What a function, or a class and its public methods, take by name."""
+    found: set[str] = set()
+    members: list[Callable[..., object]] = [thing]
+    if inspect.isclass(thing):
+        members += [
+            member
+            for name, member in vars(thing).items()
+            if inspect.isfunction(member) and not name.startswith("_")
+        ]
+    for member in members:
+        for parameter in inspect.signature(member).parameters.values():
+            if parameter.kind is not parameter.VAR_POSITIONAL and parameter.name != "self":
+                found.add(parameter.name)
+    return found - {"args", "kwargs", "options", "declaration"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Action", "RetryPolicy", "TransactionManager", "AsyncTransactionManager"),
+        *("SagaOrchestrator", "AsyncSagaOrchestrator", "TransactionBlock"),
+        *("AsyncTransactionBlock", "open_store", "step", "transaction", "transactional"),
+    ],
+)
+def test_every_argument_of_a_call_is_on_the_page_of_the_python_api(root, name):
+    page = (root / "docs" / "python-api.md").read_text("utf-8")
+    thing = getattr(aumai_transactions, name)
+    wanted = arguments_of(thing)
+    if name.endswith("TransactionBlock"):
+        wanted -= arguments_of(type("Nothing", (), {"__init__": thing.__init__}))
+    assert sorted(word for word in wanted if not is_named(word, page)) == []
+
+
+@pytest.mark.parametrize("kind", OPTIONS, ids=lambda kind: kind.__name__)
+def test_every_option_of_a_call_is_on_the_page_of_the_python_api(root, kind):
+    page = (root / "docs" / "python-api.md").read_text("utf-8")
+    assert [word for word in kind.__annotations__ if not is_named(word, page)] == []
+
+
+def test_every_field_that_users_hold_is_on_the_page_of_the_python_api(root):
+    page = (root / "docs" / "python-api.md").read_text("utf-8")
+    models = [
+        thing
+        for thing in map(vars(aumai_transactions).get, aumai_transactions.__all__)
+        if inspect.isclass(thing) and issubclass(thing, BaseModel)
+    ]
+    assert models
+    missing = [
+        f"{model.__name__}.{field}"
+        for model in models
+        for field in model.model_fields
+        if not is_named(field, page)
+    ]
+    assert missing == []
+
+
+def test_every_kind_of_entry_is_on_the_page_of_the_state_machine_with_its_fields(root):
+    page = (root / "docs" / "state-machine.md").read_text("utf-8")
+    rows: dict[str, str] = {}
+    for line in page.partition("## The fields of the entries")[2].splitlines():
+        cells = line.split("|")
+        if len(cells) > 2:
+            rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[1]), cells[2])
+    missing = [
+        f"{kind}.{field}"
+        for kind, entry in KINDS.items()
+        for field in entry._fields
+        if field not in ("at", "step_id") and f"`{field}`" not in rows.get(kind, "")
+    ]
+    assert missing == []
+    assert [kind for kind in KINDS if kind not in rows] == []
 
 
 def test_every_relative_link_leads_somewhere(root):

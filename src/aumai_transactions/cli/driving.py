@@ -16,17 +16,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 
-from aumai_transactions.cli.exits import Code, code_of, needs_person
+from aumai_transactions.cli.exits import PERSONAL, Code, code_of, needs_person
 from aumai_transactions.cli.progress import Progress
 from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session
 from aumai_transactions.cli.story import outcome_lines
 from aumai_transactions.cli.timeline import Timeline
-from aumai_transactions.cli.wording import when
+from aumai_transactions.cli.wording import actions_of, when
+from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary, instant
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import TransactionNotFound
 from aumai_transactions.models import Transaction, TransactionResult, TransactionState
+
+PAUSE_SECONDS_MIN = 0.05
+PAUSE_SECONDS_MAX = 0.5
 
 Start = Callable[[TransactionManager], Transaction]
 Work = Callable[[TransactionManager, Transaction], TransactionResult]
@@ -45,6 +49,7 @@ def drive(
     judge: Judge = code_of,
     *,
     goes_back: bool = True,
+    patience: float | None = 0,
 ) -> Code:
     """Carry out one transaction, show how it goes, and tell how it ended.
 
@@ -54,14 +59,20 @@ def drive(
         work: What to do with it.
         judge: What the outcome means for the exit code.
         goes_back: False where Ctrl-C only ends the waiting.
+        patience: How long it may take until a person has allowed a step, in seconds from now on;
+            None for ever.
     """
     is_interrupted = False
+    began = SystemClock().now()
     try:
         with watched(session) as (manager, progress):
             transaction = start(manager)
             name = transaction.transaction_id
             try:
                 result = work(manager, transaction)
+                # Why only now: what is no number of seconds has been refused by then.
+                until = None if patience is None else began + round(patience * 1_000_000)
+                result = _through_approvals(manager, progress, result, until)
             except Exception:
                 raise
             except BaseException as raised:  # noqa: BLE001 (Ctrl-C, or a handler that exits)
@@ -87,6 +98,7 @@ def watched(session: Session) -> Iterator[tuple[TransactionManager, Progress]]:
     with Progress(settings.err, is_quiet=settings.is_quiet) as progress:
         manager = session.manager(progress)
         progress.read = manager.get_events
+        progress.approve = lambda name, step: settings.command("approve", name, step)
         session.say = progress.say
         try:
             # Why the redirection: what a handler prints must not stand between the results.
@@ -99,6 +111,34 @@ def watched(session: Session) -> Iterator[tuple[TransactionManager, Progress]]:
             session.say = settings.err.say
 
 
+def _through_approvals(
+    manager: TransactionManager,
+    progress: Progress,
+    result: TransactionResult,
+    until: int | None,
+) -> TransactionResult:
+    """Wait while a person is asked to allow a step, and go on once one has.
+
+    Why here: for a manager, what waits for a person is done with; for somebody at a terminal the
+    command goes on. Whoever allows it goes on with it where they have the handlers, else this does.
+    """
+    name, clock, pause = result.transaction_id, SystemClock(), PAUSE_SECONDS_MIN
+    while result.waiting is not None and result.waiting.reason == "approval":
+        left = None if until is None else (until - clock.now()) / 1_000_000
+        if left is not None and left <= 0:
+            break
+        clock.sleep(pause if left is None else min(pause, left))
+        pause = min(pause * 1.5, PAUSE_SECONDS_MAX)
+        result = manager.wait(name, timeout_seconds=0)
+        waiting = result.waiting
+        is_theirs = waiting is not None and waiting.reason in (*PERSONAL, "approval")
+        if not result.is_final and not is_theirs:
+            left = None if until is None else max((until - clock.now()) / 1_000_000, 0)
+            result = manager.wait(name, timeout_seconds=left)
+        progress.catch_up(name)
+    return result
+
+
 def _tell_waiting(
     session: Session,
     manager: TransactionManager,
@@ -107,10 +147,12 @@ def _tell_waiting(
     summary: Summary,
 ) -> None:
     """Say why something is still to be done, and who can do it."""
-    names = [name for step in transaction.steps for name in (step.action, step.compensating_action)]
     missing = manager.actions.missing(
-        name for name in names if name is not None and name not in transaction.actions
+        name for name in actions_of(transaction) if name not in transaction.actions
     )
+    if session.is_alive(result.transaction_id):
+        session.settings.err.say("recorded; the living process that has it goes on with it")
+        return
     if not missing and result.waiting is not None:
         if session.settings.as_json:  # Else the outcome has said it, with the commands to go on.
             session.settings.err.say(shown(result.waiting.detail))
@@ -141,6 +183,10 @@ def _after_interrupt(
     if not goes_back:
         session.say("interrupted: not waited for any longer; it stands as it stood")
         return result
+    if result.state is TransactionState.committing:
+        command = session.settings.command("recover")
+        session.say(f"interrupted: its commit is decided, so nothing is undone; go on: {command}")
+        return result
     return manager.rollback(manager.get_transaction(transaction_id))
 
 
@@ -160,7 +206,9 @@ def tell(
         name = result.transaction_id
         timeline = Timeline.of(name, manager.get_events(name))
     transaction = manager.get_transaction(result.transaction_id)
-    settings.out.say(*outcome_lines(settings, transaction, result, timeline))
+    is_alive = None if result.is_final else session.is_alive(result.transaction_id)
+    lines = outcome_lines(settings, transaction, result, timeline, is_alive=is_alive)
+    settings.out.say(*lines)
 
 
 @contextmanager

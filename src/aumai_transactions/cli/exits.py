@@ -57,6 +57,7 @@ ERRORS: tuple[tuple[type[BaseException], Code], ...] = (
     (errors.TransactionExpired, Code.rolled_back),
     (errors.TransactionRolledBack, Code.rolled_back),
     (errors.StepUndone, Code.rolled_back),
+    (errors.StepFailed, Code.rolled_back),
     (errors.StepInDoubt, Code.attention),
     (errors.TransactionNotFinal, Code.unfinished),
     (errors.ApprovalPending, Code.unfinished),

@@ -45,11 +45,13 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Look": {"list": "look", "show": "look", "status": "look"},
     "Needs a person": {
         "outstanding": "person",
+        "approve": "approval",
+        "deny": "approval",
         "recover": "recover",
         "retry": "person",
         "resolve": "person",
     },
-    "Keep": {"verify": "keep", "doctor": "keep"},
+    "Keep": {"verify": "keep", "doctor": "keep", "completion": "completion"},
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 

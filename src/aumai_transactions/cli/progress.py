@@ -11,22 +11,20 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from aumai_transactions.cli.happenings import log_line
+from aumai_transactions.cli.lines import Call, StepLine
 from aumai_transactions.cli.screen import Screen, clipped, columns_of, shown
 from aumai_transactions.cli.tables import Cell, aligned
-from aumai_transactions.cli.timeline import (
-    BUSY,
-    Call,
-    Next,
-    StepLine,
-    Timeline,
-    error_text,
-    late_text,
-    probe_text,
-    verification_text,
+from aumai_transactions.cli.timeline import Timeline
+from aumai_transactions.cli.wording import (
+    STATE_TONES,
+    call_cell,
+    duration,
+    reason_text,
+    step_cell,
 )
-from aumai_transactions.cli.wording import STATE_TONES, call_cell, duration, next_text, reason_text
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.models import Event
 
@@ -53,6 +51,7 @@ class Progress:
         self._block = _Block(screen) if screen.is_live and not is_quiet else None
         self.timelines: dict[str, Timeline] = {}
         self.read: Reader | None = None
+        self.approve: Callable[[str, str], str] | None = None
         self.is_interrupted = False
         self._said_interrupted = False
 
@@ -78,6 +77,27 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Take in an event."""
         timeline = self._timeline(event)
+        if event.sequence > timeline.sequence + 1:
+            self.catch_up(event.transaction_id, event.sequence)
+        self._take(timeline, event)
+
+    def catch_up(self, transaction_id: str, before: int | None = None) -> None:
+        """Take in what others have journaled meanwhile.
+
+        Args:
+            transaction_id: The transaction.
+            before: Only what stands before this entry; None for all.
+        """
+        timeline = self.timelines.get(transaction_id)
+        if timeline is None or self.read is None:
+            return
+        for event in self.read(transaction_id):
+            if before is None or event.sequence < before:
+                self._take(timeline, event)
+
+    def _take(self, timeline: Timeline, event: Event) -> None:
+        if event.sequence <= timeline.sequence:
+            return  # It was read before it came.
         timeline.add(event)
         if self._is_quiet:
             return
@@ -89,7 +109,10 @@ class Progress:
         if self._block is not None:
             self._block.show(timeline)
         elif event.kind not in _SILENT and (timeline.steps or not _is_empty_plan(event)):
-            self.say(_line(timeline, event))
+            self.say(log_line(timeline, event))
+        if event.kind == "approval_requested" and self.approve is not None:
+            command = self.approve(event.transaction_id, event.step_id or "")
+            self.say(f"allow it with: {shown(command)}")
 
     def _timeline(self, event: Event) -> Timeline:
         known = self.timelines.get(event.transaction_id)
@@ -112,87 +135,9 @@ class Progress:
             self._screen.say(line)
 
 
-def _line(timeline: Timeline, event: Event) -> str:
-    """Return one event for a log."""
-    at = event.at.strftime("%H:%M:%S.%f")[:-3]
-    step = timeline.steps.get(event.step_id or "")
-    if step is None or event.kind == "rollback_started":
-        return f"{at}  {_said_of_transaction(timeline, event)}"
-    return f"{at}  {shown(step.step_id)}: {_said_of_step(step, event)}"
-
-
-def _said_of_transaction(timeline: Timeline, event: Event) -> str:
-    if event.kind == "plan_recorded":
-        count = len(timeline.steps)
-        name = f"{shown(timeline.name)}, " if timeline.name else ""
-        return f"recorded: {name}{count} step{'' if count == 1 else 's'}"
-    if event.kind == "rollback_started":
-        why = f": {shown(timeline.cause)}" if timeline.cause else ""
-        return f"rolling back ({reason_text(timeline.reason)}){why}"
-    if event.kind == "transaction_expired":
-        return f"failed: {shown(error_text(event.fields.get('error')))}"
-    return shown(event.kind.removeprefix("transaction_").replace("_", " "))
-
-
-def _said_of_step(step: StepLine, event: Event) -> str:
-    fields = event.fields
-    undo = shown(step.compensating_action or "")
-    attempt = fields.get("attempt", 1)
-    again = f", attempt {attempt}" if attempt > 1 else ""
-    match event.kind:
-        case "step_started":
-            return f"{shown(step.agent_id)} starts {shown(step.action)}{again}"
-        case "step_succeeded" | "step_failed" | "step_in_doubt":
-            return _ended(call_cell(step.call).text, step.call.error)
-        case "compensation_started":
-            return f"undoing it with {undo}{again}"
-        case "compensation_succeeded" | "compensation_failed":
-            return _ended(call_cell(step.undo).text, step.undo.error or str(fields.get("note", "")))
-        case "step_outstanding":
-            return _ended("not undone, needs a person", step.undo.error)
-        case "rollback_revoked":
-            return "its undo answered with an output; the transaction goes on"
-        case _:
-            return _said_about_calls(fields, event, again)
-
-
-def _said_about_calls(fields: dict[str, Any], event: Event, again: str) -> str:
-    """Return what an event says that is neither the beginning nor the end of a call."""
-    match event.kind:
-        case "retry_scheduled":
-            return _scheduled(fields, event.at)
-        case "probe_started":
-            return f"asking what became of it{again}"
-        case "probe_answered":
-            return shown(probe_text(fields))
-        case "verification_started":
-            return f"looking whether anything is left{again}"
-        case "verification_answered":
-            return shown(verification_text(fields))
-        case "call_returned_late":
-            return shown(late_text(fields))
-        case "retry_requested" | "resolution_given":
-            answer = str(fields.get("answer", "try again")).replace("_", " ")
-            by, note = shown(fields.get("by", "")), shown(fields.get("note", ""))
-            return f"{by or 'somebody'} says: {answer}" + (f" ({note})" if note else "")
-        case kind:
-            return shown(kind.replace("_", " "))
-
-
-def _scheduled(fields: dict[str, Any], at: datetime) -> str:
-    due_at = datetime.fromisoformat(fields["due_at"])
-    following = Next(fields["operation"], fields.get("attempt", 1), due_at, at)
-    left = duration(max((due_at - at).total_seconds(), 0))
-    return f"{next_text(following)}, in {left}"
-
-
 def _is_empty_plan(event: Event) -> bool:
     # Why: under an idempotency key a transaction is recorded before it has any steps.
     return event.kind == "plan_recorded" and event.sequence == 1
-
-
-def _ended(what: str, error: str) -> str:
-    return f"{what}: {shown(error)}" if error else what
 
 
 class _Block:
@@ -288,22 +233,33 @@ def block_lines(
         lines.append(screen.styled(clipped(f"  {shown(timeline.cause)}", columns - 1), "dim"))
     steps = list(timeline.steps.values())
     room = max(lines_max - len(lines) - 1, 1)
-    first = _first_shown(steps, room)
-    rows = [_block_row(step, now) for step in steps[first : first + room]]
-    lines += _fitted(screen, rows, columns)
-    hidden = len(steps) - len(rows)
+    chosen = _chosen(steps, room)
+    lines += _fitted(screen, [_block_row(step, now) for step in chosen], columns)
+    hidden = len(steps) - len(chosen)
     if hidden:
-        lines.append(screen.styled(f"  … {hidden} more steps", "dim"))
+        running = sum(step.is_busy for step in steps) - sum(step.is_busy for step in chosen)
+        more = f", {running} of them running" if running else ""
+        lines.append(screen.styled(clipped(f"  … {hidden} more steps{more}", columns - 1), "dim"))
     return lines
+
+
+def _chosen(steps: list[StepLine], room: int) -> list[StepLine]:
+    """Return as many steps as there is room for: those that something happens to, and theirs.
+
+    What runs is never hidden by what does not; the rest are the nearest ones, in order.
+    """
+    first = _first_shown(steps, room)
+    chosen = set(range(first, min(first + room, len(steps))))
+    hidden = [place for place, step in enumerate(steps) if step.is_busy and place not in chosen]
+    quiet = sorted((place for place in chosen if not steps[place].is_busy), reverse=True)
+    for place, other in zip(hidden, quiet, strict=False):
+        chosen ^= {place, other}
+    return [steps[place] for place in sorted(chosen)]
 
 
 def _first_shown(steps: list[StepLine], room: int) -> int:
     """Return which step to begin with, so that what happens now is among those shown."""
-    busy = [
-        place
-        for place, step in enumerate(steps)
-        if not BUSY.isdisjoint((step.call.outcome, step.undo.outcome))
-    ]
+    busy = [place for place, step in enumerate(steps) if step.is_busy]
     started = [place for place, step in enumerate(steps) if step.call.outcome != "pending"]
     focus = busy[0] if busy else (started[-1] if started else 0)
     return max(min(focus - room // 2, len(steps) - room), 0)
@@ -311,26 +267,26 @@ def _first_shown(steps: list[StepLine], room: int) -> int:
 
 def _block_row(step: StepLine, now: int) -> list[Cell]:
     cells = [Cell(shown(step.step_id)), Cell(shown(step.agent_id)), Cell(shown(step.action))]
-    cells.append(_counting(step.call, now))
+    cells.append(_counting(step.call, step_cell(step), now))
     if step.undo.outcome == "pending":
         return [*cells, Cell("")]
-    undo = _counting(step.undo, now)
+    undo = _counting(step.undo, call_cell(step.undo), now)
     verb = "undoing with " if step.undo.outcome == "running" else ""
     name = shown(step.compensating_action or "nothing declared")
     return [*cells, Cell(f"{verb}{name}: {undo.text}", undo.tone)]
 
 
-def _counting(call: Call, now: int) -> Cell:
+def _counting(call: Call, cell: Cell, now: int) -> Cell:
     """Return how a call stands, with the time that it takes, or that is left, counted."""
-    cell = call_cell(call)
     at = datetime.fromtimestamp(now / 1_000_000, UTC)
     if call.outcome == "running" and call.started_at is not None:
         elapsed = duration(max((at - call.started_at).total_seconds(), 0))
         again = f", attempt {call.attempt}" if call.attempt > 1 else ""
         return Cell(f"running {elapsed}{again}", cell.tone)
-    if call.outcome == "waiting" and call.next is not None:
+    if call.outcome in ("waiting", "asked") and call.next is not None:
         left = duration(max((call.next.due_at - at).total_seconds(), 0))
-        return Cell(f"{cell.text}, in {left}", cell.tone)
+        text = f"in {left}" if call.outcome == "waiting" else f"{left} left"
+        return Cell(f"{cell.text}, {text}", cell.tone)
     return cell
 
 

@@ -137,6 +137,17 @@ class Session:
         found = (self.summary_of(name) for name in names)
         return [summary for summary in found if summary is not None and summary.due_at is not None]
 
+    def unattended(self) -> set[str]:
+        """Return what has something to be done, and what no living process has."""
+        return set(self.store.due(NO_DRIVER, WAITING_MAX, FAR))
+
+    def is_alive(self, transaction_id: str) -> bool | None:
+        """Tell whether a living process has a transaction; None where nothing is to be done."""
+        summary = self.summary_of(transaction_id)
+        if summary is None or not summary.runnable:
+            return None
+        return transaction_id not in self.unattended()
+
     @property
     def place(self) -> str:
         """The store's name, as it may be shown."""

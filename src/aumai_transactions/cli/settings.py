@@ -157,7 +157,7 @@ def wait_option() -> Callable[[F], F]:
         default=WAIT_SECONDS_MAX,
         show_default=f"{WAIT_SECONDS_MAX:g}",
         metavar="SECONDS",
-        help="How long to wait for the time of a next attempt; then end with 5.",
+        help="How long to wait for a next attempt, or for an approval; then end with 5.",
     )
 
 

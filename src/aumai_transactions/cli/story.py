@@ -5,10 +5,14 @@ Owns: how `run`, `commit`, `show` and the progress block lay out a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from aumai_transactions.cli.exits import PERSONAL
+from aumai_transactions.cli.happenings import sentence
+from aumai_transactions.cli.lines import Call, Group, StepLine
+from aumai_transactions.cli.sayings import declared_text
 from aumai_transactions.cli.screen import (
     Screen,
     columns_of,
@@ -19,49 +23,57 @@ from aumai_transactions.cli.screen import (
 )
 from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell, Row, aligned, table
-from aumai_transactions.cli.timeline import Call, StepLine, Timeline
+from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import (
     STATE_TONES,
     call_cell,
     needs_app,
     next_commands,
     reason_text,
+    step_cell,
     until_text,
     when,
 )
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
 
-HEAD = ("STEP", "AGENT", "ACTION", "OUTCOME", "UNDO", "OUTCOME")
+HEAD = ("STEP", "AGENT", "ACTION", "OUTCOME", "UNDO", "OUTCOME", "GROUP")
 
 
-def step_rows(steps: Iterable[StepLine]) -> list[Row]:
+def step_rows(timeline: Timeline) -> list[Row]:
     """Return a row for each step, its compensating action beside it."""
+    groups = timeline.groups
     return [
         (
             Cell(shown(step.step_id), "bold"),
             Cell(shown(step.agent_id)),
             Cell(shown(step.action)),
-            call_cell(step.call),
+            step_cell(step),
             Cell(shown(step.compensating_action or "")),
             call_cell(step.undo, is_declared=step.compensating_action is not None),
+            Cell(_group_of(step, groups), "dim"),
         )
-        for step in steps
+        for step in timeline.steps.values()
     ]
+
+
+def _group_of(step: StepLine, groups: Mapping[str, Group]) -> str:
+    group = groups.get(step.declared.get("scope_id") or "")
+    return "" if group is None else shown(group.name or group.group_id)
 
 
 def step_table(screen: Screen, timeline: Timeline, indent: str = "  ") -> list[str]:
     """Return the table of a transaction's steps; three lines each where it is too narrow."""
     if not timeline.steps:
         return [f"{indent}no steps"]
-    rows = step_rows(timeline.steps.values())
+    rows = step_rows(timeline)
     wide = table(replace(screen, is_terminal=False), HEAD, rows, indent)
     if screen.width is None or max(plain_columns(line) for line in wide) <= screen.width:
         return wide
     width = max(columns_of(cell.text) for row in rows for cell in (row[2], row[4]))
     lines = []
-    for step, agent, action, outcome, undo, undone in rows:
-        lines.append(indent + aligned(screen, [step, agent], [0, 0]))
+    for step, agent, action, outcome, undo, undone, group in rows:
+        lines.append(indent + aligned(screen, [step, agent, group], [0, 0, 0]))
         for pair in ([action, outcome], [undo, undone]):
             if pair[0].text:
                 lines.append(f"{indent}  {aligned(screen, pair, [width, 0])}")  # noqa: PERF401
@@ -69,9 +81,22 @@ def step_table(screen: Screen, timeline: Timeline, indent: str = "  ") -> list[s
 
 
 def outcome_lines(
-    settings: Settings, transaction: Transaction, result: TransactionResult, timeline: Timeline
+    settings: Settings,
+    transaction: Transaction,
+    result: TransactionResult,
+    timeline: Timeline,
+    *,
+    is_alive: bool | None = None,
 ) -> list[str]:
-    """Return what a command that drove a transaction has to say at its end."""
+    """Return what a command that drove a transaction has to say at its end.
+
+    Args:
+        settings: What this command was told.
+        transaction: The transaction.
+        result: Its outcome so far.
+        timeline: How it went.
+        is_alive: Whether a living process has it; None where nobody knows.
+    """
     out = settings.out
     timeline.take(result)
     first, *rest = _story(result)
@@ -81,7 +106,7 @@ def outcome_lines(
         "",
         *step_table(out, timeline),
         *_section(out, "notes", _told(timeline)),
-        *attention_lines(settings, transaction, result),
+        *attention_lines(settings, transaction, result, timeline, is_alive=is_alive),
     ]
 
 
@@ -103,34 +128,100 @@ def _escaped(value: Any) -> Any:
 
 
 def attention_lines(
-    settings: Settings, transaction: Transaction, result: TransactionResult
+    settings: Settings,
+    transaction: Transaction,
+    result: TransactionResult,
+    timeline: Timeline,
+    *,
+    is_alive: bool | None = None,
 ) -> list[str]:
     """Return what needs a person, or what is waited for, and the exact commands to go on."""
     screen = settings.out
     app = needs_app(transaction)
     lines = []
-    for what, commands in next_commands(settings, result, app=app):
+    for what, commands in next_commands(settings, result, timeline.steps, app=app):
         lines.append(f"    {what}")
         lines += [f"      {screen.styled(shown(command), 'busy')}" for command in commands]
     if lines:
         lines = ["", screen.styled("  needs a person", "bad"), *lines]
-    return [*lines, *_waiting_lines(settings, transaction, result, app=app)]
+    # Why not for a living process: it has the handlers, and goes on with it itself.
+    lines += _approval_lines(settings, transaction, result, timeline, app=app and not is_alive)
+    return [*lines, *_waiting_lines(settings, transaction, result, app=app, is_alive=is_alive)]
+
+
+def _approval_lines(
+    settings: Settings,
+    transaction: Transaction,
+    result: TransactionResult,
+    timeline: Timeline,
+    *,
+    app: bool,
+) -> list[str]:
+    """Return what a person is asked to allow, and how to answer."""
+    asked = [] if result.state.is_final else timeline.waiting_for_approval()
+    if not asked:
+        return []
+    screen, name = settings.out, transaction.transaction_id
+    lines = ["", screen.styled("  waits for an approval", "warn")]
+    for step in asked:
+        digest = step.asked.digest if step.asked is not None else ""
+        lines += [f"    {line}" for line in approval_lines(step)]
+        for command in (
+            settings.command("approve", name, step.step_id, "--digest", digest, app=app),
+            settings.command("deny", name, step.step_id, "--note", "why not", app=app),
+        ):
+            lines.append(f"      {screen.styled(shown(command), 'busy')}")
+    return lines
+
+
+def approval_lines(step: StepLine) -> list[str]:
+    """Return exactly what a person is asked to allow."""
+    undo = step.compensating_action
+    undone = f"undone by {shown(undo)}" if undo else "and nothing undoes it"
+    asked = step.asked
+    lines = [
+        f"{shown(step.step_id)}: {shown(step.agent_id)} does {shown(step.action)}, {undone}",
+        f"  data    {shown_json(step.data)}",
+    ]
+    if asked is not None:
+        lines.append(f"  digest  {shown(asked.digest)}")
+    if asked is not None and asked.until is not None:
+        until = until_text(asked.until, SystemClock().now())
+        lines.append(f"  {until}; then it counts as denied")
+    return lines
 
 
 def _waiting_lines(
-    settings: Settings, transaction: Transaction, result: TransactionResult, *, app: bool
+    settings: Settings,
+    transaction: Transaction,
+    result: TransactionResult,
+    *,
+    app: bool,
+    is_alive: bool | None,
 ) -> list[str]:
     """Return what else a transaction waits for: a time, or whoever has it."""
     waiting, screen, name = result.waiting, settings.out, result.transaction_id
-    if waiting is None or waiting.reason in ("in_doubt", "halted"):
+    if waiting is None or waiting.reason in (*PERSONAL, "approval", "parent"):
         return []
 
     def command(*words: str) -> str:
         return screen.styled(shown(settings.command(*words, app=app)), "busy")
 
     if waiting.until is None:
-        what = "not finished: it is under way; if its process has died:"
-        return ["", f"  {what} {command('recover')}"]
+        if is_alive:
+            if transaction.shape == "interactive":
+                return ["", "  not finished: its program is alive, and goes on with it"]
+            return ["", "  not finished: it is under way in a living process"]
+        what = "nobody carries it on" if is_alive is False else "if its process has died"
+        return ["", f"  not finished: it is under way; {what}: {command('recover')}"]
+    if waiting.reason == "resume":
+        return [
+            "",
+            screen.styled(f"  {until_text(waiting.until, SystemClock().now())}", "warn"),
+            "    its program has died, and may go on with it until then: manager.resume(…)",
+            "    then it is rolled back; to undo everything at once:",
+            f"      {command('rollback', name)}",
+        ]
     steps = shown(", ".join(waiting.step_ids)) or "it"
     is_left_behind = waiting.reason == "left_behind"
     what = (
@@ -155,7 +246,12 @@ def _waiting_lines(
 
 
 def show_lines(
-    settings: Settings, transaction: Transaction, result: TransactionResult, timeline: Timeline
+    settings: Settings,
+    transaction: Transaction,
+    result: TransactionResult,
+    timeline: Timeline,
+    *,
+    is_alive: bool | None = None,
 ) -> list[str]:
     """Return everything about a transaction."""
     out = settings.out
@@ -163,6 +259,8 @@ def show_lines(
     lines = [out.styled(f"Transaction {shown(transaction.transaction_id)}", "bold")]
     lines += _header(out, transaction, result, timeline)
     lines += ["", *step_table(out, timeline)]
+    lines += _section(out, "declared", _declared(timeline))
+    lines += _section(out, "course", _course(timeline))
     lines += _section(
         out, "data", [(s.step_id, shown_json(s.data)) for s in timeline.steps.values() if s.data]
     )
@@ -183,7 +281,23 @@ def show_lines(
         [(step.step_id, note) for step in timeline.steps.values() for note in step.notes],
     )
     lines += _section(out, "warnings", [("", warning) for warning in result.warnings])
-    return [*lines, *attention_lines(settings, transaction, result)]
+    attention = attention_lines(settings, transaction, result, timeline, is_alive=is_alive)
+    return [*lines, *attention]
+
+
+def _declared(timeline: Timeline) -> list[tuple[str, str]]:
+    """Return what steps declare besides what is done and what undoes it."""
+    is_planned = timeline.shape == "planned"
+    return [
+        (step.step_id, text)
+        for step in timeline.steps.values()
+        if (text := declared_text(step.declared, is_planned=is_planned))
+    ]
+
+
+def _course(timeline: Timeline) -> list[tuple[str, str]]:
+    """Return, one after the other, what concerned more than one call."""
+    return [(when(event.at), sentence(timeline, event)) for event in timeline.course]
 
 
 def _header(
@@ -200,6 +314,7 @@ def _header(
     facts = [
         ("name", shown(transaction.name or "")),
         ("state", out.styled(f"{result.state.value}{reason}", STATE_TONES[result.state])),
+        ("kind", _kind(transaction)),
         ("created", f"{when(transaction.created_at)}, timeout {transaction.timeout_seconds:g} s"),
         ("ran", ran),
         ("failed", shown(f"{result.failed_step}: {result.error}") if result.failed_step else ""),
@@ -208,6 +323,20 @@ def _header(
         ("journal", f"{timeline.sequence} entries"),
     ]
     return [f"  {out.styled(label.ljust(8), 'dim')}  {text}" for label, text in facts if text]
+
+
+def _kind(transaction: Transaction) -> str:
+    """Return what is unusual about a transaction as a whole; maybe nothing."""
+    parts = []
+    if transaction.shape == "interactive":
+        parts.append("interactive: a program chooses its steps as it goes")
+    if transaction.parallel_compensation:
+        parts.append("independent steps are undone at the same time")
+    if transaction.allow_irreversible_first:
+        parts.append("what cannot be undone may come first")
+    if transaction.on_undo_window == "roll_back":
+        parts.append("it goes back before a step can no longer be undone")
+    return "; ".join(parts)
 
 
 def _staying(result: TransactionResult) -> str:
@@ -222,6 +351,7 @@ def _errors(timeline: Timeline) -> list[tuple[str, str]]:
     for step in timeline.steps.values():
         told = {step.call.error} - {""}
         found += [(step.step_id, text) for text in _numbered(step.call)]
+        found += [(step.step_id, f"confirmation: {text}") for text in _numbered(step.confirmation)]
         for text in _numbered(step.undo):
             # Why: an undo that could not know more than its step says the same once more.
             if text not in told:

@@ -6,144 +6,44 @@ a transaction stands is what the event says.
 
 from __future__ import annotations
 
-import copy
-import json
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
+from aumai_transactions.cli.lines import NOT_BEGUN, Asked, Call, Group, Next, Outcome, StepLine
+from aumai_transactions.cli.sayings import (
+    answered_by,
+    asked_text,
+    by_whom,
+    error_text,
+    instant_of,
+    late_text,
+    probe_text,
+    reread_text,
+    verification_text,
+)
 from aumai_transactions.models import Event, TransactionResult, TransactionState
 
-Outcome = Literal[
-    "pending",
-    "running",
-    "waiting",
-    "done",
-    "simulated",
-    "failed",
-    "never called",
-    "in doubt",
-    "given up",
-    "probing",
-    "undone",
-    "nothing to undo",
-    "verifying",
-    "not verified",
-    "left something",
-    "may still act",
-    "acted late",
-    "undo failed",
-    "not undone",
-    "went on instead",
-    "decided done",
-    "decided not done",
-    "undone by hand",
-    "left in place",
-]
-BUSY: frozenset[Outcome] = frozenset({"running", "probing", "verifying"})
-"""What something is happening at right now."""
-
-ERRORS_KEPT_MAX = 5
-
-
-@dataclass(slots=True, frozen=True)
-class Next:
-    """Hold what is waited for.
-
-    Args:
-        operation: What is called then; `left_behind` where an undo waits for a call that was given
-            up.
-        attempt: Which attempt of it that is; 0 where it is none.
-        due_at: When, at the earliest; at the latest for `left_behind`.
-        since: When that was decided; None where nobody knows.
-    """
-
-    operation: str
-    attempt: int
-    due_at: datetime
-    since: datetime | None
-
-
-@dataclass(slots=True)
-class Call:
-    """Hold what became of an action, or of a compensating action.
-
-    Args:
-        outcome: How it stands; empty where it was never to be called.
-        attempt: How often it has been called.
-        started_at: When the last call began.
-        ended_at: When it ended.
-        error: What it raised.
-        questions: How often its probe, or its verification, has been asked.
-        next: What it waits for, while its outcome is `waiting`.
-        is_doubtful: True where nobody knows whether the action happened.
-        has_returned_late: True where a call that was given up has answered since.
-        errors: The last errors, each with its attempt.
-    """
-
-    outcome: Outcome = "pending"
-    attempt: int = 0
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    error: str = ""
-    questions: int = 0
-    next: Next | None = None
-    is_doubtful: bool = False
-    has_returned_late: bool = False
-    errors: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=ERRORS_KEPT_MAX))
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the last call took; None where it has not ended, or never began."""
-        if self.started_at is None or self.ended_at is None:
-            return None
-        return max((self.ended_at - self.started_at).total_seconds(), 0.0)
-
-    def start(self, event: Event) -> None:
-        """Say that a call begins."""
-        self.outcome, self.attempt = "running", event.fields.get("attempt", 1)
-        self.started_at, self.ended_at, self.error = event.at, None, ""
-        self.has_returned_late = False
-
-    def end(self, event: Event, outcome: Outcome) -> None:
-        """Say that the call has ended."""
-        self.outcome = outcome
-        self.ended_at = event.at if self.started_at is not None else None
-        self.error = error_text(event.fields.get("error"))
-        if self.error:
-            self.errors.append((self.attempt, self.error))
-
-    def ask(self, event: Event, outcome: Outcome) -> None:
-        """Say that somebody is asked about the call."""
-        self.outcome, self.questions = outcome, event.fields.get("attempt", 1)
-
-    def wait(self, event: Event) -> None:
-        """Say when the next call begins, or the next question is asked."""
-        fields = event.fields
-        due_at = datetime.fromisoformat(fields["due_at"])
-        self.next = Next(fields["operation"], fields.get("attempt", 1), due_at, event.at)
-        self.outcome = "waiting"
-
-
-@dataclass(slots=True)
-class StepLine:
-    """Hold one step, and beside it what undoes it.
-
-    `notes` are what people decided, `told` what else is worth telling, by what it is about.
-    """
-
-    step_id: str
-    agent_id: str
-    action: str
-    compensating_action: str | None
-    data: dict[str, Any]
-    call: Call = field(default_factory=Call)
-    undo: Call = field(default_factory=Call)
-    output: Any = None
-    notes: list[str] = field(default_factory=list)
-    told: dict[str, str] = field(default_factory=dict)
+COURSE = frozenset(
+    {
+        "scope_opened",
+        "scope_released",
+        "step_added",
+        "partial_rollback_started",
+        "approval_requested",
+        "approval_given",
+        "approval_denied",
+        "undo_window_closing",
+        "reread_answered",
+        "commit_decided",
+        "rollback_requested",
+        "step_requested",
+        "step_refused",
+        "undo_request_refused",
+    }
+)
+"""Entries that are about more than one call, and are told one by one."""
 
 
 @dataclass(slots=True)
@@ -161,6 +61,9 @@ class Timeline:
     updated_at: datetime | None = None
     steps: dict[str, StepLine] = field(default_factory=dict)
     driver_id: str = ""
+    shape: str = "planned"
+    groups: dict[str, Group] = field(default_factory=dict)
+    course: list[Event] = field(default_factory=list)
 
     @classmethod
     def of(cls, transaction_id: str, events: Iterable[Event]) -> Timeline:
@@ -188,6 +91,9 @@ class Timeline:
             self._go_on()
         elif event.kind == "claimed":
             self._claimed(event)
+        if event.kind in COURSE:
+            self.course.append(event)
+            self._go_along(event)
         step = self.steps.get(event.step_id or "")
         if step is not None:
             _tell(step, event)
@@ -206,19 +112,63 @@ class Timeline:
                     undo.next = Next("left_behind", 0, waiting.until, None)
                     undo.outcome = "waiting"
 
+    def waiting_for_approval(self) -> list[StepLine]:
+        """Return the steps that a person must allow, and has not answered for yet."""
+        return [step for step in self.steps.values() if step.call.outcome == "asked"]
+
+    def _go_along(self, event: Event) -> None:
+        """Take in what a program adds, groups and takes back."""
+        fields = event.fields
+        match event.kind:
+            case "step_added":
+                step = StepLine.of(fields["step"])
+                self.steps[step.step_id] = step
+            case "scope_opened":
+                scope = fields["scope"]
+                self.groups[scope["scope_id"]] = Group(
+                    scope["scope_id"],
+                    scope.get("kind", "savepoint"),
+                    scope.get("name", ""),
+                    scope.get("parent"),
+                )
+            case "scope_released":
+                self._end_group(fields, "released")
+            case "partial_rollback_started":
+                self._end_group(fields, "rolled_back")
+                for name in fields.get("step_ids", ()):
+                    step = self.steps[name]
+                    if step.call.outcome in NOT_BEGUN:
+                        step.call.outcome = "left out"
+            case _:
+                return
+
+    def _end_group(self, fields: Mapping[str, Any], state: str) -> None:
+        group = self.groups.get(fields.get("scope_id") or "")
+        # Why not a savepoint: its program goes on in it after that.
+        if group is not None and group.kind != "savepoint":
+            group.state = state
+
     def _go_on(self) -> None:
         self.reason = self.cause = ""
         for step in self.steps.values():
             if step.call.outcome in ("failed", "never called"):
                 step.call.outcome = "pending"
+            elif step.call.outcome == "pending" and step.declared.get("on_commit"):
+                step.call.outcome = "held"
 
     def _stop_waiting(self) -> None:
         for step in self.steps.values():
             if step.call.outcome == "waiting":
                 step.call.outcome = "in doubt" if step.call.is_doubtful else "failed"
+            elif step.call.outcome in NOT_BEGUN:
+                step.call.outcome = "pending"
 
     def _claimed(self, event: Event) -> None:
         driver_id = str(event.fields.get("driver_id", ""))
+        if event.fields.get("takeover") and (
+            driver_id != self.driver_id or self._is_resumed(event)
+        ):
+            self.course.append(event)
         if event.fields.get("takeover") and driver_id != self.driver_id:
             # Why: what another process had left behind in its threads died with it.
             for step in self.steps.values():
@@ -226,31 +176,14 @@ class Timeline:
                     step.call.outcome = "in doubt"
         self.driver_id = driver_id
 
+    @staticmethod
+    def _is_resumed(event: Event) -> bool:
+        return bool(event.fields.get("resumes"))
+
     def _plan(self, definition: Mapping[str, Any]) -> None:
         self.name = definition.get("name")
-        self.steps = {
-            step["step_id"]: StepLine(
-                step["step_id"],
-                step["agent_id"],
-                step["action"],
-                step.get("compensating_action"),
-                _with_references(step),
-            )
-            for step in definition.get("steps") or ()
-        }
-
-
-def _with_references(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's data as its author wrote it: references where values will be."""
-    data: dict[str, Any] = copy.deepcopy(dict(step.get("data") or {}))
-    for reference in step.get("references") or ():
-        place: Any = data
-        *way, last = reference["into"]
-        for key in way:
-            place = place[key]
-        at = {"at": reference["at"]} if reference.get("at") else {}
-        place[last] = {"$output": reference["step_id"]} | at
-    return data
+        self.shape = definition.get("shape", "planned")
+        self.steps = {step["step_id"]: StepLine.of(step) for step in definition.get("steps") or ()}
 
 
 _LEFT: dict[str, Outcome] = {
@@ -258,17 +191,11 @@ _LEFT: dict[str, Outcome] = {
     "may_still_act": "may still act",
     "acted_late": "acted late",
 }
-_LATE = {
-    "succeeded": "and succeeded",
-    "not_done": "and had not done it",
-    "in_doubt": "and does not know what it did",
-}
 _PROBED: dict[str, Outcome] = {"done": "done", "not_done": "failed", "unknown": "in doubt"}
-_PROBE_SAYS = {"done": "done", "not_done": "not done", "unknown": "it cannot tell"}
 
 
 def _tell(step: StepLine, event: Event) -> None:
-    if not _tell_call(step, event):
+    if not _tell_call(step, event) and not _tell_commit(step, event):
         _tell_undo(step, event)
 
 
@@ -303,13 +230,41 @@ def _tell_call(step: StepLine, event: Event) -> bool:
     return True
 
 
+def _tell_commit(step: StepLine, event: Event) -> bool:
+    """Take in what an event says about approvals and the commit point; tell whether it does."""
+    fields, call = event.fields, step.call
+    match event.kind:
+        case "approval_requested":
+            step.asked = Asked(str(fields.get("digest", "")), instant_of(fields.get("until")))
+            step.data = fields.get("data") or step.data
+            call.outcome = "asked"
+            until = step.asked.until
+            call.next = None if until is None else Next("approval", 0, until, event.at)
+        case "approval_given" | "approval_denied":
+            call.outcome = "allowed" if event.kind == "approval_given" else "denied"
+            step.notes.append(call.outcome + answered_by(fields))
+        case "reread_answered":
+            step.told["reread"] = reread_text(fields)
+        case "confirmation_started":
+            step.confirmation.start(event)
+        case "confirmation_succeeded":
+            step.confirmation.end(event, "simulated" if fields.get("simulated") else "confirmed")
+        case "confirmation_failed":
+            step.confirmation.end(event, "not confirmed")
+        case "retry_scheduled" if fields.get("operation") == "confirmation":
+            step.confirmation.wait(event)
+        case _:
+            return False
+    return True
+
+
 def _probed(step: StepLine, event: Event) -> None:
     answer = str(event.fields.get("answer"))
     step.call.outcome = _PROBED.get(answer, "in doubt")
     step.call.is_doubtful = answer not in ("done", "not_done")
     if answer == "done":
         step.output = event.fields.get("output")
-    step.told["probe"] = probe_text(event.fields) + _asked(event.fields)
+    step.told["probe"] = probe_text(event.fields) + asked_text(event.fields)
 
 
 def _tell_undo(step: StepLine, event: Event) -> None:
@@ -334,7 +289,7 @@ def _tell_undo(step: StepLine, event: Event) -> None:
             undo.ask(event, "verifying")
         case "verification_answered":
             undo.outcome = _VERIFIED.get(str(fields.get("answer")), "not verified")
-            step.told["verification"] = verification_text(fields) + _asked(fields)
+            step.told["verification"] = verification_text(fields) + asked_text(fields)
         case "retry_scheduled":
             undo.wait(event)
         case "step_outstanding":
@@ -343,7 +298,7 @@ def _tell_undo(step: StepLine, event: Event) -> None:
             _resolve(step, event)
         case "retry_requested":
             _note(step, "asked to try again", fields)
-            for call in (step.call, undo):
+            for call in (step.call, undo, step.confirmation):
                 if call.outcome == "waiting" and call.next is not None:
                     call.next = replace(call.next, due_at=event.at)
         case _:
@@ -367,57 +322,25 @@ _DECISIONS: dict[str, Outcome] = {
 
 def _resolve(step: StepLine, event: Event) -> None:
     answer = str(event.fields.get("answer", ""))
-    call = step.call if answer in ("happened", "did_not_happen") else step.undo
-    call.outcome = _DECISIONS.get(answer, "not undone")
+    if event.state is TransactionState.committing and not step.call.is_doubtful:
+        call, outcome = _resolved_behind(step, answer)
+    else:
+        call = step.call if answer in ("happened", "did_not_happen") else step.undo
+        outcome = _DECISIONS.get(answer, "not undone")
+    call.outcome = outcome
     call.started_at = call.ended_at = None
     call.attempt = 0
     call.is_doubtful = False
     _note(step, answer.replace("_", " "), event.fields)
 
 
+def _resolved_behind(step: StepLine, answer: str) -> tuple[Call, Outcome]:
+    """Return which call a person has settled that was stuck behind the commit point, and how."""
+    has_happened = answer == "happened"
+    if step.confirmation.outcome != "pending":
+        return step.confirmation, "confirmed by hand" if has_happened else "left unconfirmed"
+    return step.call, "decided done" if has_happened else "decided left out"
+
+
 def _note(step: StepLine, what: str, fields: Mapping[str, Any]) -> None:
-    by, note = fields.get("by"), fields.get("note")
-    step.notes.append(what + (f", by {by}" if by else "") + (f" ({note})" if note else ""))
-
-
-def late_text(fields: Mapping[str, Any]) -> str:
-    """Return what a call said that had been given up before."""
-    operation = str(fields.get("operation", "action"))
-    what = "call" if operation == "action" else operation
-    outcome = _LATE.get(str(fields.get("outcome")), "")
-    said = f"a {what} that had been given up (attempt {fields.get('attempt', 1)}) returned later, "
-    return said + _with(outcome, fields)
-
-
-def probe_text(fields: Mapping[str, Any]) -> str:
-    """Return what a probe answered."""
-    answer = str(fields.get("answer"))
-    return _with(f"the probe says: {_PROBE_SAYS.get(answer, answer)}", fields)
-
-
-def verification_text(fields: Mapping[str, Any]) -> str:
-    """Return what was found after an undo."""
-    if fields.get("answer") == "clean":
-        return "verified: nothing is left"
-    if fields.get("answer") == "residue":
-        left = json.dumps(fields.get("left"), ensure_ascii=False)
-        return f"verified: something is left: {left}"
-    return _with("not verified: it cannot be told whether anything is left", fields)
-
-
-def _asked(fields: Mapping[str, Any]) -> str:
-    times = fields.get("attempt", 1)
-    return f" (asked {times} times)" if times > 1 else ""
-
-
-def _with(text: str, fields: Mapping[str, Any]) -> str:
-    error = error_text(fields.get("error"))
-    return f"{text}: {error}" if error else text
-
-
-def error_text(error: object) -> str:
-    """Return a journaled error in one line."""
-    if not isinstance(error, Mapping):
-        return "" if error is None else str(error)
-    kind, message = error.get("type", ""), error.get("message", "")
-    return f"{kind}: {message}" if message else str(kind)
+    step.notes.append(what + by_whom(fields))

@@ -5,19 +5,19 @@ Owns: how states, outcomes, durations and instants read. One concept, one word.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from aumai_transactions.cli.lines import Call, Next, StepLine
 from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell
-from aumai_transactions.cli.timeline import Call, Next
 from aumai_transactions.core.outcome import Attention
 from aumai_transactions.models import (
     OutstandingCompensation,
     Transaction,
     TransactionResult,
     TransactionState,
-    Waiting,
 )
 
 STATE_TONES: dict[TransactionState, Tone] = {
@@ -54,17 +54,52 @@ _OUTCOME_TONES: dict[str, Tone] = {
     "decided not done": "warn",
     "undone by hand": "warn",
     "left in place": "warn",
+    "held": "dim",
+    "asked": "warn",
+    "allowed": "good",
+    "denied": "bad",
+    "left out": "warn",
+    "decided left out": "warn",
+    "confirmed": "good",
+    "not confirmed": "bad",
+    "confirmed by hand": "good",
+    "left unconfirmed": "warn",
 }
 ATTENTION: dict[Attention, str] = {
     "outstanding": "effect may stand",
     "in_doubt": "in doubt",
     "halted": "undo halted",
+    "approval": "approval",
+    "commit": "commit stuck",
 }
 
 
 def state_cell(state: TransactionState) -> Cell:
     """Return a transaction's state; the word is the one that JSON and options use."""
     return Cell(state.value, STATE_TONES[state])
+
+
+def step_cell(step: StepLine) -> Cell:
+    """Return how a step's action stands, and behind it how its confirmation does."""
+    cell, confirmation = call_cell(step.call), step.confirmation
+    if confirmation.outcome == "pending":
+        return cell
+    if confirmation.outcome == "waiting":
+        text = "waiting" if confirmation.next is None else confirmation_text(confirmation.next)
+    elif confirmation.outcome == "running":
+        text = "confirming"
+    else:
+        took = "" if confirmation.seconds is None else f" {duration(confirmation.seconds)}"
+        text = f"{confirmation.outcome}{took}"
+    if confirmation.attempt > 1 and confirmation.outcome != "waiting":
+        text += f", attempt {confirmation.attempt}"
+    return Cell(f"{cell.text}, {text}", _OUTCOME_TONES[confirmation.outcome])
+
+
+def confirmation_text(following: Next) -> str:
+    """Return when something is confirmed again, and which attempt that is."""
+    due_at = clock_time(following.due_at, following.since)
+    return f"next confirmation {due_at}, attempt {following.attempt}"
 
 
 def call_cell(call: Call, *, is_declared: bool = True) -> Cell:
@@ -89,6 +124,12 @@ def _call_text(call: Call) -> str:
     match call.outcome:
         case "waiting":
             return next_text(call.next, is_doubtful=call.is_doubtful)
+        case "held":
+            return "held until the commit"
+        case "asked":
+            limit = call.next
+            until = "" if limit is None else f" until {clock_time(limit.due_at, limit.since)}"
+            return f"waits for an approval{until}"
         case "probing":
             again = f", attempt {call.questions}" if call.questions > 1 else ""
             return f"in doubt, probing{again}"
@@ -151,18 +192,28 @@ def reason_text(reason: str) -> str:
 
 def needs_app(transaction: Transaction) -> bool:
     """Tell whether a transaction has actions that its journal does not define."""
-    names = {name for step in transaction.steps for name in (step.action, step.compensating_action)}
-    return bool(names - {None} - set(transaction.actions))
+    return bool(set(actions_of(transaction)) - set(transaction.actions))
+
+
+def actions_of(transaction: Transaction) -> list[str]:
+    """Return the names of all actions that a transaction may call."""
+    names = [
+        name
+        for step in transaction.steps
+        for name in (step.action, step.compensating_action, step.confirming_action)
+    ]
+    return [name for name in names if name is not None]
 
 
 def next_commands(
-    settings: Settings, result: TransactionResult, *, app: bool
+    settings: Settings, result: TransactionResult, steps: Mapping[str, StepLine], *, app: bool
 ) -> list[tuple[str, list[str]]]:
     """Return what a person has to look at, and for each the commands that go on from there.
 
     Args:
         settings: What this command was told.
         result: The outcome so far.
+        steps: What is known of the steps, by id.
         app: True where handlers in Python are needed to go on.
     """
     name = result.transaction_id
@@ -175,14 +226,31 @@ def next_commands(
         commands += [_resolving(settings, name, item.step_id, way) for way in _LEFT]
         found.append((left_text(item), commands))
     waiting = result.waiting
-    if waiting is None or waiting.reason != "in_doubt":
-        return found
-    for step_id in waiting.step_ids:
-        commands = [_resolving(settings, name, step_id, way, app=app) for way in _DOUBTED]
-        found.append((f"{shown(step_id)}: nobody knows whether it happened", commands))
+    for step_id in waiting.step_ids if waiting is not None else ():
+        if waiting is not None and waiting.reason == "in_doubt":
+            commands = [_resolving(settings, name, step_id, way, app=app) for way in _DOUBTED]
+            found.append((f"{shown(step_id)}: nobody knows whether it happened", commands))
+        elif waiting is not None and waiting.reason == "committing":
+            commands = [settings.command("retry", name, step_id, app=app)]
+            commands += [_resolving(settings, name, step_id, way, app=app) for way in _STUCK]
+            found.append((stuck_text(step_id, steps.get(step_id)), commands))
     return found
 
 
+def stuck_text(step_id: str, step: StepLine | None) -> str:
+    """Return what could not be carried out behind the commit point, in words."""
+    name = shown(step_id)
+    if step is None:
+        return f"{name}: the commit is decided, and it could not be carried out"
+    call, what = step.call, f"{step.action} failed"
+    if step.confirmation.outcome != "pending":
+        call = step.confirmation
+        what = f"{step.declared.get('confirming_action')} could not confirm {step.action}"
+    why = f": {shown(call.error)}" if call.error else ""
+    return f"{name}: the commit is decided, and {shown(what)}{why}"
+
+
+_STUCK = ("--happened", "--left-in-place")
 _LEFT = ("--undone", "--left-in-place")
 _DOUBTED = ("--happened", "--did-not-happen")
 
@@ -208,11 +276,6 @@ def left_text(item: OutstandingCompensation) -> str:
             )
         case _:
             return f"{step}: {undo} could not undo {action}{why}"
-
-
-def is_timed(waiting: Waiting | None) -> bool:
-    """Tell whether a transaction waits for a time, and for nobody."""
-    return waiting is not None and waiting.until is not None
 
 
 def until_text(until: datetime, now: int) -> str:

@@ -35,15 +35,28 @@ def plan_commit(saga: Saga, now: int) -> Sequence[Command]:
     pivot = saga.pivot is not None and saga.steps[saga.pivot].state is STEP_SUCCEEDED
     if not pivot and not is_read_again(saga):
         return read_again(saga)
-    for index in saga.deferred:
-        if saga.steps[index].definition.references and not pivot:
-            # Why now: behind the commit point a step that cannot be called would stop everything.
-            _data, failed = fill_in(saga, saga.steps[index], now)
-            if failed is not None:
-                return (failed,)
+    if not pivot and (failed := impossible(saga, now)) is not None:
+        return (failed,)
     if saga.deferred or pivot or saga.has_tries:
         return (Record(CommitDecided(now)),)
     return (Record(TransactionCommitted(now)),)
+
+
+def impossible(saga: Saga, now: int) -> Record | None:
+    """Return that a held step cannot be called, where an output that it needs is not there.
+
+    Why before the commit point: behind it, such a step would stop everything.
+    """
+    for index in saga.deferred:
+        step = saga.steps[index]
+        names = {item.step_id for item in step.definition.references}
+        needed = [saga.step(name) for name in names]
+        # Why only then: the pivot's own output is not there yet.
+        if needed and all(other.state is STEP_SUCCEEDED for other in needed):
+            _data, failed = fill_in(saga, step, now)
+            if failed is not None:
+                return failed
+    return None
 
 
 def is_read_again(saga: Saga) -> bool:
@@ -101,5 +114,7 @@ def _carry_out(saga: Saga, step: SagaStep, now: int) -> Sequence[Command]:
         return (Call("action", step, StepStarted(now, step.step_id, step.attempt + 1, step.data)),)
     data = None
     if step.definition.references:
-        data, _failed = fill_in(saga, step, now)
+        data, failed = fill_in(saga, step, now)
+        if failed is not None:
+            return (failed,)
     return (Call("action", step, StepStarted(now, step.step_id, step.attempt + 1, data)),)

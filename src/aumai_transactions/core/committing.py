@@ -72,11 +72,17 @@ def held_step_starts(saga: Saga, step: SagaStep) -> None:
 
 
 def held_step_fails(saga: Saga, step: SagaStep, error: ErrorRecord) -> None:
-    """Let a held step be known, before the commit point, to be impossible."""
-    saga.deferred.remove(step.index)
+    """Let a held step be known to be impossible before it is called."""
+    require(step.state in (STEP_PENDING, STEP_FAILED), "a held step fails out of its turn")
+    require(saga.state in (ACTIVE, COMMITTING), "a held step fails out of its turn")
     step.state = STEP_FAILED
     step.error = error
-    saga.failed.append(step.index)
+    step.retry_requested = False
+    if saga.state is COMMITTING:
+        saga.stuck[step.index] = None  # It only goes forward: a person has to look at it.
+    else:
+        saga.deferred.remove(step.index)
+        saga.failed.append(step.index)
     saga.touched.append(step.index)
 
 

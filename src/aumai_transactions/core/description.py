@@ -88,7 +88,8 @@ def _described(saga: Saga, step: SagaStep, now: int) -> DescribedStep:
     until = step.undo_until
     open_ = saga.state in (PENDING, ACTIVE) and saga.decided_at is None
     undo = definition.compensating_action
-    can = open_ and undo is not None and is_in_force(step) and (until is None or now <= until)
+    done = step.state is STEP_SUCCEEDED and is_in_force(step)
+    can = open_ and done and undo is not None and (until is None or now <= until)
     data = canonical_json(step.resolved_data).decode()
     if len(data) > DATA_CHARACTERS_MAX:
         data = data[:DATA_CHARACTERS_MAX] + "…"

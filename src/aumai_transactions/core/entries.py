@@ -118,13 +118,15 @@ class StepAdded(NamedTuple):
     """An interactive transaction goes on with this step.
 
     `fork` names the recorded step in whose place it came, after the program was resumed;
-    `request_id` who asked for it, where that was not the program itself.
+    `request_id` who asked for it, where that was not the program itself; `name` what it was to be
+    called, where an earlier step that is over has that id.
     """
 
     at: int
     step: StepDefinition
     fork: str | None = None
     request_id: str | None = None
+    name: str | None = None
 
 
 class StepRefused(NamedTuple):

@@ -365,11 +365,11 @@ def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
 def _step_failed(saga: Saga, entry: StepFailed) -> None:
     step = saga.step(entry.step_id)
     if entry.attempt == 0:
-        turn = saga.state is ACTIVE and step.state is STEP_PENDING and step.unmet == 0
-        require(turn, "a step that was never called fails out of its turn")
         if step.definition.on_commit:
             committing.held_step_fails(saga, step, entry.error)
             return
+        turn = saga.state is ACTIVE and step.state is STEP_PENDING and step.unmet == 0
+        require(turn, "a step that was never called fails out of its turn")
         saga.ready.remove(step.index)
     else:
         require(step.state is STEP_RUNNING, "a step that does not run fails")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from aumai_transactions.core.commands import Call, Command, Record
 from aumai_transactions.core.commit_planning import (
+    impossible,
     is_read_again,
     plan_commit,
     plan_committing,
@@ -270,6 +271,8 @@ def _plan_ready(saga: Saga, ready: list[int], now: int, free: int) -> Sequence[C
         if definition.pivot:
             if saga.unsettled > 1 or saga.running or saga.undo:
                 continue  # It waits until everything else has ended.
+            if (failed := impossible(saga, now)) is not None:
+                return (failed,)
             if not is_read_again(saga):
                 return read_again(saga)
         intent = StepStarted(now, step.definition.step_id, step.attempt + 1, data)

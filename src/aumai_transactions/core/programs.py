@@ -77,14 +77,23 @@ def asked(saga: Saga, seen: StepAsked, now: int) -> list[Entry]:
         for item in step.references
     )
     pivot = None if saga.pivot is None else saga.steps[saga.pivot]
+    if step.pivot and any(scope.kind == "child" for scope in seen.scopes):
+        message = (
+            f"a pivot cannot stand in a nested transaction: its success would commit the whole of "
+            f"{saga.transaction_id}. Execute it outside."
+        )
+        raise DefinitionError(message)
     if step.pivot and pivot is not None and is_in_force(pivot):
         message = (
             f"transaction {saga.transaction_id} has the pivot {pivot.step_id!r} already; there can "
             "be only one point of no return."
         )
         raise DefinitionError(message)
-    step = step._replace(step_id=_free_id(saga, step.step_id), after=after, references=references)
-    entries.append(StepAdded(now, step, seen.fork))
+    name = step.step_id
+    step = step._replace(step_id=_free_id(saga, name), after=after, references=references)
+    _require_order(saga, step)
+    again = name if name and name != step.step_id else None
+    entries.append(StepAdded(now, step, seen.fork, None, again))
     return entries
 
 

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.entries import PartialRollbackStarted, UndoRequestRefused
@@ -93,9 +94,8 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     saga.by_id[definition.step_id] = step
     if definition.intent is not None:
         saga.by_intent.setdefault(definition.intent, []).append(step)
-    name, _, number = definition.step_id.rpartition(".")
-    if number.isdecimal() and name in saga.by_id:
-        saga.named[name] = definition.step_id
+    if entry.name is not None:
+        saga.named[entry.name] = definition.step_id
     saga.edges.append(tuple(before))
     for position in before:
         saga.steps[position].dependents.append(index)
@@ -212,3 +212,5 @@ def undo_window_closing(saga: Saga, entry: UndoWindowClosing) -> None:
     step = saga.step(entry.step_id)
     require(step.index in saga.windows, "a window closes that is not open")
     saga.closing[step.index] = saga.windows.pop(step.index)
+    until = datetime.fromtimestamp(entry.until / 1_000_000, UTC).isoformat(timespec="seconds")
+    saga.warnings.append(f"step {step.step_id} can be undone only until {until}")

@@ -114,6 +114,13 @@ def to_undo(saga: Saga, steps: Iterable[SagaStep]) -> None:
             saga.doubtful.pop(step.index, None)
             continue
         step.withdrawn = True
+        if step.doubt is not None:
+            # Nothing is to be undone of it, so nobody need know whether it happened.
+            no_longer_in_doubt(saga, step)
+            step.state = STEP_FAILED
+            saga.unsettled -= 1
+            saga.touched.append(step.index)
+            continue
         if step.definition.effect != "none" and not step.simulated:
             step.left_in_place = True
             saga.warnings.append(

@@ -41,7 +41,7 @@ def _candidates(saga: Saga) -> Iterator[SagaStep]:
             continue
         step = saga.steps[index]
         yield step
-        if not saga.plan.parallel_compensation:
+        if not saga.plan.parallel_compensation and not saga.undo_awaits:
             return
 
 
@@ -69,8 +69,6 @@ def undo_wakes_at(saga: Saga) -> int | None:
 
 def plan_undo(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
     """Return the next undo, or the undos that can be made at the same time."""
-    if saga.undo_awaits:
-        return ()  # What runs in the same group is awaited first.
     is_parallel = saga.plan.parallel_compensation
     if saga.undoing and not is_parallel:
         return ()
@@ -78,15 +76,38 @@ def plan_undo(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
     free = parallel_max - saga.undoing
     for step in _candidates(saga):
         if _is_busy(step) or len(commands) >= free:
+            if not is_parallel:
+                break
             continue
         if is_parallel and any(saga.steps[index].to_undo for index in step.dependents):
+            continue
+        if saga.undo_awaits and _awaits(saga, step):
             continue
         command = _next_of(step, now)
         if isinstance(command, Record):
             return (command,)
         if command is not None:
             commands.append(command)
+            if not is_parallel:
+                break
+        elif not is_parallel:
+            break
     return commands
+
+
+def _awaits(saga: Saga, step: SagaStep) -> bool:
+    """True while something runs that depends on a step, or is of the same group that goes back."""
+    groups = [] if step.scope is None else step.scope.chain()
+    going_back = {s.definition.scope_id for s in groups} & saga.going_back
+    for other in saga.steps:
+        if not other.undo_wanted:
+            continue
+        if step.index in saga.edges[other.index]:
+            return True
+        around = [] if other.scope is None else other.scope.chain()
+        if going_back & {s.definition.scope_id for s in around}:
+            return True
+    return False
 
 
 def _is_busy(step: SagaStep) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.operations import DoCall
 
 CALLING: ContextVar[tuple[str, ...]] = ContextVar("aumai_transactions_calling", default=())
-"""The transactions one of whose handlers is running in this context."""
+"""The transactions one of whose handlers is running in this context; see `served`."""
 
 AMBIENT: ContextVar[Any] = ContextVar("aumai_transactions_ambient", default=None)
 """The transaction whose block this context stands in: its live block, or None."""
@@ -34,6 +34,16 @@ RETURNED: ContextVar[list[Any] | None] = ContextVar("aumai_transactions_returned
 """Where a typed function puts what it returned, itself, for its caller here."""
 
 
+UNDOING = "undo of "
+"""What stands before a transaction's id where a handler runs that is no action of a step."""
+
+
+def served(operation: DoCall) -> tuple[str, ...]:
+    """Return how a call is named while it runs."""
+    name = operation.run.transaction_id
+    return (name,) if operation.operation == "action" else (name, UNDOING + name)
+
+
 class Serving:
     """Let a context stand in a call of a handler, and no longer.
 
@@ -45,7 +55,7 @@ class Serving:
 
     def __init__(self, operation: DoCall) -> None:
         calling = CALLING.get()
-        self._calling = CALLING.set((*calling, operation.run.transaction_id))
+        self._calling = CALLING.set((*calling, *served(operation)))
         self._ambient: Token[Any] | None = None
         if operation.operation != "action" and AMBIENT.get() is not None:
             self._ambient = AMBIENT.set(None)

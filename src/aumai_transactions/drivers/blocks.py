@@ -21,18 +21,17 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
     StepAsked,
 )
-from aumai_transactions.core.outcome import scope_result
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_step
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES
+from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.options import StepOptions
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
-from aumai_transactions.drivers.taking_part import Part
+from aumai_transactions.drivers.taking_part import Part, nested_result
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidTransactionState,
@@ -89,6 +88,7 @@ class BlockBase:
         self._result: TransactionResult | None = None
         self._went_back_by_itself = False
         self._outside: tuple[Any, Group | None] | None = None
+        self.is_left = False
 
     @property
     def transaction_id(self) -> str:
@@ -205,7 +205,8 @@ class BlockBase:
         shared.run.registry = ActionRegistry(shared.run.registry)
         self._desk_opened = desk
         self._shared_run = shared
-        desk.book.enter(shared.run, "begin")
+        if desk.book.run_of(shared.run.transaction_id) is not shared.run:
+            desk.book.enter(shared.run, "begin")
 
     def _part(self) -> Part:
         return Part(self._transaction.transaction_id)
@@ -216,12 +217,16 @@ class BlockBase:
     def _enter(self) -> None:
         """Let this context stand in the block."""
         name = self._transaction.transaction_id
+        if self._outside is not None:
+            hint = "A block is entered once; make a new one with transaction()."
+            raise InvalidTransactionState(self.transaction_id, "entered already", "enter", hint)
         self._outside = AMBIENT.get(), SCOPES.get().get(name)
         AMBIENT.set(self)
         enter(name, self._group)
 
     def _leave(self) -> None:
         """Let this context stand where it stood before."""
+        self.is_left = True
         if self._outside is not None:
             ambient, group = self._outside
             AMBIENT.set(ambient)
@@ -246,6 +251,25 @@ class BlockBase:
                 "Raise an exception in the handler instead.",
             )
 
+    def _refuse_in_undo(self, *, pivot: bool) -> None:
+        """Refuse a step where its transaction waits for the very handler that asks for it."""
+        name = self._transaction.transaction_id
+        calling = CALLING.get()
+        if UNDOING + name in calling:
+            raise InvalidTransactionState(
+                self.transaction_id,
+                "undoing or asking about a step",
+                "execute a step from that handler in",
+                "Call the function itself there; what an undo does is no step.",
+            )
+        if pivot and name in calling:
+            raise InvalidTransactionState(
+                self.transaction_id,
+                "carrying out this very step",
+                "execute a pivot from a handler of",
+                "It would wait for the step that asks for it. Execute it outside.",
+            )
+
     def _asked(
         self,
         agent_id: str | None,
@@ -264,9 +288,15 @@ class BlockBase:
             InvalidData: Something in it is not JSON; nothing was run.
         """
         desk, registry = self._desk, self._shared.run.registry
+        self._refuse_in_undo(pivot=bool(options.get("pivot")))
         agent = agent_id if agent_id is not None else AGENT.get() or DEFAULT_AGENT
         step = self._manager._step(  # noqa: SLF001 (one package)
-            step_id or "step", agent, action, data or {}, compensating_action, options
+            step_id or "step",
+            agent,
+            action,
+            {} if data is None else data,
+            compensating_action,
+            options,
         )
         definition = frozen_step(step, "the step", registry, desk.before_record)
         if desk.strict:
@@ -362,21 +392,9 @@ class BlockBase:
         return saga.state is COMMITTING or saga.decided_at is not None
 
     def _scope_result(self) -> TransactionResult:
-        group = self._group
-        if group is None:
+        if self._group is None:
             raise DefinitionError("a root has its own result.")
-        with self._shared.lock:
-            durable = self._desk.store.is_durable
-            return scope_result(self._shared.saga, group.scope_id, durable=durable)
-
-    def _expired(self) -> Group | None:
-        """Return the nested transaction around here whose timeout is over."""
-        group = self._current_group()
-        now = self._desk.clock.now()
-        for one in group.chain() if group is not None else ():
-            if one.definition.expires_at is not None and now > one.definition.expires_at:
-                return one
-        return None
+        return nested_result(self._desk, self._shared, self._group)
 
     def _raise_for_end(self, result: TransactionResult) -> None:
         """Raise what leaving the block without an exception means, if it is no commit."""

@@ -194,8 +194,9 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
     kind, described = describe(entry)
     # Why a copy: a hook may change what it is given, and the saga must not change with it.
     fields = clone(described)
-    if "due_at" in fields:
-        fields["due_at"] = instant(fields["due_at"]).isoformat()
+    for name in ("due_at", "until"):
+        if name in fields:
+            fields[name] = instant(fields[name]).isoformat()
     return Event(
         transaction_id=saga.transaction_id,
         sequence=sequence,

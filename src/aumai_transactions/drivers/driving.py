@@ -105,8 +105,9 @@ def take_turn(
     """
     while True:
         calls: list[Call] = []
+        run.planned_at = now = desk.clock.now()
         try:
-            entries, calls = advance(run.saga, seen, desk.clock.now(), run.parallel_max)
+            entries, calls = advance(run.saga, seen, now, run.parallel_max)
         except IllegalEntry as error:
             raise _our_bug(run, error) from error
         if not entries:
@@ -224,9 +225,7 @@ class _Crew:
         """Wait until a call has ended, or a time has come; return what was seen."""
         if self.inbox is None:
             raise InternalError("something is waited for that was not started.")
-        now = desk.clock.now()
-        due = timer_at(run.saga, now)
-        seconds = None if due is None else (due - now) / 1_000_000
+        seconds = seconds_left(desk, run)
         ended: Ended | None = yield DoNext(self.inbox, seconds, run)
         if ended is None:
             return _cancelled(run)
@@ -234,6 +233,15 @@ class _Crew:
         if isinstance(ended.answer, HandlerMissing):
             return [ended.answer]
         return _seen(desk, run, ended.call, ended.answer, ended.error)
+
+
+def seconds_left(desk: Desk, run: Run) -> float | None:
+    """Return how long it is until time alone gives something to do; None for ever.
+
+    Why from when it was planned: what has fallen due since then has not been looked at yet.
+    """
+    due = timer_at(run.saga, run.planned_at)
+    return None if due is None else max(0.0, (due - desk.clock.now()) / 1_000_000)
 
 
 def _pause(desk: Desk, run: Run) -> float | None:

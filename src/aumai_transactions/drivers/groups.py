@@ -42,6 +42,7 @@ class Group:
         )
         self.parent = parent
         self.is_placed = False
+        self.is_over = False
 
     def place(self, scope_id: str) -> None:
         """Let it be the group of this name from now on, be it a new one or a recorded one."""

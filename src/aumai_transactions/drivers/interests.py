@@ -5,65 +5,129 @@ Owns: which calls are worth making for whom, and when somebody has waited long e
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+from aumai_transactions.core.commands import Call
 from aumai_transactions.core.doubts import needs_person
+from aumai_transactions.core.planning import reason_to_go_back
 from aumai_transactions.core.saga import Saga, SagaStep
+from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import ACTIVE, COMPENSATING, STEP_PENDING
+from aumai_transactions.core.values import clone
+from aumai_transactions.models import StepState, TransactionState
 
 
 class Interest(Protocol):
     """Say what somebody waits for."""
 
-    def covers(self, saga: Saga, step: SagaStep) -> bool:
-        """Tell whether calls of this step are worth making for it."""
+    def covers(self, saga: Saga, call: Call) -> bool:
+        """Tell whether a call is worth making for it."""
 
-    def is_settled(self, saga: Saga) -> bool:
+    def is_settled(self, saga: Saga, now: int) -> bool:
         """Tell whether there is nothing left to wait for."""
+
+
+class NoInterest:
+    """Wait for nothing: what was seen is recorded, and that is all."""
+
+    def covers(self, saga: Saga, call: Call) -> bool:  # noqa: ARG002 (as the protocol has it)
+        """Tell that no call is worth making."""
+        return False
+
+    def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
+        """Tell that there is nothing to wait for."""
+        return True
 
 
 class WholeInterest:
     """Wait for all that is to be done."""
 
-    def covers(self, saga: Saga, step: SagaStep) -> bool:  # noqa: ARG002 (all is all)
+    def covers(self, saga: Saga, call: Call) -> bool:  # noqa: ARG002 (all is all)
         """Tell that every call is worth making."""
         return True
 
-    def is_settled(self, saga: Saga) -> bool:
+    def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether the transaction has ended."""
         return saga.state.is_final and not saga.undo
 
 
+class StepOutcome(NamedTuple):
+    """Hold what is known about a step when nobody waits for it any more.
+
+    Args:
+        state: Where it stands.
+        is_in_force: True where nobody undoes it.
+        output: What it returned; a copy.
+        error: What it raised, as text; None where it did not.
+        attempt: How often its action was called.
+        is_held: True where it waits for the commit.
+        digest: Of what a person is to allow, where it waits for that.
+        transaction: Where the transaction stands.
+        is_decided: True behind the commit point.
+    """
+
+    state: StepState
+    is_in_force: bool
+    output: Any
+    error: str | None
+    attempt: int
+    is_held: bool
+    digest: str | None
+    transaction: TransactionState
+    is_decided: bool
+
+
 class StepInterest:
-    """Wait for one step; or for the end, where the transaction goes back."""
+    """Wait for one step; or for the end, where the transaction goes back meanwhile."""
 
     def __init__(self, step_id: str) -> None:
         self.step_id = step_id
 
-    def covers(self, saga: Saga, step: SagaStep) -> bool:
+    def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its step are worth making, and every undo of the whole."""
-        return step.step_id == self.step_id or saga.state is COMPENSATING
-
-    def is_settled(self, saga: Saga) -> bool:
-        """Tell whether it is known what became of the step."""
-        step = saga.by_id[self.step_id]
-        if saga.state is COMPENSATING or saga.rollback_requested is not None:
-            return False
-        if saga.state is not ACTIVE:
+        if call.step.step_id == self.step_id or saga.state is COMPENSATING:
             return True
+        step = saga.by_id[self.step_id]
+        # Why: it waits until everything else has ended, whoever asked for that.
+        return step.definition.pivot and step.state is STEP_PENDING
+
+    def is_settled(self, saga: Saga, now: int) -> bool:
+        """Tell whether it is known what became of the step."""
+        if saga.state is not ACTIVE:
+            return saga.state is not COMPENSATING
+        step = saga.by_id[self.step_id]
         if step.definition.on_commit:
             return True
+        if step.state is STEP_PENDING:
+            # Why then: it never begins, and what it would wait for may wait for its caller.
+            return reason_to_go_back(saga, now) is not None
         return is_at_rest(saga, step)
+
+    def outcome(self, saga: Saga) -> StepOutcome:
+        """Return what is known about the step."""
+        step = saga.by_id[self.step_id]
+        asked = step.approval if step.index in saga.approvals else None
+        return StepOutcome(
+            step.state,
+            is_in_force(step),
+            clone(step.output),
+            None if step.error is None else str(step.error),
+            step.attempt,
+            step.definition.on_commit,
+            None if asked is None else asked.digest,
+            saga.state,
+            saga.decided_at is not None,
+        )
 
 
 class DoubtsInterest:
     """Wait until nothing is in doubt that could be settled without a person."""
 
-    def covers(self, saga: Saga, step: SagaStep) -> bool:  # noqa: ARG002 (all is all)
+    def covers(self, saga: Saga, call: Call) -> bool:  # noqa: ARG002 (all is all)
         """Tell that every call is worth making."""
         return True
 
-    def is_settled(self, saga: Saga) -> bool:
+    def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether whatever is still in doubt needs a person."""
         if saga.state is not ACTIVE:
             return saga.state.is_final
@@ -77,11 +141,11 @@ class StepsInterest:
     def __init__(self, step_ids: tuple[str, ...]) -> None:
         self.step_ids = frozenset(step_ids)
 
-    def covers(self, saga: Saga, step: SagaStep) -> bool:
+    def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
-        return step.step_id in self.step_ids or saga.state is COMPENSATING
+        return call.step.step_id in self.step_ids or saga.state is COMPENSATING
 
-    def is_settled(self, saga: Saga) -> bool:
+    def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether none of them is being undone any more."""
         if saga.state is not ACTIVE:
             return saga.state.is_final

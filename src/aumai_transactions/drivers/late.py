@@ -67,4 +67,7 @@ def _record(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[None
         answer = yield DoAppend(append, run)
         if answer is not AppendAnswer.moved:
             desk.announce(run, entries)
+            here = desk.book.run_of(transaction_id)
+            if here is not None and here.shared is not None:
+                here.shared.hear()
             return

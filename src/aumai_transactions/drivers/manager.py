@@ -358,7 +358,7 @@ class ManagerBase:
         around: BlockBase | None = AMBIENT.get()
         if around is None or around._manager is not self:  # noqa: SLF001 (one package)
             return None
-        return around
+        return None if around.is_left else around
 
     def _require_pending(self, tx: Transaction, call: str) -> None:
         if tx.state is not PENDING:

@@ -129,11 +129,13 @@ class DoNext(NamedTuple):
         inbox: The inbox.
         seconds: How long at most; None for as long as it takes.
         run: Who waits.
+        for_others: True where it is others that are waited for, and not just time.
     """
 
     inbox: Inbox
     seconds: float | None
     run: Attendant
+    for_others: bool = False
 
 
 class DoSleep(NamedTuple):

@@ -36,6 +36,7 @@ from aumai_transactions.errors import (
 )
 
 if TYPE_CHECKING:
+    from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import StepDefinition
     from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.drivers.desk import Desk
@@ -49,11 +50,11 @@ PAUSE_SECONDS_MAX = 0.2
 class RequestInterest:
     """Wait for the steps that others ask for, until the transaction ends."""
 
-    def covers(self, saga: Saga, step: SagaStep) -> bool:  # noqa: ARG002 (as the protocol has it)
+    def covers(self, saga: Saga, call: Call) -> bool:  # noqa: ARG002 (as the protocol has it)
         """Tell that calls of steps that others have asked for are worth making."""
-        return step.request_id is not None
+        return call.step.request_id is not None
 
-    def is_settled(self, saga: Saga) -> bool:
+    def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether nothing can be asked for any more."""
         return saga.started_at is not None and saga.state is not ACTIVE
 

@@ -5,6 +5,7 @@ Owns: that.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aumai_transactions.core.observations import DriverArrived
@@ -90,8 +91,9 @@ def block_of(
 ) -> B:
     """Return a block that goes on with a transaction."""
     block = kind(manager, transaction)
-    desk.book.leave(shared.run)
     block._take(desk, shared)  # noqa: SLF001 (one package)
+    # Why: a block that is never entered would be held by this process for ever.
+    weakref.finalize(block, desk.book.leave, shared.run)
     return block
 
 

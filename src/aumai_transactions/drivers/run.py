@@ -49,6 +49,7 @@ class Run:
         is_shared: True where a program carries it out step by step.
         shared: What those share who take part in it then.
         unannounced: What the user's hook is to be told of a shared one, outside its lock.
+        planned_at: By which time it was planned last; microseconds since 1970 UTC.
         parallel_max: How many of its calls may be under way at once.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
@@ -71,6 +72,7 @@ class Run:
     is_callers: bool = True
     wait_until: int | None = None
     parallel_max: int = 1
+    planned_at: int = 0
     is_shared: bool = False
     shared: Shared | None = None
     unannounced: list[Event] = field(default_factory=list)

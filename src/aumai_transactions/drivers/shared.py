@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from itertools import count
@@ -25,16 +26,16 @@ from aumai_transactions.core.observations import (
     StepAsked,
     UndoAsked,
 )
-from aumai_transactions.core.planning import timer_at
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.scopes import is_in_force
-from aumai_transactions.core.states import COMPENSATING, STEP_SUCCEEDED
+from aumai_transactions.core.states import COMPENSATING
 from aumai_transactions.drivers.desk import Desk, read_saga
-from aumai_transactions.drivers.driving import stop, take_turn
+from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
 from aumai_transactions.drivers.in_place import carry_out
-from aumai_transactions.drivers.interests import Interest, StepInterest
+from aumai_transactions.drivers.interests import Interest, StepInterest, StepOutcome
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import (
+    CommitPointPassed,
     StoreError,
     StoreUnavailable,
     TransactionError,
@@ -42,7 +43,7 @@ from aumai_transactions.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Definition
@@ -60,6 +61,8 @@ class Look(NamedTuple):
         seconds: When time alone gives something to do; None for never.
         is_busy: True while somebody here makes calls for it.
         is_going_back: True where the whole is being undone.
+        is_unwanted: True where no action is to be called any more, for the whole goes back.
+        outcome: What is known about the step that is waited for, where it is one.
     """
 
     calls: list[Call]
@@ -67,6 +70,8 @@ class Look(NamedTuple):
     seconds: float | None
     is_busy: bool
     is_going_back: bool
+    is_unwanted: bool = False
+    outcome: StepOutcome | None = None
 
 
 class Asked(NamedTuple):
@@ -117,10 +122,9 @@ class Shared:
         Args:
             letter: What it begins with.
         """
-        with self.lock:
-            while (name := f"{letter}{next(self._numbers)}") in self.saga.scopes:
-                pass
-            return name
+        while (name := f"{letter}{next(self._numbers)}") in self.saga.scopes:
+            pass
+        return name
 
     @property
     def saga(self) -> Saga:
@@ -132,28 +136,27 @@ class Shared:
         """True once its first entries are durable."""
         return self._is_claimed
 
+    # Why without the lock, here and in the next two: a turn may write for a while, and a task that
+    # comes or goes must not hold its loop up for that. Each is one step on one list or dict.
+
     def join(self, inbox: Inbox) -> None:
         """Let somebody be woken whenever something happens."""
-        with self.lock:
-            self._inboxes.append(inbox)
+        self._inboxes.append(inbox)
 
     def part(self, inbox: Inbox | None, who: Attendant) -> None:
         """Let somebody go; what they had in hand is lost."""
-        if inbox is None and id(who) not in self._in_hand:
-            return
-        with self.lock:
-            if inbox is not None:
+        if inbox is not None:
+            with contextlib.suppress(ValueError):
                 self._inboxes.remove(inbox)
-            if self._in_hand.pop(id(who), None):
-                lost = "a call was interrupted before its outcome could be recorded."
-                self._break(StoreUnavailable(lost))
-                self._wake()
+        if self._in_hand.pop(id(who), None):
+            lost = "a call was interrupted before its outcome could be recorded."
+            self._break(StoreUnavailable(lost))
+            self._wake()
 
     def hear(self) -> None:
         """Let everybody look what somebody else has appended."""
-        with self.lock:
-            self._has_news = True
-            self._wake()
+        self._has_news = True
+        self._wake()
 
     def turn(
         self,
@@ -175,11 +178,25 @@ class Shared:
             ended: The call whose end was seen.
             polls: True to look as well whether somebody else has appended something.
         """
-        with self.lock:
+        with self._locked():
+            self._take(desk, who, seen, polls=polls)
+            # Order matters: until its outcome is recorded, a call that is lost is known as such.
             if ended is not None:
                 self._let_fall(who, ended)
-            self._take(desk, who, seen, polls=polls)
             return self._look(desk, who, interest)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock; an interrupt in a turn leaves it unknown how things stand."""
+        with self.lock:
+            try:
+                yield
+            except Exception:
+                raise
+            except BaseException:
+                self._break(StoreUnavailable("an interrupt came while it was being recorded."))
+                self._wake()
+                raise
 
     def _let_fall(self, who: Attendant, call: Call) -> None:
         in_hand = self._in_hand[id(who)]
@@ -194,7 +211,7 @@ class Shared:
             UndoRefused: Something in force depends on it.
             InvalidTransactionState: Nothing can be undone in part any more.
         """
-        with self.lock:
+        with self._locked():
             before = [step.step_id for step in self.saga.steps if is_in_force(step)]
             self._take(desk, who, [seen], polls=False)
             by_id = self.saga.by_id
@@ -224,8 +241,9 @@ class Shared:
             DefinitionError: The step cannot be.
             InvalidTransactionState: None can be added any more.
         """
-        with self.lock:
+        with self._locked():
             if group is not None:
+                self._refuse_over(group)
                 self._place(group, seen.step.agent_id)
                 step = seen.step._replace(scope_id=group.scope_id)
                 seen = seen._replace(step=step, scopes=group.definitions())
@@ -236,6 +254,16 @@ class Shared:
             self._take(desk, who, [seen._replace(fork=fork)], polls=False)
             step_id = self.saga.steps[-1].step_id
             return Asked(step_id, False, self._look(desk, who, StepInterest(step_id)))  # noqa: FBT003
+
+    def _refuse_over(self, group: Group) -> None:
+        for one in group.chain():
+            if one.is_over:
+                raise TransactionNotActive(
+                    f"{self.run.transaction_id}.{one.scope_id}",
+                    "rolled_back",
+                    "execute a step in",
+                    "Nothing was done; begin another one inside its parent.",
+                )
 
     def _place(self, group: Group, agent_id: str | None) -> None:
         """Let a group, and all around it, be a recorded one where a resumed program means it."""
@@ -272,7 +300,7 @@ class Shared:
             number += 1
             self.replayed[intent] = number
             here = step.definition.scope_id == seen.step.scope_id
-            if here and (step.state is STEP_SUCCEEDED or step.index in self.saga.doubtful):
+            if here and is_in_force(step):
                 return step.step_id
         found = None
         for step in occurrences(self.saga, intent):
@@ -326,6 +354,11 @@ class Shared:
             name = self.run.transaction_id
             self._break(TransactionNotActive(name, state, "go on with", hint))
 
+    def give_up(self) -> None:
+        """Do nothing more with it here; it is settled from the journal, as after a crash."""
+        self._break(StoreUnavailable("it was interrupted before its end could be recorded."))
+        self._wake()
+
     def announce(self, desk: Desk) -> None:
         """Tell the user's hook what has become durable; not under the lock, for it may ask."""
         if not self._unannounced:
@@ -336,6 +369,9 @@ class Shared:
 
     def _take(self, desk: Desk, who: Attendant, seen: list[Observation], *, polls: bool) -> None:
         if self.broken is not None:
+            if self.saga.decided_at is not None:
+                state = self.saga.state.value
+                raise CommitPointPassed(self.run.transaction_id, state, "change")
             raise self.broken
         claims = not self._is_claimed
         if claims:
@@ -348,12 +384,14 @@ class Shared:
         elif polls or self._has_news:
             self._has_news = False
             self._reread(desk)
+        before = self.saga.sequence
         procedure = take_turn(desk, self.run, seen, claims=claims, stays=True)
         self._guarded(desk, who, lambda: self._todo.extend(carry_out(desk, procedure)))
         self._is_claimed = True
         self._unannounced.extend(self.run.unannounced)
         self.run.unannounced.clear()
-        self._wake()
+        if self.saga.sequence != before:
+            self._wake()
 
     def _guarded(self, desk: Desk, who: Attendant, work: Callable[[], None]) -> None:
         """Do something that decides and records; where that fails, know how things stand."""
@@ -391,32 +429,37 @@ class Shared:
         self.broken = self.broken or error
 
     def _wake(self) -> None:
-        for inbox in self._inboxes:
+        for inbox in tuple(self._inboxes):
             inbox.put(None)
 
     def _look(self, desk: Desk, who: Attendant, interest: Interest) -> Look:
-        saga = self.saga
+        saga, now = self.saga, desk.clock.now()
         going_back = saga.state is COMPENSATING
-        mine = [call for call in self._todo if interest.covers(saga, call.step)]
+        mine = [call for call in self._todo if interest.covers(saga, call)]
         if mine:
-            self._todo = [call for call in self._todo if call not in mine]
+            # Order matters: an interrupt in between must not lose them.
             self._in_hand.setdefault(id(who), []).extend(mine)
+            self._todo = [call for call in self._todo if call not in mine]
+            unwanted = saga.rollback_requested is not None or saga.denied is not None
             return Look(
-                mine, is_settled=False, seconds=None, is_busy=True, is_going_back=going_back
+                mine,
+                is_settled=False,
+                seconds=None,
+                is_busy=True,
+                is_going_back=going_back,
+                is_unwanted=unwanted,
             )
-        now = desk.clock.now()
-        due = timer_at(saga, now)
-        seconds = None if due is None else (due - now) / 1_000_000
-        others = [name for name in self._in_hand if name != id(who)]
+        others = [name for name in tuple(self._in_hand) if name != id(who)]
+        is_settled = interest.is_settled(saga, now)
         return Look(
             [],
-            interest.is_settled(saga),
-            seconds,
+            is_settled,
+            seconds_left(desk, self.run),
             is_busy=bool(others),
             is_going_back=going_back,
+            outcome=interest.outcome(saga) if isinstance(interest, StepInterest) else None,
         )
 
     def is_quiet(self) -> bool:
         """True where no call is under way here."""
-        with self.lock:
-            return not self._in_hand
+        return not self._in_hand

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import CommitCalled, RollbackCalled, UndoAsked
+from aumai_transactions.core.values import checked_note
 from aumai_transactions.drivers import requesting, taking_part
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
@@ -142,7 +143,6 @@ class TransactionBlock(BlockBase):
     def _execute(
         self, asked: StepAsked, *, once: bool, again: bool, wait: float = WAIT_SECONDS_MAX
     ) -> Executed:
-        self._require_time()
         return self._run(
             taking_part.execute(
                 self._desk,
@@ -170,16 +170,6 @@ class TransactionBlock(BlockBase):
             wait_max_seconds=WAIT_SECONDS_MAX,
         )
         return block._manager._threads.run(procedure)  # noqa: SLF001
-
-    def _require_time(self) -> None:
-        late = self._expired()
-        if late is not None:
-            self._undo_group(late, "deadline")
-            group, self._group = self._group, late
-            try:
-                raise TransactionRolledBack(self._scope_result())
-            finally:
-                self._group = group
 
     def savepoint(self, name: str = "") -> Savepoint:
         """Return a savepoint; what this context executes from now on belongs to it.
@@ -262,12 +252,15 @@ class TransactionBlock(BlockBase):
         """
         self._check_open()
         self._refuse_own_handler("roll back")
-        self._went_back_by_itself = True
         if self._group is not None:
             self._undo_group(self._group, note=note)
+            self._went_back_by_itself = self._group.is_over = True
             self._result = self._scope_result()
             return self._result
-        return self._finish(RollbackCalled(note=note), checked_wait(wait_max_seconds))
+        wish = RollbackCalled(note=checked_note(note, "note"))
+        result = self._finish(wish, checked_wait(wait_max_seconds))
+        self._went_back_by_itself = True
+        return result
 
     def _undo_group(self, group: Group, reason: Any = "requested", note: str = "") -> None:
         self._undo(UndoAsked(scope_id=group.scope_id, reason=reason, note=note))
@@ -278,9 +271,9 @@ class TransactionBlock(BlockBase):
     def _commit_nested(self) -> TransactionResult:
         group = self._group
         if self._result is None and group is not None:
-            self._require_time()
             part = self._part()
-            self._run(taking_part.release(self._desk, self._shared, part, group))
+            releasing = taking_part.release(self._desk, self._shared, part, group)
+            self._run(releasing)
             self._result = self._scope_result()
         return self._scope_result()
 
@@ -321,19 +314,25 @@ class TransactionBlock(BlockBase):
             raise CommitPointPassed(name, state, "roll back") from error
 
     def _end_nested(self, error: BaseException | None) -> None:
-        if error is None:
-            if not self._went_back_by_itself:
-                self._commit_nested()
+        if self._group is not None and self._group.is_over:
+            self._result = self._scope_result()
+            if error is None and not self._went_back_by_itself:
+                raise TransactionRolledBack(self._result)
             return
-        if self._went_back_by_itself:
+        if error is None:
+            self._commit_nested()
             return
         try:
             self._undo_group(self._group, note=type(error).__name__)  # type: ignore[arg-type]
+            self._group.is_over = True  # type: ignore[union-attr]
             self._result = self._scope_result()
         except (TransactionNotActive, TransactionRolledBack) as problem:
             # Its root has ended, and with it all that was done in here.
             error.add_note(str(problem))
         except TransactionError as problem:
+            if isinstance(error, Exception):
+                raise
+            # Why not raised: a cancellation must not become an error that is caught.
             error.add_note(f"the nested transaction could not be undone: {problem}")
 
     def _run(self, procedure: Procedure[T]) -> T:
@@ -390,3 +389,8 @@ class Savepoint:
             return  # The whole has ended, and with it this.
         except TransactionRolledBack as whole:
             error.add_note(str(whole))
+        except TransactionError as problem:
+            if isinstance(error, Exception):
+                raise
+            # Why not raised: a cancellation must not become an error that is caught.
+            error.add_note(f"the savepoint could not be undone: {problem}")

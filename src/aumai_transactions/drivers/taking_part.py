@@ -16,30 +16,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aumai_transactions.core.observations import (
     CommitCalled,
     HandlerMissing,
+    HandlerRaised,
     Observation,
     RollbackCalled,
     ScopeEnded,
     StepAsked,
     UndoAsked,
 )
-from aumai_transactions.core.scopes import is_in_force
+from aumai_transactions.core.outcome import scope_result
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
+    ROLLED_BACK,
     STEP_COMPENSATED,
     STEP_FAILED,
     STEP_IN_DOUBT,
     STEP_PENDING,
     STEP_SUCCEEDED,
 )
-from aumai_transactions.core.values import clone
+from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import ask, leave, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import call_of, with_draw
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
     Interest,
+    NoInterest,
     StepInterest,
+    StepOutcome,
     StepsInterest,
     WholeInterest,
 )
@@ -64,14 +68,14 @@ from aumai_transactions.errors import (
     StepFailed,
     StepInDoubt,
     StepUndone,
+    TransactionError,
+    TransactionNotActive,
     TransactionNotFinal,
     TransactionRolledBack,
 )
 
 if TYPE_CHECKING:
-    from aumai_transactions.calls import Answered
     from aumai_transactions.core.commands import Call
-    from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.drivers.groups import Group
     from aumai_transactions.models import TransactionResult
 
@@ -79,6 +83,9 @@ POLL_SECONDS = 0.2
 """How often it is looked whether a person has answered; the journal is where they answer."""
 
 QUIET_SECONDS = 0.005
+
+LEAVES = -1.0
+"""What stands for a wait that is not worth it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -124,8 +131,8 @@ def attend(
     until: int | None = None,
     polls: bool = False,
     first: Look | None = None,
-) -> Procedure[None]:
-    """Take part until what one waits for is settled.
+) -> Procedure[Look]:
+    """Take part until what one waits for is settled, and return how things stand then.
 
     Args:
         desk: The manager's.
@@ -154,37 +161,39 @@ def attend(
             seen, ended = [], None
             if len(look.calls) == 1 and in_hand == 1:
                 ended = look.calls[0]
-                call = call_of(desk, shared.run, part, ended)
-                if not isinstance(call, DoCall):
-                    seen = [call]
-                else:
+                call = _call(desk, shared, part, ended, look)
+                if isinstance(call, DoCall):
                     answer, error = yield call
-                    seen = _seen(desk, part, ended, answer, error)
+                    seen = _seen(desk, shared, part, ended, answer, error)
+                else:
+                    seen = [call]
                 continue
             if look.is_settled and not in_hand:
-                return
+                return look
             if inbox is None:
                 inbox = yield DoInbox()
                 shared.join(inbox)
                 if not look.calls:
                     continue  # Something may have happened before anybody could be woken.
             for command in look.calls:
-                call = call_of(desk, shared.run, part, command)
-                if not isinstance(call, DoCall):
-                    inbox.put(Ended(command, call, None))
-                else:
+                call = _call(desk, shared, part, command, look)
+                if isinstance(call, DoCall):
                     yield DoStart(command, call, inbox)
+                else:
+                    inbox.put(Ended(command, call, None))
             seen = _cancelled(shared, part)
             if seen:
                 continue
             seconds = _patience(desk, look, until, polls=polls)
-            if not in_hand:
-                nothing = seconds is None and look.is_going_back and not look.is_busy
-                if look.is_settled or nothing or (seconds == 0 and not look.is_busy):
-                    return
-            item: Ended | None = yield DoNext(inbox, seconds, part)
+            if not in_hand and (seconds == LEAVES or _is_stuck(look, seconds)):
+                return look
+            for_others = seconds is None or polls
+            item: Ended | None = yield DoNext(inbox, seconds, part, for_others)
             if item is not None:
-                seen, ended = _seen(desk, part, item.call, item.answer, item.error), item.call
+                seen, ended = (
+                    _seen(desk, shared, part, item.call, item.answer, item.error),
+                    item.call,
+                )
     finally:
         shared.part(inbox, part)
 
@@ -199,36 +208,66 @@ def _cancelled(shared: Shared, part: Part) -> list[Observation]:
     return [RollbackCalled(note=type(part.interrupt).__name__, reason="cancelled")]
 
 
+def _call(
+    desk: Desk, shared: Shared, part: Part, command: Call, look: Look
+) -> DoCall | HandlerMissing | HandlerRaised:
+    """Return the call that a command stands for; or why it is not made."""
+    definition = command.step.definition
+    if command.operation == "action" and not definition.on_commit:
+        why = None
+        if look.is_unwanted:
+            why = "the transaction goes back"
+        elif part.interrupt is not None and part.is_callers:
+            why = "its caller was cancelled"
+        if why is not None:
+            error = ErrorRecord("NotCalled", why)
+            return HandlerRaised(
+                definition.step_id,
+                "action",
+                "not_done",
+                error,
+                may_retry=False,
+                is_answer=False,
+            )
+    return call_of(desk, shared.run, part, command)
+
+
+def _is_stuck(look: Look, seconds: float | None) -> bool:
+    """True where the whole goes back, and neither time nor anybody here moves it on."""
+    return seconds is None and look.is_going_back and not look.is_busy
+
+
 def _patience(desk: Desk, look: Look, until: int | None, *, polls: bool) -> float | None:
-    """Return how long to wait for something to happen; 0 where it is not worth waiting."""
+    """Return how long to wait for something to happen; `LEAVES` where it is not worth waiting."""
     seconds = look.seconds
-    if until is not None and not look.is_busy:
-        left = max(0.0, (until - desk.clock.now()) / 1_000_000)
-        if seconds is None and not polls:
-            return 0.0
-        seconds = left if seconds is None else seconds
-        if seconds > left:
-            seconds = left if polls else 0.0
+    left = None if until is None else (until - desk.clock.now()) / 1_000_000
     if polls:
-        seconds = POLL_SECONDS if seconds is None else min(seconds, POLL_SECONDS)
-        if until is not None and not look.is_busy:
-            seconds = min(seconds, max(0.0, (until - desk.clock.now()) / 1_000_000))
+        if left is not None and left <= 0:
+            return LEAVES
+        times = [POLL_SECONDS, *(time for time in (seconds, left) if time is not None)]
+        return min(times)
+    if left is None or look.is_busy:
+        return seconds
+    if seconds is None or seconds > left:
+        return LEAVES
     return seconds
 
 
 def _seen(
     desk: Desk,
+    shared: Shared,
     part: Part,
     command: Call,
-    answer: Answered | HandlerMissing,
+    answer: Observation,
     error: BaseException | None,
 ) -> list[Observation]:
     if error is not None:
         if command.operation == "action":
             part.causes[command.step.step_id] = error
+            shared.run.causes[command.step.step_id] = error
         if not isinstance(error, Exception):
             part.interrupt = part.interrupt or error
-    return [answer if isinstance(answer, HandlerMissing) else with_draw(desk, answer)]
+    return [answer if isinstance(answer, HandlerMissing) else with_draw(desk, answer)]  # type: ignore[arg-type]
 
 
 def execute(
@@ -252,61 +291,127 @@ def execute(
         TransactionNotActive: The transaction has ended, or is ending; nothing was done.
         TransactionRolledBack: The transaction went back meanwhile.
     """
+    yield from _refuse_late(desk, shared, part, group)
     try:
         found: Asked = yield DoTurn(
             partial(shared.ask, desk, part, asked, group, once=once, again=again), part
         )
         step_id = found.step_id
-        awaits_person = shared.saga.by_id[step_id].definition.requires_approval
-        until = waiting_until(desk, wait_max_seconds) if awaits_person else None
+        definition = shared.saga.by_id[step_id].definition
+        polls = definition.requires_approval or definition.pivot
+        until = waiting_until(desk, wait_max_seconds) if polls else None
         interest = StepInterest(step_id)
-        yield from attend(
-            desk, shared, part, [], interest, until=until, polls=awaits_person, first=found.look
+        look = yield from attend(
+            desk, shared, part, [], interest, until=until, polls=polls, first=found.look
         )
     finally:
         shared.part(None, part)
+    if look.outcome is None:
+        raise InternalError("a step was waited for, and nothing is known about it.")
     if part.interrupt is not None:
+        if not found.is_known and look.outcome.state is STEP_SUCCEEDED:
+            yield from _take_back(desk, shared, step_id, part.interrupt)
         raise part.interrupt
-    return _outcome(desk, shared, part, step_id, is_replayed=found.is_known)
+    cause = part.causes.get(step_id) or shared.run.causes.get(step_id)
+    return _told(desk, shared, step_id, look.outcome, cause, is_replayed=found.is_known)
 
 
-def _outcome(
-    desk: Desk, shared: Shared, part: Part, step_id: str, *, is_replayed: bool
+def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group | None) -> Procedure[None]:
+    """Undo a nested transaction whose timeout is over, and say so."""
+    now = desk.clock.now()
+    for one in group.chain() if group is not None else ():
+        expires_at = one.definition.expires_at
+        if expires_at is not None and now > expires_at and not one.is_over:
+            asked = UndoAsked(scope_id=one.scope_id, reason="deadline")
+            yield from undo(desk, shared, part, asked)
+            one.is_over = True
+            raise TransactionRolledBack(nested_result(desk, shared, one))
+
+
+def nested_result(desk: Desk, shared: Shared, group: Group) -> TransactionResult:
+    """Return the outcome so far of a nested transaction."""
+    with shared.lock:
+        durable = desk.store.is_durable
+        result = scope_result(shared.saga, group.scope_id, durable=durable)
+    if group.is_over and group.scope_id not in shared.saga.scopes:
+        return result.model_copy(update={"state": ROLLED_BACK, "waiting": None})
+    return result
+
+
+def _take_back(
+    desk: Desk, shared: Shared, step_id: str, interrupt: BaseException
+) -> Procedure[None]:
+    """Undo a step whose caller was cancelled, and cannot know that it has happened."""
+    part = Part(shared.run.transaction_id, is_callers=False)
+    try:
+        yield from undo(desk, shared, part, UndoAsked(step_id=step_id, reason="cancelled"))
+    except TransactionError as error:
+        # Why no more: the whole goes back, or is behind its commit point; the cancellation is
+        # what is raised.
+        interrupt.add_note(str(error))
+
+
+def _told(
+    desk: Desk,
+    shared: Shared,
+    step_id: str,
+    outcome: StepOutcome,
+    cause: BaseException | None,
+    *,
+    is_replayed: bool,
 ) -> Executed:
     """Return what a step returned; or raise what became of it."""
-    with shared.lock:
-        saga = shared.saga
-        step = saga.by_id[step_id]
-        state = step.state
-        in_force = is_in_force(step)
-        output = clone(step.output)
-    name = saga.transaction_id
-    cause = part.causes.get(step_id)
-    if state is STEP_SUCCEEDED and in_force:
-        return Executed(step_id, output, is_replayed)
-    if saga.state is ACTIVE and step.definition.on_commit and state is STEP_PENDING:
-        return Executed(step_id, None, is_replayed)  # It is held.
-    if saga.rollback_requested is not None or saga.state is not ACTIVE:
-        if saga.decided_at is not None:
-            raise CommitPointPassed(name, saga.state.value, f"execute step {step_id} of")
+    name, state = shared.run.transaction_id, outcome.state
+    if state is STEP_SUCCEEDED and outcome.is_in_force:
+        return Executed(step_id, outcome.output, is_replayed)
+    if outcome.transaction is ACTIVE and outcome.is_held and state is STEP_PENDING:
+        return Executed(step_id, None, is_replayed)
+    if outcome.transaction is not ACTIVE:
+        if outcome.is_decided:
+            call = f"execute step {step_id} of"
+            raise CommitPointPassed(name, outcome.transaction.value, call)
         result = desk.result_of(shared.run)
         if not result.is_final:
             raise TransactionNotFinal(result) from cause
         raise TransactionRolledBack(result) from cause
+    if state is STEP_PENDING:
+        raise _not_begun(shared, step_id, outcome)
     if state is STEP_FAILED:
-        if cause is not None:
-            raise cause
-        if step.attempt == 0:
-            raise DefinitionError(f"step {step_id} of transaction {name}: {step.error}.")
-        raise StepFailed(name, step_id, str(step.error))
+        _raise_failed(name, step_id, outcome, cause)
     if state is STEP_IN_DOUBT:
-        detail = str(step.error) if step.error else "unknown"
-        raise StepInDoubt(name, step_id, detail, undone=False) from cause
+        raise StepInDoubt(name, step_id, outcome.error or "unknown", undone=False) from cause
     if state is STEP_COMPENSATED and cause is not None:
         raise StepInDoubt(name, step_id, f"{type(cause).__name__}: {cause}", undone=True) from cause
-    if step.index in saga.approvals and step.approval is not None:
-        raise ApprovalPending(name, step_id, step.approval.digest)
     raise StepUndone(name, step_id, state.value.replace("_", " "))
+
+
+def _not_begun(shared: Shared, step_id: str, outcome: StepOutcome) -> TransactionError:
+    name, saga = shared.run.transaction_id, shared.saga
+    if outcome.digest is not None:
+        return ApprovalPending(name, step_id, outcome.digest)
+    if saga.rollback_requested is None and saga.denied is None and saga.pivot is not None:
+        return InvalidTransactionState(
+            name,
+            outcome.transaction.value,
+            f"carry out the pivot {step_id} of",
+            "Other steps have not ended: they run, wait for an approval, or are in doubt.",
+        )
+    hint = "It is being rolled back. Nothing was done; begin a new transaction."
+    return TransactionNotActive(name, outcome.transaction.value, f"execute {step_id} in", hint)
+
+
+def _raise_failed(
+    name: str, step_id: str, outcome: StepOutcome, cause: BaseException | None
+) -> None:
+    if isinstance(cause, StopIteration):
+        # Why another: no procedure may raise this one.
+        message = f"the handler raised StopIteration: {cause}"
+        raise RuntimeError(message) from cause
+    if cause is not None:
+        raise cause
+    if outcome.attempt == 0:
+        raise DefinitionError(f"step {step_id} of transaction {name}: {outcome.error}.")
+    raise StepFailed(name, step_id, outcome.error or "unknown")
 
 
 def undo(desk: Desk, shared: Shared, part: Part, asked: UndoAsked) -> Procedure[None]:
@@ -328,19 +433,12 @@ def undo(desk: Desk, shared: Shared, part: Part, asked: UndoAsked) -> Procedure[
         raise TransactionRolledBack(desk.result_of(shared.run))
 
 
-class _Nothing:
-    def covers(self, saga: Saga, step: SagaStep) -> bool:  # noqa: ARG002
-        return False
-
-    def is_settled(self, saga: Saga) -> bool:  # noqa: ARG002
-        return True
-
-
 def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[None]:
     """Commit a nested transaction into what it stands in."""
+    yield from _refuse_late(desk, shared, part, group)
     shared.place(group)
     scopes = group.definitions()
-    yield DoTurn(partial(shared.turn, desk, part, [ScopeEnded(scopes)], _Nothing()), part)
+    yield DoTurn(partial(shared.turn, desk, part, [ScopeEnded(scopes)], NoInterest()), part)
 
 
 def settle(desk: Desk, shared: Shared, part: Part) -> Procedure[None]:
@@ -370,9 +468,13 @@ def finish(
         if shared.broken is None:
             raise
         return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
+    except BaseException:
+        # A second interrupt: what is left is recovery's.
+        shared.give_up()
+        leave(desk, shared.run)
+        raise
     if not shared.saga.state.is_final:
         yield DoTurn(partial(shared.let_go, desk, part), part)
-    shared.run.causes.update(part.causes)
     if shared.saga.state is COMMITTED:
         shared.run.hook_warnings += [
             f"step {name} had been carried out before its program was resumed, which did not ask "

@@ -100,7 +100,7 @@ class TaskRunner:
     def __init__(self, clock: Clock, desk: Callable[[], Desk]) -> None:
         self._clock = clock
         self._desk = desk
-        self._started: set[asyncio.Task[None]] = set()
+        self._started: set[asyncio.Task[Outcome]] = set()
 
     def close(self) -> None:
         """Let go of the threads; what runs in them goes on."""
@@ -166,14 +166,22 @@ class TaskRunner:
         return await _to_the_end(running, operation.run)
 
     def _start(self, operation: DoStart) -> None:
-        async def work() -> None:
-            answer, error = await self._call(operation.operation)
-            operation.inbox.put(Ended(operation.call, answer, error))
+        def ended(task: asyncio.Task[Outcome]) -> None:
+            self._started.discard(task)
+            if task.cancelled() or task.exception() is not None:
+                # Whoever cancels every task of a loop may cancel this one before it has begun.
+                lost = asyncio.CancelledError() if task.cancelled() else task.exception()
+                error: BaseException = lost or asyncio.CancelledError()
+                step, kind = operation.operation.step, operation.operation.operation
+                answer = raised(step, kind, operation.operation.callee.action, error)
+                operation.inbox.put(Ended(operation.call, answer, error))
+                return
+            operation.inbox.put(Ended(operation.call, *task.result()))
 
-        task = asyncio.ensure_future(work())
+        task = asyncio.ensure_future(self._call(operation.operation))
         # Why: a loop holds its tasks only weakly.
         self._started.add(task)
-        task.add_done_callback(self._started.discard)
+        task.add_done_callback(ended)
 
     async def _next(self, operation: DoNext) -> Ended | None:
         inbox: Any = operation.inbox

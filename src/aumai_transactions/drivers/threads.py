@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextvars
 import inspect
 import queue
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from aumai_transactions.calls import Answered, call, raised, returned
-from aumai_transactions.drivers.ambient import AMBIENT, CALLING
+from aumai_transactions.drivers.ambient import AMBIENT, CALLING, served
 from aumai_transactions.drivers.in_place import append_to_the_end
 from aumai_transactions.drivers.operations import (
     DoAppend,
@@ -28,6 +29,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, limited
+from aumai_transactions.errors import InvalidTransactionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,18 @@ T = TypeVar("T")
 
 CHECK_SECONDS = 1.0
 """How often a thread that waits for calls looks whether it has been interrupted."""
+
+
+def _is_loop_running() -> bool:
+    """True in the thread of a running event loop, which must not be blocked for what it does."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class ThreadInbox:
@@ -147,6 +161,13 @@ class ThreadRunner:
 
     def _next(self, operation: DoNext) -> Ended | None:
         inbox: Any = operation.inbox
+        if operation.for_others and _is_loop_running():
+            raise InvalidTransactionState(
+                operation.run.transaction_id,
+                "waiting for other tasks of this event loop",
+                "be waited for in the loop's own thread, in",
+                "Make the step async, or call it in a thread: await asyncio.to_thread(step, …).",
+            )
         try:
             found: Ended | None = inbox.get(operation.seconds)
         except (KeyboardInterrupt, SystemExit) as interrupt:
@@ -170,7 +191,7 @@ class ThreadRunner:
         self, operation: DoCall, limit: Limit | None = None
     ) -> tuple[Answered, BaseException | None]:
         step, kind, callee = operation.step, operation.operation, operation.callee
-        calling = CALLING.set((*CALLING.get(), operation.run.transaction_id))
+        calling = CALLING.set((*CALLING.get(), *served(operation)))
         ambient = AMBIENT.set(None) if kind != "action" and AMBIENT.get() is not None else None
         try:
             value = call(callee, operation.arguments)

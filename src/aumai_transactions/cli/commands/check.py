@@ -13,6 +13,7 @@ import click
 
 from aumai_transactions.cli.commands.run import begun
 from aumai_transactions.cli.exits import Code, tell_error
+from aumai_transactions.cli.sayings import declared_text
 from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
@@ -23,6 +24,8 @@ from aumai_transactions.cli.settings import (
     store_option,
 )
 from aumai_transactions.cli.tables import Cell, table
+from aumai_transactions.cli.wording import actions_of
+from aumai_transactions.core.definition import StepDefinition
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import DefinitionError, UnknownAction
 from aumai_transactions.models import Risk, Transaction, TransactionState
@@ -43,7 +46,12 @@ _ASKED_KINDS = ("http", "command")
 @json_option()
 @click.pass_obj
 def check_command(settings: Settings, target: str | None, tx_id: str | None, strict: bool) -> Code:
-    """Check a plan file, or a transaction of the store; nothing is run."""
+    r"""Check a plan file, or a transaction of the store; nothing is run.
+
+    \b
+    aumai-transactions check trip.toml --strict
+    aumai-transactions check 0d1c90a8 --app trip:manager
+    """
     (name,) = named([target] if target is not None else [], tx_id)
     is_file = tx_id is None and (name.lower().endswith(_SUFFIXES) or Path(name).is_file())
     try:
@@ -67,7 +75,8 @@ def _check_plan(settings: Settings, file: str) -> dict[str, Any]:
     check_environment(plan.actions)
     with TransactionManager(actions=app.actions, action_source=actions_for) as manager:
         transaction = begun(manager, plan)
-        return _facts(transaction, [*manager.check(transaction), *risks(plan)])
+        found = [*manager.check(transaction), *risks(plan)]
+        return _facts(transaction, found, [_as_json(step) for step in plan.steps])
 
 
 def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
@@ -78,34 +87,55 @@ def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
         transaction = manager.get_transaction(held.find_id(name))
         known = {action.name for action in (*manager.actions, *actions_for(transaction.actions))}
         found = manager.check(transaction)
-    names = [name for s in transaction.steps for name in (s.action, s.compensating_action) if name]
-    missing = [name for name in dict.fromkeys(names) if name not in known]
+    names = dict.fromkeys(actions_of(transaction))
+    missing = [name for name in names if name not in known]
     if missing:
         raise UnknownAction(
             missing,
             transaction.transaction_id,
             "Name the manager that has it with --app module:attribute.",
         )
-    facts = _facts(transaction, found)
+    declared = [step.model_dump(mode="json") for step in transaction.steps]
+    facts = _facts(transaction, found, declared)
     if transaction.state is not TransactionState.pending:
         said = f"it is {transaction.state.value}, so it cannot be committed any more."
         facts["warnings"].insert(0, said)
     return facts
 
 
-def _facts(transaction: Transaction, risks: list[Risk]) -> dict[str, Any]:
+def _as_json(step: StepDefinition) -> dict[str, Any]:
+    references = [reference._asdict() for reference in step.references]
+    return step._asdict() | {"references": references}
+
+
+def _facts(
+    transaction: Transaction, risks: list[Risk], declared: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what is told about a transaction.
+
+    Args:
+        transaction: The transaction.
+        risks: Its risks.
+        declared: Its steps as JSON, as complete as is known here.
+    """
     return {
         "ok": True,
         "name": transaction.name,
         "timeout_seconds": transaction.timeout_seconds,
         "steps": [
             {
-                "step_id": step.step_id,
-                "agent_id": step.agent_id,
-                "action": step.action,
-                "compensating_action": step.compensating_action,
+                "step_id": step["step_id"],
+                "agent_id": step["agent_id"],
+                "action": step["action"],
+                "compensating_action": step["compensating_action"],
+                "confirming_action": step["confirming_action"],
+                "after": step["after"],
+                "pivot": step["pivot"],
+                "on_commit": step["on_commit"],
+                "requires_approval": bool(step["requires_approval"]),
+                "declared": declared_text(step),
             }
-            for step in transaction.steps
+            for step in declared
         ],
         "warnings": [risk.message for risk in risks],
         "risks": [risk.model_dump(mode="json") for risk in risks],
@@ -123,6 +153,7 @@ def _tell(settings: Settings, facts: dict[str, Any]) -> None:
             Cell(shown(step["agent_id"])),
             Cell(shown(step["action"])),
             Cell(shown(step["compensating_action"] or "-")),
+            Cell(shown(step["declared"])),
         )
         for step in facts["steps"]
     ]
@@ -130,7 +161,7 @@ def _tell(settings: Settings, facts: dict[str, Any]) -> None:
     name = f"{shown(facts['name'])}: " if facts["name"] else ""
     out.say(f"{name}{out.styled('nothing stands in the way', 'good')}, {count}")
     if rows:
-        out.say("", *table(out, ("STEP", "AGENT", "ACTION", "UNDO"), rows, "  "))
+        out.say("", *table(out, ("STEP", "AGENT", "ACTION", "UNDO", "DECLARED"), rows, "  "))
     if facts["warnings"]:
         out.say("", out.styled("  worth knowing", "warn"))
         out.say(*(f"    - {shown_lines(warning)}" for warning in facts["warnings"]))

@@ -5,14 +5,15 @@ Owns: what these print; `status` is the seed's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from aumai_transactions.cli.commands.start import seconds
 from aumai_transactions.cli.exits import Code, code_of
-from aumai_transactions.cli.screen import shown
-from aumai_transactions.cli.session import session
+from aumai_transactions.cli.screen import Tone, shown
+from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
     exit_status_option,
@@ -81,21 +82,57 @@ def show_command(
         found = held.find_id(name)
         events = manager.get_events(found)
         transaction, result = manager.get_transaction(found), manager.get_result(found)
+        timeline = Timeline.of(found, events)
+        is_alive = None if result.is_final else held.is_alive(found)
         if settings.as_json:
             told: Any = [event.model_dump(mode="json") for event in events]
             if not wants_events:
                 told = {
                     "transaction": transaction.model_dump(mode="json"),
                     "result": result.model_dump(mode="json"),
+                    "groups": groups_json(timeline),
+                    "approvals": approvals_json(timeline),
+                    "is_alive": is_alive,
                     "events": told,
                 }
             settings.out.say_json(told)
         elif wants_events:
             settings.out.say(*event_lines(settings.out, events))
         else:
-            timeline = Timeline.of(found, events)
-            settings.out.say(*show_lines(settings, transaction, result, timeline))
+            lines = show_lines(settings, transaction, result, timeline, is_alive=is_alive)
+            settings.out.say(*lines)
         return code_of(result) if exit_status else Code.done
+
+
+def groups_json(timeline: Timeline) -> list[dict[str, Any]]:
+    """Return the savepoints and nested transactions as JSON."""
+    return [
+        {
+            "scope_id": group.group_id,
+            "kind": group.kind,
+            "name": group.name,
+            "parent": group.parent,
+            "state": group.state,
+        }
+        for group in timeline.groups.values()
+    ]
+
+
+def approvals_json(timeline: Timeline) -> list[dict[str, Any]]:
+    """Return what a person is asked to allow as JSON."""
+    return [
+        {
+            "step_id": step.step_id,
+            "agent_id": step.agent_id,
+            "action": step.action,
+            "compensating_action": step.compensating_action,
+            "data": step.data,
+            "digest": step.asked.digest,
+            "until": None if step.asked.until is None else step.asked.until.isoformat(),
+        }
+        for step in timeline.waiting_for_approval()
+        if step.asked is not None
+    ]
 
 
 @click.command("list")
@@ -137,12 +174,16 @@ def list_command(
     with session(settings) as held:
         summaries = [listed.summary for listed in held.store.find(query)]
         total = held.store.count(query)
+        alive = _alive(held, summaries)
     if settings.as_json:
-        items = [summary_json(summary) for summary in summaries]
+        items = [
+            summary_json(summary) | {"is_alive": alive.get(summary.transaction_id)}
+            for summary in summaries
+        ]
         settings.out.say_json({"items": items, "total": total})
     elif summaries:
         head = ("TRANSACTION", "STATE", "STEPS", "CREATED", "NAME", "AGENTS", "WAITS FOR")
-        rows = [_row(summary) for summary in summaries]
+        rows = [_row(summary, alive.get(summary.transaction_id)) for summary in summaries]
         settings.out.say(
             *table(settings.out, head, rows, optional=("AGENTS", "NAME", "CREATED", "STEPS"))
         )
@@ -150,11 +191,25 @@ def list_command(
         settings.err.say("no transactions" + (" like that" if states or attention else ""))
     if total > len(summaries):
         settings.err.say(f"{total - len(summaries):,} more; --limit 0 lists all {total:,}")
-    needed = exit_status and any(summary.attention for summary in summaries)
-    return Code.attention if needed else Code.done
+    return code_of_list(summaries) if exit_status else Code.done
 
 
-def _row(summary: Summary) -> Row:
+def code_of_list(summaries: Iterable[Summary]) -> Code:
+    """Return 4 where one of them needs a person, 5 where one only waits for an approval."""
+    needs = {summary.attention for summary in summaries} - {None}
+    if needs - {"approval"}:
+        return Code.attention
+    return Code.unfinished if needs else Code.done
+
+
+def _alive(held: Session, summaries: Sequence[Summary]) -> dict[str, bool]:
+    """Return, of those that are under way, whether a living process has them."""
+    under_way = [item for item in summaries if item.runnable and not item.state.is_final]
+    unattended = held.unattended() if under_way else set()
+    return {item.transaction_id: item.transaction_id not in unattended for item in under_way}
+
+
+def _row(summary: Summary, is_alive: bool | None) -> Row:
     return (
         Cell(summary.transaction_id),
         state_cell(summary.state),
@@ -162,14 +217,19 @@ def _row(summary: Summary) -> Row:
         Cell(when(instant(summary.created_at)), "dim"),
         Cell(shown(summary.name or "")),
         Cell(shown(", ".join(summary.agents))),
-        _waits_for(summary),
+        _waits_for(summary, is_alive),
     )
 
 
-def _waits_for(summary: Summary) -> Cell:
+def _waits_for(summary: Summary, is_alive: bool | None) -> Cell:
     if summary.attention:
-        return Cell(f"a person: {ATTENTION[summary.attention]}", "bad")
-    return Cell("" if summary.due_at is None else when(instant(summary.due_at)), "warn")
+        tone: Tone = "warn" if summary.attention == "approval" else "bad"
+        return Cell(f"a person: {ATTENTION[summary.attention]}", tone)
+    if summary.due_at is not None:
+        return Cell(when(instant(summary.due_at)), "warn")
+    if is_alive is None:
+        return Cell("")
+    return Cell("a living process", "busy") if is_alive else Cell("recover", "warn")
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from aumai_transactions.cli.driving import drive, stored
+from aumai_transactions.cli.commands.look import approvals_json, code_of_list
+from aumai_transactions.cli.driving import Judge, drive, stored
 from aumai_transactions.cli.exits import Code, Refused, code_of, needs_person
-from aumai_transactions.cli.screen import shown
+from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -27,6 +28,7 @@ from aumai_transactions.cli.settings import (
     wait_option,
 )
 from aumai_transactions.cli.story import attention_lines
+from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import ATTENTION, when
 from aumai_transactions.core.entries import Answer
 from aumai_transactions.core.outcome import Summary, instant
@@ -52,23 +54,33 @@ PAGE = 200
 def outstanding_command(settings: Settings, exit_status: bool) -> Code:
     """List what needs a person, each with the commands that go on from there."""
     told: list[dict[str, Any]] = []
+    found: list[Summary] = []
     with session(settings) as held:
         manager = held.reader()
+        unattended = held.unattended()
         for summary in _needing_a_person(held):
             try:
                 result = manager.get_result(summary.transaction_id)
                 transaction = manager.get_transaction(summary.transaction_id)
+                events = manager.get_events(summary.transaction_id)
             except (JournalCorrupt, JournalTooNew) as error:
                 settings.err.say(f"note: {shown(error)}")
                 continue
-            told.append(_json(summary, result))
+            found.append(summary)
+            timeline = Timeline.of(summary.transaction_id, events)
+            told.append(_json(summary, result, timeline))
             if not settings.as_json:
-                settings.out.say(*_lines(settings, summary, transaction, result))
+                is_alive = summary.runnable and summary.transaction_id not in unattended
+                head = _head(settings, summary)
+                lines = attention_lines(
+                    settings, transaction, result, timeline, is_alive=is_alive or None
+                )
+                settings.out.say(*head, *lines[2:], "")
     if settings.as_json:
         settings.out.say_json(told)
     elif not told:
         settings.err.say("nothing needs a person")
-    return Code.attention if told and exit_status else Code.done
+    return code_of_list(found) if exit_status else Code.done
 
 
 def _needing_a_person(held: Session) -> Iterator[Summary]:
@@ -78,7 +90,7 @@ def _needing_a_person(held: Session) -> Iterator[Summary]:
         after = page[-1].position
 
 
-def _json(summary: Summary, result: TransactionResult) -> dict[str, Any]:
+def _json(summary: Summary, result: TransactionResult, timeline: Timeline) -> dict[str, Any]:
     return {
         "transaction_id": summary.transaction_id,
         "name": summary.name,
@@ -86,18 +98,18 @@ def _json(summary: Summary, result: TransactionResult) -> dict[str, Any]:
         "attention": summary.attention,
         "outstanding": [item.model_dump(mode="json") for item in result.outstanding],
         "waiting": result.waiting.model_dump(mode="json") if result.waiting else None,
+        "approvals": approvals_json(timeline),
     }
 
 
-def _lines(
-    settings: Settings, summary: Summary, transaction: Transaction, result: TransactionResult
-) -> list[str]:
+def _head(settings: Settings, summary: Summary) -> list[str]:
     out = settings.out
     why = ATTENTION[summary.attention] if summary.attention else "needs a person"
     name = f"  {shown(summary.name)}" if summary.name else ""
-    head = f"{out.styled(summary.transaction_id, 'bold')}  {out.styled(why, 'bad')}{name}"
+    tone: Tone = "warn" if summary.attention == "approval" else "bad"
+    head = f"{out.styled(summary.transaction_id, 'bold')}  {out.styled(why, tone)}{name}"
     age = out.styled(f"  {summary.state.value} since {when(instant(summary.updated_at))}", "dim")
-    return [head, age, *attention_lines(settings, transaction, result)[2:], ""]
+    return [head, age]
 
 
 @click.command("retry")
@@ -112,26 +124,30 @@ def _lines(
 def retry_command(
     settings: Settings, words: tuple[str, ...], tx_id: str | None, note: str, wait_max: float
 ) -> Code:
-    """Try now what waits for its next attempt, is in doubt, or could not be undone."""
+    r"""Try now what waits for its next attempt, is in doubt, failed to be undone, or is stuck.
+
+    \b
+    aumai-transactions retry 0d1c90a8 charge
+    """
     name, step_id = named(words, tx_id, "STEP")
     with session(settings) as held:
         found = held.find_id(name)
         manager = held.manager()
         transaction = manager.get_transaction(found)
-        _refuse_without_handler(manager, transaction, _step_of(transaction, step_id))
+        _refuse_without_handler(manager, transaction, step_of(transaction, step_id))
 
         def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
             return driver.retry(found, step_id, note=note, by=somebody(), wait_max_seconds=wait_max)
 
-        return drive(held, stored(found), work, _judge(transaction))
+        return drive(held, stored(found), work, judge_of(transaction))
 
 
 @click.command("resolve")
 @transaction_argument("STEP")
-@click.option("--happened", is_flag=True, help="In doubt: it did happen.")
+@click.option("--happened", is_flag=True, help="In doubt, or stuck: it did happen.")
 @click.option("--did-not-happen", is_flag=True, help="In doubt: it did not happen.")
 @click.option("--undone", is_flag=True, help="Outstanding: nothing of it is left.")
-@click.option("--left-in-place", is_flag=True, help="Outstanding: it is to stay.")
+@click.option("--left-in-place", is_flag=True, help="Outstanding, or stuck: it stays as it is.")
 @click.option("--note", required=True, metavar="TEXT", help="How you know; it is journaled.")
 @wait_option()
 @store_option()
@@ -150,7 +166,12 @@ def resolve_command(
     note: str,
     wait_max: float,
 ) -> Code:
-    """Say what happened to a step in doubt, or what was done about an effect that may stand."""
+    r"""Say what happened to a step in doubt or stuck, or what was done about one outstanding.
+
+    \b
+    aumai-transactions resolve 0d1c90a8 charge --undone --note "refunded by phone"
+    aumai-transactions resolve 0d1c90a8 mail --happened --note "it is in the outbox"
+    """
     name, step_id = named(words, tx_id, "STEP")
     given: dict[Answer, bool] = {
         "happened": happened,
@@ -162,14 +183,15 @@ def resolve_command(
     if len(answers) != 1:
         raise click.UsageError(
             "give exactly one answer: --happened or --did-not-happen for a step in doubt, "
-            "--undone or --left-in-place for one whose effect may stand."
+            "--undone or --left-in-place for one whose effect may stand, --happened or "
+            "--left-in-place for one that is stuck behind the commit point."
         )
     if not note.strip():
         raise click.UsageError("--note is empty; say how you know, for whoever reads the journal.")
     with session(settings) as held:
         found = held.find_id(name)
         transaction = held.reader().get_transaction(found)
-        _step_of(transaction, step_id)
+        step_of(transaction, step_id)
 
         def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
             return driver.resolve(
@@ -181,7 +203,7 @@ def resolve_command(
                 wait_max_seconds=wait_max,
             )
 
-        return drive(held, stored(found), work, _judge(transaction))
+        return drive(held, stored(found), work, judge_of(transaction))
 
 
 def somebody() -> str:
@@ -192,9 +214,9 @@ def somebody() -> str:
         return "somebody"
 
 
-def _judge(before: Transaction) -> Any:
+def judge_of(before: Transaction) -> Judge:
     """Return what an outcome means: 3 only where a commit was still possible before."""
-    if before.state is TransactionState.active:
+    if before.state in (TransactionState.active, TransactionState.committing):
         return code_of
 
     def judge(result: TransactionResult) -> Code:
@@ -205,7 +227,12 @@ def _judge(before: Transaction) -> Any:
     return judge
 
 
-def _step_of(transaction: Transaction, step_id: str) -> TransactionStep:
+def step_of(transaction: Transaction, step_id: str) -> TransactionStep:
+    """Return a step of a transaction.
+
+    Raises:
+        Refused: It has no such step; names those that it has.
+    """
     for step in transaction.steps:
         if step.step_id == step_id:
             return step
@@ -224,7 +251,12 @@ def _refuse_without_handler(
     manager: TransactionManager, transaction: Transaction, step: TransactionStep
 ) -> None:
     # Why before it is asked for: afterwards it would be on nobody's list, and wait.
-    name = step.action if step.state in _GOING_FORWARD else step.compensating_action
+    if transaction.state is TransactionState.committing:
+        # What is stuck there is a held step, or the confirmation of one that has succeeded.
+        succeeded = step.state is StepState.succeeded
+        name = step.confirming_action if succeeded else step.action
+    else:
+        name = step.action if step.state in _GOING_FORWARD else step.compensating_action
     if name is None or name in manager.actions or name in transaction.actions:
         return
     raise UnknownAction(

@@ -23,6 +23,7 @@ from aumai_transactions.cli.settings import (
 )
 from aumai_transactions.cli.story import attention_lines
 from aumai_transactions.cli.tables import Cell, table
+from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import STATE_TONES, when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary, instant
@@ -123,7 +124,8 @@ def tell(settings: Settings, report: list[Recovered], names: Mapping[str, str]) 
         detail = "" if item.outcome == "finished" else shown(item.detail)
         waiting = item.result.waiting if item.result is not None else None
         if waiting is not None and waiting.until is not None:
-            detail = f"until {when(waiting.until)}: {shown(', '.join(waiting.step_ids))}"
+            steps = shown(", ".join(waiting.step_ids)) or "its program may go on with it"
+            detail = f"until {when(waiting.until)}: {steps}"
         rows.append(
             (
                 Cell(item.transaction_id),
@@ -143,7 +145,8 @@ def _tell_attention(
         if item.result is None or not (needs_person(item.result) or item.result.waiting):
             continue
         transaction = manager.get_transaction(item.transaction_id)
-        lines = attention_lines(settings, transaction, item.result)
+        timeline = Timeline.of(item.transaction_id, manager.get_events(item.transaction_id))
+        lines = attention_lines(settings, transaction, item.result, timeline)
         settings.out.say("", item.transaction_id, *lines[1:])
 
 

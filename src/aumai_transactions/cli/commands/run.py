@@ -52,7 +52,12 @@ if TYPE_CHECKING:
 @quiet_option()
 @click.pass_obj
 def run_command(settings: Settings, plan: str, key: str | None, wait_max: float) -> Code:
-    """Carry out the transaction in a plan file (TOML or JSON)."""
+    r"""Carry out the transaction in a plan file (TOML or JSON).
+
+    \b
+    aumai-transactions run trip.toml
+    aumai-transactions run trip.toml --idempotency-key order-4711 --wait-max 3600
+    """
     from aumai_transactions.cli.apps import App, load_app
     from aumai_transactions.plans import actions_for, check_environment, load_plan
 
@@ -77,7 +82,7 @@ def run_plan(held: Session, plan: Plan, key: str | None, wait_max: float) -> Cod
         transaction = begun(manager, plan, key)
         return transaction if key is None else _under_key(held, transaction, plan)
 
-    return drive(held, start, _committing(wait_max))
+    return drive(held, start, _committing(wait_max), patience=wait_max)
 
 
 def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Transaction:
@@ -86,8 +91,11 @@ def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Tr
         plan.timeout_seconds,
         name=plan.name,
         timeout_scope=plan.timeout_scope,
-        on_crash=None if plan.on_crash == "wait" else plan.on_crash,
+        on_crash=plan.on_crash,
         on_compensation_failure=plan.on_compensation_failure,
+        parallel_compensation=plan.parallel_compensation,
+        allow_irreversible_first=plan.allow_irreversible_first,
+        on_undo_window=plan.on_undo_window,
         idempotency_key=key,
     )
     if key is None:
@@ -123,6 +131,9 @@ def _under_key(held: Session, found: Transaction, plan: Plan) -> Transaction:
         timeout_scope=found.timeout_scope,
         on_crash=found.on_crash,
         on_compensation_failure=found.on_compensation_failure,
+        parallel_compensation=found.parallel_compensation,
+        allow_irreversible_first=found.allow_irreversible_first,
+        on_undo_window=found.on_undo_window,
         name=found.name,
         idempotency_key=found.idempotency_key,
         actions=plan.actions,
@@ -138,7 +149,7 @@ def steps_of(plan: Plan) -> list[TransactionStep]:
     """Return a plan's steps as a transaction has them."""
     found = []
     for step in plan.steps:
-        options = plan.step_options.get(step.step_id)
+        options = plan.options_of(step.step_id)
         found.append(
             TransactionStep(
                 step_id=step.step_id,
@@ -148,11 +159,19 @@ def steps_of(plan: Plan) -> list[TransactionStep]:
                 compensating_action=step.compensating_action,
                 after=None if step.after is None else list(step.after),
                 references=[
-                    OutputReference(into=list(item.into), step_id=item.step_id, at=item.at)
+                    OutputReference(
+                        into=list(item.into), step_id=item.step_id, at=item.at, type=item.type
+                    )
                     for item in step.references
                 ],
-                retry=options.retry if options else None,
-                timeout_seconds=options.timeout_seconds if options else None,
+                retry=options.retry,
+                timeout_seconds=options.timeout_seconds,
+                pivot=step.pivot,
+                on_commit=step.on_commit,
+                confirming_action=options.confirming_action,
+                requires_approval=options.requires_approval,
+                approval_timeout_seconds=options.approval_timeout_seconds,
+                undo_within_seconds=options.undo_within_seconds,
             )
         )
     return found
@@ -179,7 +198,8 @@ def commit_command(
     """Carry out a pending transaction; undo what was done if a step fails."""
     (name,) = named(words, tx_id)
     with session(settings) as held:
-        return drive(held, stored(held.find_id(name)), _committing(wait_max))
+        found = held.find_id(name)
+        return drive(held, stored(found), _committing(wait_max), patience=wait_max)
 
 
 @click.command("wait")
@@ -198,7 +218,11 @@ def commit_command(
 def wait_command(
     settings: Settings, words: tuple[str, ...], tx_id: str | None, timeout: float | None
 ) -> Code:
-    """Wait until it is finished or needs a person; go on with what is due."""
+    r"""Wait until it is finished or needs a person; go on with what is due.
+
+    \b
+    aumai-transactions wait 0d1c90a8 --timeout 3600
+    """
     (name,) = named(words, tx_id)
     with session(settings) as held:
         found = held.find_id(name)
@@ -213,7 +237,7 @@ def wait_command(
                 held.say("waiting: somebody has it, or has died with it")
             return manager.wait(found, timeout_seconds=timeout)
 
-        return drive(held, stored(found), work, goes_back=False)
+        return drive(held, stored(found), work, goes_back=False, patience=timeout)
 
 
 @click.command("rollback")
@@ -237,7 +261,7 @@ def rollback_command(
                 _refuse_unknown(
                     manager, transaction, (step.compensating_action for step in transaction.steps)
                 )
-            elif not transaction.state.is_final:
+            elif transaction.state in (TransactionState.active, TransactionState.compensating):
                 held.say("asked it to go back; if a living process has it, that one undoes it …")
             return manager.rollback(transaction, wait_max_seconds=wait_max)
 

@@ -6,11 +6,12 @@ Owns: what these print, which for `create` is the seed's.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.sayings import declared_text
 from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
@@ -22,6 +23,7 @@ from aumai_transactions.cli.settings import (
     store_option,
     transaction_argument,
 )
+from aumai_transactions.drivers.options import StepOptions
 from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, Transaction
 
 WHOLE_MAX = 2**53
@@ -52,15 +54,45 @@ def described(transaction: Transaction) -> dict[str, Any]:
     metavar="SECONDS",
     help="How long from now a commit may still begin.",
 )
+@click.option(
+    "--parallel-compensation",
+    is_flag=True,
+    help="Undo steps that do not depend on each other at the same time.",
+)
+@click.option(
+    "--allow-irreversible-first",
+    is_flag=True,
+    help="Insist on what nothing can undo before what can be undone.",
+)
+@click.option(
+    "--on-undo-window",
+    type=click.Choice(["warn", "roll_back"]),
+    default="warn",
+    show_default=True,
+    help="What happens shortly before a step can no longer be undone.",
+)
 @key_option()
 @store_option()
 @json_option()
 @click.pass_obj
-def create_command(settings: Settings, timeout: float, key: str | None) -> Code:
+def create_command(
+    settings: Settings,
+    timeout: float,
+    parallel_compensation: bool,
+    allow_irreversible_first: bool,
+    on_undo_window: Literal["warn", "roll_back"],
+    key: str | None,
+) -> Code:
     """Create a pending transaction and print it as JSON."""
     with session(settings, create=True) as held:
         manager = held.manager()
-        transaction = manager.begin(seconds(timeout), idempotency_key=key)
+        transaction = manager.begin(
+            seconds(timeout),
+            idempotency_key=key,
+            parallel_compensation=parallel_compensation,
+            allow_irreversible_first=allow_irreversible_first,
+            on_undo_window=on_undo_window,
+        )
         if key is None:
             manager.save(transaction)
         held.changed()
@@ -74,6 +106,18 @@ def create_command(settings: Settings, timeout: float, key: str | None) -> Code:
 @click.option("--action", required=True, metavar="NAME", help="What it does.")
 @click.option("--data", default="{}", metavar="JSON", help="A JSON object; default {}.")
 @click.option("--compensating-action", metavar="NAME", help="What undoes it.")
+@click.option(
+    "--after",
+    multiple=True,
+    metavar="STEP",
+    help="Which step it waits for; may be given several times; '' for none. Default: all.",
+)
+@click.option("--pivot", is_flag=True, help="The point of no return: its success is the commit.")
+@click.option("--on-commit", is_flag=True, help="Hold it until the commit is decided.")
+@click.option(
+    "--confirming-action", metavar="NAME", help="What makes it final after the commit point."
+)
+@click.option("--requires-approval", is_flag=True, help="Let it wait until a person allows it.")
 @store_option()
 @app_option()
 @json_option()
@@ -86,14 +130,30 @@ def add_step_command(
     action: str,
     data: str,
     compensating_action: str | None,
+    after: tuple[str, ...],
+    pivot: bool,
+    on_commit: bool,
+    confirming_action: str | None,
+    requires_approval: bool,
 ) -> Code:
-    """Add a step to a pending transaction."""
+    r"""Add a step to a pending transaction.
+
+    \b
+    aumai-transactions add-step 0d1c90a8 --agent flight_agent --action reserve \
+        --compensating-action cancel --data '{"id": "F123"}'
+    aumai-transactions add-step 0d1c90a8 --agent mail_agent --action mail --on-commit
+    """
     (name,) = named(words, tx_id)
     value = json_object(data)
+    options = StepOptions(pivot=pivot, on_commit=on_commit, confirming_action=confirming_action)
+    if after:
+        options["after"] = [step_id for step_id in after if step_id]
+    if requires_approval:
+        options["requires_approval"] = True
     with session(settings) as held:
         manager = held.manager()
         transaction = manager.get_transaction(held.find_id(name))
-        step = manager.add_step(transaction, agent, action, value, compensating_action)
+        step = manager.add_step(transaction, agent, action, value, compensating_action, **options)
         manager.save(transaction)
         held.changed()
     if settings.as_json:
@@ -101,9 +161,11 @@ def add_step_command(
         settings.out.say_json(found)
         return Code.done
     undo = f", undone by {shown(step.compensating_action)}" if step.compensating_action else ""
+    declared = shown(declared_text(step.model_dump(mode="json")))
     settings.out.say(
         f"{transaction.transaction_id}: step {step.step_id}, "
         f"{shown(step.agent_id)} does {shown(step.action)}{undo}"
+        + (f" ({declared})" if declared else "")
     )
     return Code.done
 
