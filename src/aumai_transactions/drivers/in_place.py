@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def carry_out(desk: Desk, procedure: Procedure[T]) -> T:
-    """Carry out a procedure that calls no handler, in this thread, and return what it returns."""
+def carry_out(desk: Desk, procedure: Procedure[T], *, queues: bool = True) -> T:
+    """Carry out a procedure that calls no handler, in this thread, and return what it returns.
+
+    Args:
+        desk: The manager's.
+        procedure: The procedure.
+        queues: False to write by itself, and not together with what others write.
+    """
     try:
         operation = next(procedure)
         while True:
             try:
-                answer = _perform(desk, operation)
+                answer = _perform(desk, operation, queues=queues)
             except Exception as error:  # noqa: BLE001 (the procedure decides what it means)
                 operation = procedure.throw(error)
             else:
@@ -40,8 +46,10 @@ def carry_out(desk: Desk, procedure: Procedure[T]) -> T:
         procedure.close()
 
 
-def _perform(desk: Desk, operation: Operations) -> Any:
+def _perform(desk: Desk, operation: Operations, *, queues: bool) -> Any:
     match operation:
+        case DoAppend() if not queues:
+            return desk.store.append((operation.append,))[0]
         case DoAppend():
             return append_to_the_end(desk, operation)
         case DoBlocking():

@@ -36,7 +36,7 @@ def hand_in(desk: Desk, transaction_id: str, seen: LateReturn) -> None:
     pauses = list(PAUSES_SECONDS)
     while True:
         try:
-            carry_out(desk, _record(desk, transaction_id, seen))
+            carry_out(desk, _record(desk, transaction_id, seen), queues=False)
         except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
             if isinstance(error, StoreUnavailable) and pauses:
                 desk.clock.sleep(pauses.pop(0))
