@@ -238,6 +238,34 @@ def in_memory(pairs: int) -> Iterator[Figure]:
                 )
 
 
+def interactive(manager: TransactionManager, steps: int) -> None:
+    with manager.transaction() as tx:
+        for number in range(steps):
+            tx.execute("agent", "act", {"n": number}, "undo")
+
+
+def in_memory_interactive(pairs: int) -> Iterator[Figure]:
+    for steps in (3, 10, 100):
+        names = actions(steps, fails=False)
+        times = max(1, 300 // steps)
+
+        def ours(steps: int = steps, times: int = times) -> float:
+            manager = TransactionManager(HANDLERS)
+            return timed(times, lambda: interactive(manager, steps), CPU_SECONDS)
+
+        _, floor = memory_slices(names, is_async=False)
+        mine, bare = take_turns(ours, floor, pairs)
+        over = [(a - b) / steps * 1e6 for a, b in zip(mine, bare, strict=True)]
+        yield Figure(
+            f"in memory, interactive, {steps} steps, all commit",
+            "us a step over a loop",
+            *spread(over),
+            None,
+            median(mine) / steps * 1e6,
+            median(bare) / steps * 1e6,
+        )
+
+
 # ------------------------------------------------------------------------------- on SQLite
 
 
@@ -428,6 +456,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("median and middle 80 % of alternating slices; lower is better but for rates\n")
         for figures in (
             in_memory(pairs),
+            in_memory_interactive(pairs),
             (on_sqlite(folder, steps, pairs) for steps in (3, 10)),
             many_at_once(folder, rounds, transactions),
         ):

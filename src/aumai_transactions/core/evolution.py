@@ -101,6 +101,26 @@ STATE_WITH: dict[type[Entry], TransactionState] = {
 """The state that a transaction is in from an entry of this kind on; other kinds change none."""
 
 
+_OfShape = (
+    StepRequested
+    | StepRefused
+    | ScopeOpened
+    | ScopeReleased
+    | PartialRollbackStarted
+    | ApprovalRequested
+    | ApprovalGiven
+    | ApprovalDenied
+    | UndoRequestRefused
+    | UndoWindowClosing
+    | RereadAnswered
+    | CommitDecided
+    | ConfirmationStarted
+    | ConfirmationSucceeded
+    | ConfirmationFailed
+)
+"""What is about interactive transactions, approvals and the commit point."""
+
+
 def evolve(saga: Saga, entry: Entry) -> None:
     """Let a saga say what this entry adds.
 
@@ -164,21 +184,7 @@ def _evolve_rare(
     | RollbackRequested
     | RetryRequested
     | ResolutionGiven
-    | StepRequested
-    | StepRefused
-    | ScopeOpened
-    | ScopeReleased
-    | PartialRollbackStarted
-    | ApprovalRequested
-    | ApprovalGiven
-    | ApprovalDenied
-    | UndoRequestRefused
-    | UndoWindowClosing
-    | RereadAnswered
-    | CommitDecided
-    | ConfirmationStarted
-    | ConfirmationSucceeded
-    | ConfirmationFailed,
+    | _OfShape,
 ) -> None:
     match entry:
         case RetryScheduled():
@@ -213,24 +219,7 @@ def _evolve_rare(
             _evolve_shape(saga, entry)
 
 
-def _evolve_shape(
-    saga: Saga,
-    entry: StepRequested
-    | StepRefused
-    | ScopeOpened
-    | ScopeReleased
-    | PartialRollbackStarted
-    | ApprovalRequested
-    | ApprovalGiven
-    | ApprovalDenied
-    | UndoRequestRefused
-    | UndoWindowClosing
-    | RereadAnswered
-    | CommitDecided
-    | ConfirmationStarted
-    | ConfirmationSucceeded
-    | ConfirmationFailed,
-) -> None:
+def _evolve_shape(saga: Saga, entry: _OfShape) -> None:
     match entry:
         case StepRequested():
             saga.step_requests[entry.request_id] = entry

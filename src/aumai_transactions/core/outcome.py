@@ -405,7 +405,8 @@ def step_of(step: SagaStep) -> TransactionStep:
             "pivot": definition.pivot,
             "on_commit": definition.on_commit,
             "confirming_action": definition.confirming_action,
-            "requires_approval": definition.requires_approval,
+            # Why not False: whoever saved it may not have known what its action requires.
+            "requires_approval": definition.requires_approval or None,
             "approval_timeout_seconds": definition.approval_timeout_seconds,
             "undo_within_seconds": definition.undo_within_seconds,
             "scope_id": definition.scope_id,

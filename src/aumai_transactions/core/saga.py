@@ -267,6 +267,10 @@ class Saga:
         self.started_at: int | None = None
         self.finished_at: int | None = None
         self.updated_at: int = 0
+        self._nothing_yet()
+
+    def _nothing_yet(self) -> None:
+        """Let there be no step, and nothing to be done."""
         self.steps: list[SagaStep] = []
         self.by_id: dict[str, SagaStep] = {}
         self.edges: list[tuple[int, ...]] = []

@@ -153,6 +153,7 @@ def see_through(
                 may_answer = any(step.left_behind for step in run.saga.steps)
                 if until is not None and due is not None and due > until and not may_answer:
                     return desk.result_of(run)
+                may_answer = may_answer or bool(run.saga.approvals)
                 longest = PAUSE_SECONDS_MAX if may_answer else _longest_pause(left)
             elif drivable:
                 driven = yield from _taken_over(desk, run, until, is_callers=is_callers)

@@ -15,7 +15,7 @@ from aumai_transactions.core.values import canonical_json, checked_object
 from aumai_transactions.errors import IdempotencyKeyReused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from aumai_transactions.core.definition import Definition, StepDefinition
     from aumai_transactions.drivers.freezing import BeforeRecord
@@ -85,11 +85,36 @@ def repeated(
     return transaction.steps[number - 1]
 
 
+_OPTIONS = (
+    "confirming_action",
+    "requires_approval",
+    "approval_timeout_seconds",
+    "undo_within_seconds",
+)
+"""What a step may leave to its action: compared only where it says so itself."""
+
+
+def _order(after: Sequence[str] | None) -> list[str] | None:
+    return None if after is None else list(after)
+
+
 def _differences(
     recorded: StepDefinition, step: TransactionStep, data: dict[str, Any]
 ) -> Iterator[str]:
     for field in ("agent_id", "action", "compensating_action"):
         if getattr(recorded, field) != getattr(step, field):
+            yield field
+    if _order(recorded.after) != _order(step.after):
+        yield "after"
+    mine = [(tuple(item.into), item.step_id, item.at, item.type) for item in step.references]
+    if mine != [tuple(item) for item in recorded.references]:
+        yield "references"
+    for field in ("pivot", "on_commit"):
+        if getattr(recorded, field) != getattr(step, field):
+            yield field
+    for field in _OPTIONS:
+        said = getattr(step, field)
+        if said is not None and said != getattr(recorded, field):
             yield field
     # Why as texts: 1 == True == 1.0, and they are not the same request.
     if canonical_json(recorded.data) != canonical_json(data):

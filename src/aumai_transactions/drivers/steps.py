@@ -40,7 +40,7 @@ from aumai_transactions.typed import TypedFunction, TypedUndo
 if TYPE_CHECKING:
     from aumai_transactions.core.definition import Effect, UnknownPolicy
     from aumai_transactions.core.observations import StepAsked
-    from aumai_transactions.drivers.taking_part import Executed
+    from aumai_transactions.drivers.telling import Executed
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import (
     CommitCalled,
@@ -28,10 +28,6 @@ from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
     ROLLED_BACK,
-    STEP_COMPENSATED,
-    STEP_FAILED,
-    STEP_IN_DOUBT,
-    STEP_PENDING,
     STEP_SUCCEEDED,
 )
 from aumai_transactions.core.values import ErrorRecord
@@ -43,7 +39,6 @@ from aumai_transactions.drivers.interests import (
     Interest,
     NoInterest,
     StepInterest,
-    StepOutcome,
     StepsInterest,
     WholeInterest,
 )
@@ -59,18 +54,11 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.shared import Asked, Look, Shared
+from aumai_transactions.drivers.telling import Executed, told
 from aumai_transactions.errors import (
-    ApprovalPending,
-    CommitPointPassed,
-    DefinitionError,
     InternalError,
     InvalidTransactionState,
-    StepFailed,
-    StepInDoubt,
-    StepUndone,
     TransactionError,
-    TransactionNotActive,
-    TransactionNotFinal,
     TransactionRolledBack,
 )
 
@@ -105,20 +93,6 @@ class Part:
     is_callers: bool = True
     goes_back: bool = False
     causes: dict[str, BaseException] = field(default_factory=dict)
-
-
-class Executed(NamedTuple):
-    """Tell what became of a step that was asked for.
-
-    Args:
-        step_id: The step.
-        output: What it returned, as recorded.
-        is_replayed: True where it was not carried out now.
-    """
-
-    step_id: str
-    output: Any
-    is_replayed: bool
 
 
 def attend(
@@ -161,12 +135,7 @@ def attend(
             seen, ended = [], None
             if len(look.calls) == 1 and in_hand == 1:
                 ended = look.calls[0]
-                call = _call(desk, shared, part, ended, look)
-                if isinstance(call, DoCall):
-                    answer, error = yield call
-                    seen = _seen(desk, shared, part, ended, answer, error)
-                else:
-                    seen = [call]
+                seen = yield from _made(desk, shared, part, ended, look)
                 continue
             if look.is_settled and not in_hand:
                 return look
@@ -175,12 +144,7 @@ def attend(
                 shared.join(inbox)
                 if not look.calls:
                     continue  # Something may have happened before anybody could be woken.
-            for command in look.calls:
-                call = _call(desk, shared, part, command, look)
-                if isinstance(call, DoCall):
-                    yield DoStart(command, call, inbox)
-                else:
-                    inbox.put(Ended(command, call, None))
+            yield from _start(desk, shared, part, look, inbox)
             seen = _cancelled(shared, part)
             if seen:
                 continue
@@ -196,6 +160,27 @@ def attend(
                 )
     finally:
         shared.part(inbox, part)
+
+
+def _made(
+    desk: Desk, shared: Shared, part: Part, command: Call, look: Look
+) -> Procedure[list[Observation]]:
+    """Make a call, and return what was seen."""
+    call = _call(desk, shared, part, command, look)
+    if not isinstance(call, DoCall):
+        return [call]
+    answer, error = yield call
+    return _seen(desk, shared, part, command, answer, error)
+
+
+def _start(desk: Desk, shared: Shared, part: Part, look: Look, inbox: Inbox) -> Procedure[None]:
+    """Start the calls that were handed out; their ends come into the inbox."""
+    for command in look.calls:
+        call = _call(desk, shared, part, command, look)
+        if isinstance(call, DoCall):
+            yield DoStart(command, call, inbox)
+        else:
+            inbox.put(Ended(command, call, None))
 
 
 def _cancelled(shared: Shared, part: Part) -> list[Observation]:
@@ -253,7 +238,7 @@ def _patience(desk: Desk, look: Look, until: int | None, *, polls: bool) -> floa
     return seconds
 
 
-def _seen(
+def _seen(  # noqa: PLR0917 (what, where, whose, and its two answers)
     desk: Desk,
     shared: Shared,
     part: Part,
@@ -313,7 +298,7 @@ def execute(
             yield from _take_back(desk, shared, step_id, part.interrupt)
         raise part.interrupt
     cause = part.causes.get(step_id) or shared.run.causes.get(step_id)
-    return _told(desk, shared, step_id, look.outcome, cause, is_replayed=found.is_known)
+    return told(desk, shared, step_id, look.outcome, cause, is_replayed=found.is_known)
 
 
 def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group | None) -> Procedure[None]:
@@ -349,69 +334,6 @@ def _take_back(
         # Why no more: the whole goes back, or is behind its commit point; the cancellation is
         # what is raised.
         interrupt.add_note(str(error))
-
-
-def _told(
-    desk: Desk,
-    shared: Shared,
-    step_id: str,
-    outcome: StepOutcome,
-    cause: BaseException | None,
-    *,
-    is_replayed: bool,
-) -> Executed:
-    """Return what a step returned; or raise what became of it."""
-    name, state = shared.run.transaction_id, outcome.state
-    if state is STEP_SUCCEEDED and outcome.is_in_force:
-        return Executed(step_id, outcome.output, is_replayed)
-    if outcome.transaction is ACTIVE and outcome.is_held and state is STEP_PENDING:
-        return Executed(step_id, None, is_replayed)
-    if outcome.transaction is not ACTIVE:
-        if outcome.is_decided:
-            call = f"execute step {step_id} of"
-            raise CommitPointPassed(name, outcome.transaction.value, call)
-        result = desk.result_of(shared.run)
-        if not result.is_final:
-            raise TransactionNotFinal(result) from cause
-        raise TransactionRolledBack(result) from cause
-    if state is STEP_PENDING:
-        raise _not_begun(shared, step_id, outcome)
-    if state is STEP_FAILED:
-        _raise_failed(name, step_id, outcome, cause)
-    if state is STEP_IN_DOUBT:
-        raise StepInDoubt(name, step_id, outcome.error or "unknown", undone=False) from cause
-    if state is STEP_COMPENSATED and cause is not None:
-        raise StepInDoubt(name, step_id, f"{type(cause).__name__}: {cause}", undone=True) from cause
-    raise StepUndone(name, step_id, state.value.replace("_", " "))
-
-
-def _not_begun(shared: Shared, step_id: str, outcome: StepOutcome) -> TransactionError:
-    name, saga = shared.run.transaction_id, shared.saga
-    if outcome.digest is not None:
-        return ApprovalPending(name, step_id, outcome.digest)
-    if saga.rollback_requested is None and saga.denied is None and saga.pivot is not None:
-        return InvalidTransactionState(
-            name,
-            outcome.transaction.value,
-            f"carry out the pivot {step_id} of",
-            "Other steps have not ended: they run, wait for an approval, or are in doubt.",
-        )
-    hint = "It is being rolled back. Nothing was done; begin a new transaction."
-    return TransactionNotActive(name, outcome.transaction.value, f"execute {step_id} in", hint)
-
-
-def _raise_failed(
-    name: str, step_id: str, outcome: StepOutcome, cause: BaseException | None
-) -> None:
-    if isinstance(cause, StopIteration):
-        # Why another: no procedure may raise this one.
-        message = f"the handler raised StopIteration: {cause}"
-        raise RuntimeError(message) from cause
-    if cause is not None:
-        raise cause
-    if outcome.attempt == 0:
-        raise DefinitionError(f"step {step_id} of transaction {name}: {outcome.error}.")
-    raise StepFailed(name, step_id, outcome.error or "unknown")
 
 
 def undo(desk: Desk, shared: Shared, part: Part, asked: UndoAsked) -> Procedure[None]:

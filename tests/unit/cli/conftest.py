@@ -119,6 +119,12 @@ def app(home, monkeypatch, tmp_path):
         "manager.action('flaky', retry=soon)(flake)\n"
         "manager.action('charge', probe=ask, probe_retry=hourly)(note)\n"
         "manager.action('book', verify=look)(note)\n"
+        "once = RetryPolicy(attempts_max=1)\n"
+        "for name in ('post', 'settle'):\n"
+        "    manager.action(name, idempotent=True, retry=once)(note)\n"
+        "manager.action('wire', effect='irreversible')(note)\n"
+        "manager.action('asked_briefly', requires_approval=True, approval_timeout_seconds=0.05)"
+        "(note)\n"
         "manager.action('hang', timeout_seconds=0.01, abandon_after_seconds=0.01)(hang)\n"
         "manager.action('hang_long', timeout_seconds=0.01, abandon_after_seconds=3600)(hang)\n"
     )
@@ -154,13 +160,13 @@ def app(home, monkeypatch, tmp_path):
 
 @pytest.fixture
 def made(cli):
-    """Make a pending transaction with steps; each is (action, compensating action)."""
+    """Make a pending transaction with steps; each is (action, compensating action, options…)."""
 
     def make(*steps):
         name = cli("create").json["transaction_id"]
-        for action, undo in steps:
+        for action, undo, *more in steps:
             extra = ["--compensating-action", undo] if undo else []
-            cli("add-step", name, "--agent", "an_agent", "--action", action, *extra)
+            cli("add-step", name, "--agent", "an_agent", "--action", action, *extra, *more)
         return name
 
     return make

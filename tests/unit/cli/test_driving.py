@@ -102,3 +102,26 @@ def test_a_handler_that_leaves_the_program_is_in_doubt_and_undone(cli, made, app
     assert "rolled_back" in ran.out
     assert (tmp_path / "here" / "refunded").exists()
     assert cli(f"status {name}").json["state"] == "rolled_back"
+
+
+def test_an_interrupt_behind_the_commit_point_undoes_nothing(cli, made, app, interrupted):
+    name = made(("pay", "refund"), ("post", None, "--on-commit"), ("settle", None, "--on-commit"))
+    code, _, err = interrupted("s2: done", "commit", name, *app.option.split())
+    assert code == 130
+    assert "refund" not in app.calls
+    assert "interrupted" in err
+    assert cli(f"status {name}").json["state"] in ("committing", "committed")
+    cli(f"recover {app.option}")
+    assert cli(f"status {name}").json["state"] == "committed"
+    assert "settle" in app.calls
+
+
+def test_an_interrupt_while_an_approval_is_waited_for_undoes_what_was_done(
+    cli, made, app, interrupted
+):
+    name = made(("pay", "refund"), ("send", None, "--requires-approval"))
+    words = ("commit", name, *app.option.split())
+    code, out, _ = interrupted("allow it with", *words)
+    assert code == 130
+    assert app.calls == ["pay", "refund"]
+    assert f"Transaction {name}: rolled_back" in out

@@ -3,9 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from aumai_transactions.cli.lines import Call, StepLine
 from aumai_transactions.cli.progress import Progress, block_lines
 from aumai_transactions.cli.screen import Screen, columns_of
-from aumai_transactions.cli.timeline import Call, StepLine, Timeline
+from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.core.outcome import instant
 from aumai_transactions.models import TransactionState
 
@@ -157,3 +158,57 @@ def test_a_closed_stream_stops_nothing(events):
     progress = Progress(Screen(stream))
     for event in events(("transaction_committed", None, {})):
         progress(event)
+
+
+@pytest.mark.parametrize("rows", [8, 12, 24])
+def test_what_runs_is_never_hidden_by_what_does_not(screen, rows):
+    found = timeline(40, 0)
+    for number in (0, 20, 39):
+        found.steps[f"step-{number}"].call.outcome = "running"
+    lines = block_lines(screen, found, 100, rows, NOW)
+    assert len(lines) <= rows
+    shown = [line.split()[0] for line in lines if "running" in line]
+    assert shown == ["step-0", "step-20", "step-39"]
+
+
+def test_what_runs_and_has_no_room_is_counted(screen):
+    found = timeline(12, 0)
+    for step in found.steps.values():
+        step.call.outcome = "running"
+    lines = block_lines(screen, found, 100, 8, NOW)
+    assert lines[-1] == "  … 6 more steps, 6 of them running"
+
+
+def test_an_approval_counts_down_and_says_how_to_allow_it(events, screen):
+    until = instant(NOW + 1_200_000).isoformat()
+    asked = ("approval_requested", "a", {"digest": "d", "until": until})
+    lines = block_lines(screen, Timeline.of("t", events(asked)), 80, 24, NOW)
+    assert any(line.endswith("waits for an approval until 12:01:01Z, 1.2 s left") for line in lines)
+    stream = io.StringIO()
+    progress = Progress(Screen(stream))
+    progress.approve = lambda name, step: f"approve {name} {step}"
+    for event in events(asked):
+        progress(event)
+    assert stream.getvalue().splitlines()[-2:] == [
+        "12:00:02.000  a: a person must allow it until 12:01:01Z",
+        "allow it with: approve t a",
+    ]
+
+
+def test_what_others_have_journaled_meanwhile_is_told_in_its_place(events):
+    told = events(
+        ("approval_requested", "a", {"digest": "d"}),
+        ("approval_given", "a", {"digest": "d", "by": "bob"}),
+        ("step_started", "a", {"attempt": 1}),
+    )
+    stream = io.StringIO()
+    progress = Progress(Screen(stream))
+    progress.read = lambda _: told
+    for event in (told[0], told[1], told[3], told[2]):
+        progress(event)
+    progress.catch_up("t")
+    assert [line.split("  ")[1] for line in stream.getvalue().splitlines()[2:]] == [
+        "a: a person must allow it",
+        "a: allowed, by bob",
+        "a: x starts do",
+    ]

@@ -2,8 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from aumai_transactions.cli.lines import Asked
 from aumai_transactions.cli.timeline import Timeline
-from aumai_transactions.cli.wording import call_cell
+from aumai_transactions.cli.wording import call_cell, step_cell
 from aumai_transactions.models import (
     OutstandingCompensation,
     TransactionResult,
@@ -290,3 +291,97 @@ def test_the_last_errors_are_kept_with_their_attempts(events):
         ]
     call = Timeline.of("t", events(*entries)).steps["a"].call
     assert [attempt for attempt, _ in call.errors] == [4, 5, 6, 7, 8]
+
+
+def column(events, *entries):
+    """How a step's action reads in a table after these entries, its confirmation behind it."""
+    found = Timeline.of("t", events(*((kind, "a", fields) for kind, fields in entries)))
+    return step_cell(found.steps["a"]).text
+
+
+ASKED = ("approval_requested", {"digest": "d", "data": {"n": 1}})
+CONFIRM = ("confirmation_started", {"attempt": 1})
+NOT_CONFIRMED = ("confirmation_failed", {"attempt": 1, "error": ERROR})
+
+
+@pytest.mark.parametrize(
+    "entries,text",
+    [
+        ([ASKED], "waits for an approval"),
+        (
+            [("approval_requested", {"digest": "d", "until": due(200)})],
+            "waits for an approval until 12:03:20Z",
+        ),
+        ([ASKED, ("approval_given", {"digest": "d", "by": "b"})], "allowed"),
+        ([ASKED, ("approval_denied", {"by": "b"})], "denied"),
+        (
+            [
+                ASKED,
+                ("approval_denied", {"by": "b"}),
+                ("rollback_started", {"reason": "denied"}),
+            ],
+            "denied",
+        ),
+        ([ASKED, ("rollback_started", {"reason": "requested"})], "-"),
+        ([RUN, DONE, CONFIRM], "done 1.0 s, confirming"),
+        (
+            [RUN, DONE, CONFIRM, ("confirmation_succeeded", {"attempt": 1})],
+            "done 1.0 s, confirmed 1",
+        ),
+        ([RUN, DONE, CONFIRM, NOT_CONFIRMED], "done 1.0 s, not confirmed 1.0 s"),
+        (
+            [
+                RUN,
+                DONE,
+                CONFIRM,
+                NOT_CONFIRMED,
+                (
+                    "retry_scheduled",
+                    {"operation": "confirmation", "attempt": 2, "due_at": due(200)},
+                ),
+            ],
+            "done 1.0 s, next confirmation 12:03:20Z, attempt 2",
+        ),
+    ],
+)
+def test_approvals_and_confirmations_stand_with_the_action(events, entries, text):
+    assert column(events, *entries).startswith(text)
+
+
+def test_what_a_person_is_asked_to_allow_has_its_references_filled_in(events):
+    timeline = Timeline.of("t", events(("approval_requested", "a", ASKED[1])))
+    (step,) = timeline.waiting_for_approval()
+    assert (step.step_id, step.data, step.asked) == ("a", {"n": 1}, Asked("d", None))
+
+
+def test_a_step_that_is_taken_back_before_it_began_is_left_out(events):
+    timeline = Timeline.of(
+        "t", events(("partial_rollback_started", None, {"step_ids": ["a"], "reason": "requested"}))
+    )
+    assert step_cell(timeline.steps["a"]).text == "left out"
+
+
+def test_a_held_step_reads_so_until_its_turn_and_after_a_revoked_rollback(events):
+    held = {"step_id": "c", "agent_id": "x", "action": "mail", "on_commit": True}
+    told = [("step_added", None, {"step": held}), ("rollback_started", "a", {"reason": "in_doubt"})]
+    timeline = Timeline.of("t", events(*told[:1]))
+    assert step_cell(timeline.steps["c"]).text == "held until the commit"
+    assert step_cell(Timeline.of("t", events(*told)).steps["c"]).text == "-"
+    revoked = Timeline.of("t", events(*told, ("rollback_revoked", "a", {"attempt": 1})))
+    assert step_cell(revoked.steps["c"]).text == "held until the commit"
+
+
+def test_a_nested_transaction_ends_and_a_savepoint_goes_on(events):
+    timeline = Timeline.of(
+        "t",
+        events(
+            ("scope_opened", None, {"scope": {"scope_id": "s"}}),
+            ("scope_opened", None, {"scope": {"scope_id": "n", "kind": "child"}}),
+            ("partial_rollback_started", None, {"step_ids": [], "scope_id": "s"}),
+            ("partial_rollback_started", None, {"step_ids": [], "scope_id": "n"}),
+        ),
+    )
+    assert {name: group.state for name, group in timeline.groups.items()} == {
+        "s": "open",
+        "n": "rolled_back",
+    }

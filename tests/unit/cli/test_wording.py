@@ -26,7 +26,7 @@ def told(reason, undo="undo", error="RuntimeError: no"):
     )
     state = TransactionState.rolled_back
     result = TransactionResult(transaction_id="t", state=state, outstanding=[item])
-    ((what, commands),) = next_commands(Settings(), result, app=False)
+    ((what, commands),) = next_commands(Settings(), result, {}, app=False)
     return what, [command.split()[1] for command in commands]
 
 
@@ -54,7 +54,7 @@ def test_only_a_person_settles_a_doubt_for_which_nothing_else_is_left():
     waiting = Waiting(reason="in_doubt", detail="", step_ids=["s1"])
     state = TransactionState.active
     result = TransactionResult(transaction_id="t", state=state, waiting=waiting)
-    ((what, commands),) = next_commands(Settings(), result, app=True)
+    ((what, commands),) = next_commands(Settings(), result, {}, app=True)
     assert what == "s1: nobody knows whether it happened"
     assert [command.split()[4] for command in commands] == ["--happened", "--did-not-happen"]
     assert all(command.endswith("--app module:attribute") for command in commands)
@@ -64,7 +64,7 @@ def test_what_waits_for_a_time_needs_nobody():
     waiting = Waiting(reason="retry", detail="", step_ids=["s1"], until=NOON)
     state = TransactionState.active
     result = TransactionResult(transaction_id="t", state=state, waiting=waiting)
-    assert next_commands(Settings(), result, app=False) == []
+    assert next_commands(Settings(), result, {}, app=False) == []
 
 
 def test_a_time_to_come_says_how_far_away_it_is_and_a_past_one_that_nobody_came():

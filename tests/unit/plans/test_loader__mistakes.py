@@ -255,6 +255,88 @@ MISTAKES = [
         + step(name='"b"', agent='"x"', action='"do"'),
         "waits for itself:",
     ),
+    # graphs and the commit point
+    (
+        'on_crash = "wait"\n' + OK,
+        'on_crash: must be "resume" or "roll_back".',
+    ),
+    ('on_undo_window = "panic"\n' + OK, 'on_undo_window: must be "warn" or "roll_back".'),
+    (
+        step(agent='"x"', action='"do"', pivot='"yes"'),
+        "steps[1].pivot: must be true or false, not text.",
+    ),
+    (
+        step(agent='"x"', action='"do"', undo_within_seconds="0"),
+        "steps[1].undo_within_seconds: must be greater than 0.",
+    ),
+    (
+        step(name='"a"', agent='"x"', action='"do"', pivot="true")
+        + step(agent='"x"', action='"do"'),
+        "steps[2]: stands behind its pivot 'a', and nothing can be undone any more there.",
+    ),
+    (
+        step(agent='"x"', action='"do"', pivot="true")
+        + step(agent='"x"', action='"do"', pivot="true"),
+        "steps[2].pivot: the plan has the pivots 's1', 's2'; there can be only one",
+    ),
+    (
+        step(agent='"x"', action='"do"', pivot="true", on_commit="true"),
+        "steps[1].on_commit: is the pivot and held until the commit; it can be only one",
+    ),
+    (
+        step(agent='"x"', action='"do"', on_commit="true", requires_approval="true"),
+        "steps[1].requires_approval: is held until the commit, when nobody can deny it any more.",
+    ),
+    (
+        step(agent='"x"', action='"do"', approval_timeout_seconds="5"),
+        "steps[1].approval_timeout_seconds: has an approval_timeout_seconds, and requires no app",
+    ),
+    (
+        HTTP + step(agent='"x"', action='"do"', on_commit="true"),
+        "steps[1].on_commit: is held until the commit, and then tried until it is done, but 'do'",
+    ),
+    (
+        HTTP + step(agent='"x"', action='"do"', on_commit="true"),
+        "Declare it idempotent = true, if it is, by its key; or give it a probe.",
+    ),
+    (
+        HTTP + step(agent='"x"', action='"do"', confirming_action='"do"'),
+        "steps[1].confirming_action: is confirmed by 'do', which is tried until it is done, and",
+    ),
+    (
+        HTTP + 'confirming_action = "do"\n' + OK,
+        "actions.do.confirming_action: is confirmed by 'do', which is tried until it is done,",
+    ),
+    (
+        HTTP + 'confirming_action = "zzz"\n' + OK,
+        "actions.do.confirming_action: names the action",
+    ),
+    (
+        step(agent='"x"', action='"do"', confirming_action='"doo"'),
+        'steps[1].confirming_action: names the action "doo", which is not defined. Did you mean',
+    ),
+    (
+        step(name='"a"', agent='"x"', action='"do"', on_commit="true")
+        + step(name='"b"', agent='"x"', action='"do"', after='["a"]'),
+        "steps[2]: waits for 'a', which is held until everything else has succeeded (on_commit).",
+    ),
+    (
+        HTTP
+        + 'effect = "irreversible"\n'
+        + OK
+        + step(name='"b"', agent='"x"', action='"undoable"', compensating_action='"undoable"'),
+        'steps[1]: nothing can undo "do", and "b" comes after it or beside it: if that fails,',
+    ),
+    (
+        HTTP + 'effect = "irreversible"\ncompensating_action = "do"\n' + OK,
+        'actions.do: effect = "irreversible" says that nothing can undo it, and compensating_act',
+    ),
+    (
+        HTTP
+        + 'effect = "irreversible"\n'
+        + step(agent='"x"', action='"do"', compensating_action='"undoable"'),
+        "steps[1].compensating_action: is declared irreversible and names a compensating action.",
+    ),
     # data and references
     (
         step(agent='"x"', action='"do"', data="{ n = nan }"),
@@ -287,6 +369,14 @@ MISTAKES = [
         "steps[2].data.r[1].att: is not a key of a reference",
     ),
     (
+        OK + step(agent='"x"', action='"do"', data='{ r = { "$output" = "a", type = "text" } }'),
+        'steps[2].data.r.type: "text" is not a JSON type, which are "string", "integer", "number"',
+    ),
+    (
+        OK + step(agent='"x"', action='"do"', data='{ r = { "$output" = "a", type = 3 } }'),
+        "steps[2].data.r.type: must be text, not a number.",
+    ),
+    (
         OK + step(agent='"x"', action='"do"', data='{ r = { "$output" = "a", at = "id" } }'),
         'steps[2].data.r.at: "id" is not a JSON pointer',
     ),
@@ -306,7 +396,7 @@ MISTAKES = [
 def test_a_mistake_is_named_by_file_table_and_key(text, message, plan_file):
     path = plan_file(text)
     with pytest.raises(PlanFileError) as caught:
-        load_plan(path, known_actions=["do"])
+        load_plan(path, known_actions=["do", "undoable"])
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert str(caught.value).isprintable()

@@ -135,3 +135,11 @@ def test_a_plan_without_these_risks_has_none(text, found):
 
 def test_actions_of_an_app_are_not_judged(found):
     assert found('[[steps]]\nagent = "x"\naction = "do"\n', ["do"]) == []
+
+
+def test_an_action_that_only_confirms_is_used(found):
+    text = plan(
+        'kind = "command"\nargv = ["x"]\neffect = "none"\nconfirming_action = "finish"',
+        more='[actions.finish]\nkind = "command"\nargv = ["y"]\nidempotent = true',
+    )
+    assert found(text) == []

@@ -80,6 +80,28 @@ def test_the_published_file_is_in_the_package():
             },
             "steps": [{**STEP, "retry": {"attempts_max": 2}, "timeout_seconds": 0.5}],
         },
+        {
+            "parallel_compensation": True,
+            "allow_irreversible_first": True,
+            "on_undo_window": "roll_back",
+            "actions": {
+                "c": {
+                    "kind": "command",
+                    "argv": ["a"],
+                    "idempotent": True,
+                    "effect": "irreversible",
+                    "confirming_action": "c",
+                    "requires_approval": True,
+                    "approval_timeout_seconds": 9,
+                    "undo_within_seconds": 8,
+                }
+            },
+            "steps": [
+                {**STEP, "name": "a", "requires_approval": True, "undo_within_seconds": 5},
+                {**STEP, "data": {"x": {"$output": "a", "type": "integer"}}, "pivot": True},
+                {**STEP, "on_commit": True},
+            ],
+        },
     ],
 )
 def test_what_the_loader_accepts_the_schema_accepts(plan, validator, plan_file):
@@ -103,6 +125,9 @@ def test_the_schema_accepts_the_example(trip, validator):
         {"steps": [{**STEP, "data": {"x": {"$output": "a", "att": "/b"}}}]},
         {"steps": [{**STEP, "data": {"x": [{"y": {"$output": 3}}]}}]},
         {"steps": [{**STEP, "data": {"x": {"$output": "a", "at": "b"}}}]},
+        {"steps": [{**STEP, "data": {"x": {"$output": "a", "type": "text"}}}]},
+        {"steps": [{**STEP, "pivot": 1}]},
+        {"steps": [STEP], "on_crash": "wait"},
         {"steps": [STEP], "actions": {"a": {"kind": "mcp"}}},
         {"steps": [STEP], "actions": {"a": {"kind": "http", "url": "ftp://x/"}}},
         {"steps": [STEP], "actions": {"a": {"kind": "http", "url": "http://{data.h}/"}}},

@@ -66,3 +66,30 @@ def test_a_finished_transaction_is_checked_and_said_to_be_finished(cli, made, ap
     name = made(("pay", "refund"))
     cli(f"commit {name} {app.option}")
     assert "it is committed" in cli(f"check {name} {app.option}").out
+
+
+def test_what_steps_declare_about_order_and_commit_is_told(cli, tmp_path):
+    (tmp_path / "here" / "plan.toml").write_text(
+        '[actions.a]\nkind = "command"\nargv = ["true"]\nidempotent = true\n'
+        'requires_approval = true\neffect = "irreversible"\n'
+        '[[steps]]\nagent = "x"\naction = "a"\npivot = true\n'
+        '[[steps]]\nagent = "x"\naction = "a"\non_commit = true\nrequires_approval = false\n'
+    )
+    ran = cli("check plan.toml --strict")
+    assert "a       -     the pivot: its success is the commit; a person must allow it" in ran.out
+    first, second = cli("check plan.toml --json").json["steps"]
+    assert (first["pivot"], first["requires_approval"]) == (True, True)
+    assert (second["on_commit"], second["requires_approval"]) == (True, False)
+
+
+def test_what_cannot_be_undone_before_what_can_be_stands_in_the_way(cli, tmp_path):
+    text = (
+        '[actions.a]\nkind = "command"\nargv = ["true"]\neffect = "irreversible"\n'
+        '[actions.b]\nkind = "command"\nargv = ["true"]\ncompensating_action = "b"\n'
+        '[[steps]]\nagent = "x"\naction = "a"\n[[steps]]\nagent = "x"\naction = "b"\n'
+    )
+    plan = tmp_path / "here" / "plan.toml"
+    plan.write_text(text)
+    assert "plan.toml: steps[1]: nothing can undo" in cli("check plan.toml", code=2).err
+    plan.write_text(f"allow_irreversible_first = true\n{text}")
+    cli("check plan.toml")

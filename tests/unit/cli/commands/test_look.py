@@ -1,3 +1,4 @@
+import importlib
 import re
 
 import pytest
@@ -103,7 +104,15 @@ def test_show_json_holds_everything(cli, made, app):
     name = made(("pay", "refund"))
     cli(f"commit {name} {app.option}")
     found = cli(f"show {name} --json").json
-    assert list(found) == ["transaction", "result", "events"]
+    assert list(found) == [
+        "transaction",
+        "result",
+        "groups",
+        "approvals",
+        "is_alive",
+        "events",
+    ]
+    assert (found["groups"], found["approvals"], found["is_alive"]) == ([], [], None)
     assert found["transaction"]["steps"][0]["action"] == "pay"
     assert found["result"]["outputs"] == {"s1": {"did": "pay"}}
 
@@ -219,3 +228,68 @@ def test_events_show_the_time_of_the_next_attempt_as_people_read_it(cli, waiting
         if event["kind"] == "retry_scheduled"
     )
     assert told["due_at"] == at
+
+
+AGENT = """
+from aumai_transactions import TransactionManager
+manager = TransactionManager(store="agent.db")
+@manager.action("book", compensating_action="cancel", idempotent=True)
+def book(action, data):
+    if data.get("full"):
+        raise ValueError("no rooms")
+    return {"id": data["id"]}
+@manager.action("cancel", idempotent=True)
+def cancel(action, data):
+    pass
+"""
+
+
+@pytest.fixture
+def agent(home, tmp_path, monkeypatch):
+    """A program with a transaction open, in this very process."""
+    module = f"agent_{abs(hash(str(tmp_path)))}"
+    (tmp_path / "here" / f"{module}.py").write_text(AGENT)
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    manager = importlib.import_module(module).manager
+    with manager, manager.transaction(name="trip") as tx:
+        tx.execute("flight_agent", "book", {"id": "F"}, step_id="flight", undo_within_seconds=900)
+        with tx.savepoint("try") as savepoint:
+            tx.execute("hotel_agent", "book", {"id": "H"}, step_id="hotel")
+            with pytest.raises(ValueError, match="no rooms"):
+                tx.execute("hotel_agent", "book", {"full": True}, step_id="full")
+            savepoint.rollback()
+        with tx.transaction("inner") as child:
+            child.execute("car_agent", "book", {"id": "C"}, step_id="car", on_commit=False)
+        yield tx
+
+
+def test_a_program_that_lives_is_shown_with_what_it_added_grouped_and_took_back(cli, agent):
+    name = agent.transaction_id
+    said = cli(f"show {name} --store agent.db").out
+    assert "interactive: a program chooses its steps as it goes" in said
+    assert "not finished: its program is alive, and goes on with it" in said
+    course = [line[26:] for line in said.splitlines() if re.match(r"    \d{4}-\d\d", line)]
+    assert course == [
+        "flight: flight_agent asks for book",
+        "the savepoint try begins",
+        "hotel: hotel_agent asks for book, inside the savepoint try",
+        "full: hotel_agent asks for book, inside the savepoint try",
+        "the savepoint try is rolled back: hotel (requested)",
+        "the nested transaction inner begins",
+        "car: car_agent asks for book, inside the nested transaction inner",
+        "the nested transaction inner has committed into what it stands in, and is final with that",
+    ]
+    assert re.search(r"hotel +hotel_agent +book +done .* undone \d+ ms +try\n", said)
+    assert re.search(r"car +car_agent +book +done .* inner\n", said)
+    assert "flight  can be undone for 900 s" in said
+
+
+def test_json_has_the_groups_and_says_that_its_program_lives(cli, agent):
+    found = cli(f"show {agent.transaction_id} --store agent.db --json").json
+    assert found["is_alive"] is True
+    told = [(group["kind"], group["name"], group["state"]) for group in found["groups"]]
+    assert told == [("savepoint", "try", "open"), ("child", "inner", "released")]
+    (item,) = cli("list --store agent.db --json").json["items"]
+    assert item["is_alive"] is True
+    assert "a living process" in cli("list --store agent.db").out
+    assert "nothing to recover" in cli("recover --store agent.db").err

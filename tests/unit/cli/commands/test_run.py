@@ -182,3 +182,35 @@ def test_an_error_with_line_ends_cannot_pretend_to_be_a_line_of_ours(cli, made, 
     ran = cli(f"commit {name} {app.option}", code=3)
     assert r"broken\n  undone: s1, s2, s3" in ran.out
     assert "\n  undone: s1, s2, s3" not in ran.out + ran.err
+
+
+def test_what_a_plan_says_about_order_approval_and_commit_is_journaled(cli, tmp_path):
+    (tmp_path / "here" / "plan.toml").write_text(
+        "parallel_compensation = true\nallow_irreversible_first = true\n"
+        'on_undo_window = "roll_back"\n'
+        '[actions.a]\nkind = "command"\nargv = ["true"]\nidempotent = true\n'
+        '[[steps]]\nname = "one"\nagent = "x"\naction = "a"\nafter = []\n'
+        'requires_approval = true\napproval_timeout_seconds = 90\nconfirming_action = "a"\n'
+        "undo_within_seconds = 900\n"
+        '[[steps]]\nname = "two"\nagent = "x"\naction = "a"\npivot = true\n'
+        'data = { id = { "$output" = "one", type = "null" } }\n'
+        '[[steps]]\nname = "three"\nagent = "x"\naction = "a"\non_commit = true\n'
+    )
+    name = cli("run plan.toml --wait-max 0 --json", code=5).json["transaction_id"]
+    found = cli(f"show {name} --json").json["transaction"]
+    assert (found["parallel_compensation"], found["allow_irreversible_first"]) == (True, True)
+    assert found["on_undo_window"] == "roll_back"
+    one, two, three = found["steps"]
+    assert (one["after"], one["requires_approval"], one["confirming_action"]) == ([], True, "a")
+    assert (one["approval_timeout_seconds"], one["undo_within_seconds"]) == (90, 900)
+    assert (two["pivot"], two["references"][0]["type"]) == (True, "null")
+    assert (three["on_commit"], three["pivot"]) == (True, False)
+
+
+def test_an_approval_that_is_waited_for_is_told_to_a_program_too(cli, tmp_path):
+    (tmp_path / "here" / "plan.toml").write_text(
+        '[actions.a]\nkind = "command"\nargv = ["true"]\nrequires_approval = true\n'
+        '[[steps]]\nagent = "x"\naction = "a"\n'
+    )
+    waiting = cli("run plan.toml --wait-max 0 --json", code=5).json["waiting"]
+    assert (waiting["reason"], waiting["step_ids"]) == ("approval", ["s1"])

@@ -108,3 +108,49 @@ def test_create_with_a_key_shows_how_far_the_first_one_has_come(cli, app):
         assert "committed" in cli(f"commit {name} {app.option}").out
     assert cli("create --idempotency-key k").json["state"] == "committed"
     assert app.calls == ["pay"]
+
+
+def test_a_step_says_what_it_waits_for_and_where_the_commit_stands(cli, app):
+    name = cli("create --parallel-compensation --on-undo-window roll_back").json["transaction_id"]
+    add = f"add-step {name} --agent a --action"
+    cli(f"{add} pay --after '' --confirming-action settle")
+    cli(f"{add} pay --after ''")
+    said = cli(f"{add} send --after s1 --after s2 --requires-approval").out
+    assert said.endswith("a does send (after s1, s2; a person must allow it)\n")
+    cli(f"{add} wire --pivot {app.option}")
+    cli(f"{add} post --on-commit")
+    found = cli(f"show {name} --json").json["transaction"]
+    assert (found["parallel_compensation"], found["on_undo_window"]) == (True, "roll_back")
+    told = [
+        (step["after"], step["requires_approval"], step["pivot"], step["on_commit"])
+        for step in found["steps"]
+    ]
+    assert told == [
+        ([], False, False, False),
+        ([], False, False, False),
+        (["s1", "s2"], True, False, False),
+        (None, False, True, False),
+        (None, False, False, True),
+    ]
+    assert found["steps"][0]["confirming_action"] == "settle"
+
+
+def test_a_step_that_the_commit_point_cannot_stand_before_is_refused_and_not_added(cli):
+    name = cli("create").json["transaction_id"]
+    add = f"add-step {name} --agent a --action"
+    cli(f"{add} pay --pivot")
+    assert "stands behind its pivot 's1'" in cli(f"{add} send", code=2).err
+    assert "can be only one of them" in cli(f"{add} send --pivot --on-commit", code=2).err
+    assert cli(f"status {name}").json["steps"] == 1
+    assert "'s9', which does not exist" in cli(f"{add} send --on-commit --after s9", code=6).err
+
+
+def test_what_cannot_be_undone_comes_first_only_where_somebody_insists(cli, app):
+    for option, code in (("", 2), ("--allow-irreversible-first", 0)):
+        name = cli(f"create {option}").json["transaction_id"]
+        cli(f"add-step {name} --agent a --action wire {app.option}")
+        ran = cli(
+            f"add-step {name} --agent a --action pay --compensating-action refund {app.option}",
+            code=code,
+        )
+        assert ("cannot be undone" in ran.err) is (code == 2)
