@@ -1,5 +1,5 @@
 """What can be declared about an action, and which handlers can be called."""
-# mypy: disable-error-code="arg-type, attr-defined, union-attr, valid-type"
+# mypy: disable-error-code="arg-type, attr-defined, operator, union-attr, valid-type"
 
 import functools
 from unittest.mock import MagicMock, Mock, create_autospec
@@ -167,7 +167,9 @@ def test_missing_names_are_named_once_in_order():
     assert registry.get("a") is None
 
 
-@pytest.mark.parametrize("option,value", [("on_unknown", "guess"), ("effect", "some")])
+@pytest.mark.parametrize(
+    "option,value", [("on_unknown", "guess"), ("effect", "some"), ("effect", True)]
+)
 def test_an_option_that_cannot_be_is_refused_with_the_choices(option, value):
     with pytest.raises(DefinitionError, match=f"{option} of action 'act'.*must be one of"):
         ActionRegistry().add(Action("act", print, **{option: value}))
@@ -204,6 +206,12 @@ CAREFUL = Action(
     verify=lambda data, context: Clean(),
     verify_retry=RetryPolicy(attempts_max=4),
 )
+TRY = Action(
+    "try", print, confirming_action="confirm", reread=lambda data, context: True, identity=("id",)
+)
+CONFIRM = Action(
+    "confirm", print, idempotent=True, retry=RetryPolicy(attempts_max=7), timeout_seconds=3
+)
 UNDO = Action("undo", print, idempotent=True, retry=RetryPolicy(attempts_max=9), timeout_seconds=2)
 
 
@@ -222,6 +230,22 @@ def test_what_an_action_and_its_undo_declare_is_journaled_as_one_policy():
     )
 
 
+def test_what_confirms_and_rereads_an_action_is_journaled_with_it():
+    assert policy_of(TRY, UNDO, CONFIRM) == Policy(
+        has_reread=True,
+        undo_idempotent=True,
+        undo_retry=Retry(9),
+        undo_timeout_seconds=2,
+        confirm_retry=Retry(7),
+        confirm_timeout_seconds=3,
+    )
+    registry = ActionRegistry()
+    for action in (TRY, UNDO, CONFIRM):
+        registry.add(action)
+    assert registry.policy("try", "undo", "confirm") == policy_of(TRY, UNDO, CONFIRM)
+    assert registry.policy("try", "undo").confirm_retry is None
+
+
 @pytest.mark.parametrize("action", [None, Action("act", print)])
 @pytest.mark.parametrize("undo", [None, Action("undo", print)])
 def test_what_declares_nothing_has_the_one_policy_that_is_not_written(action, undo):
@@ -235,6 +259,13 @@ def test_the_timeout_of_an_operation_is_that_of_its_own_action(option):
     assert policy.timeout_of("compensation") == (3.0 if is_undo else None)
     for operation in ("action", "probe", "verification"):
         assert policy.timeout_of(operation) == (None if is_undo else 3.0)
+
+
+def test_the_timeout_of_a_confirmation_is_that_of_its_own_action():
+    policy = Policy(timeout_seconds=1.0, undo_timeout_seconds=2.0, confirm_timeout_seconds=3.0)
+    wanted = {"action": 1, "probe": 1, "verification": 1, "reread": 1, "compensation": 2}
+    for operation, seconds in (wanted | {"confirmation": 3}).items():
+        assert policy.timeout_of(operation) == seconds
 
 
 def test_a_retry_policy_is_journaled_field_by_field():
@@ -277,6 +308,77 @@ def test_each_of_the_four_calls_is_found_by_the_step(make_sync):
         assert registry.find(operation, bare) is None
 
 
+def test_the_confirmation_and_the_reread_are_found_by_the_step():
+    registry = ActionRegistry()
+    registry.add(TRY)
+    registry.add(CONFIRM)
+    step = StepDefinition("s", "a", "try", {}, confirming_action="confirm")
+    assert registry.find("confirmation", step).action is CONFIRM
+    assert registry.find("reread", step).handler is TRY.reread
+    assert not registry.find("reread", step).takes_name
+    bare = StepDefinition("s", "a", "confirm", {})
+    assert registry.find("confirmation", bare) is None
+    assert registry.find("reread", bare) is None
+    registry.add(Action("try", print))
+    assert registry.find("reread", step) is None
+
+
+def test_what_a_registry_does_not_have_is_found_in_the_one_behind_it():
+    behind = ActionRegistry()
+    for action in (TRY, CONFIRM):
+        behind.add(action)
+    registry = ActionRegistry(behind)
+    step = StepDefinition("s", "a", "try", {}, confirming_action="confirm")
+    assert registry.find("action", step).action is TRY
+    assert registry.find("reread", step).handler is TRY.reread
+    assert registry.find("confirmation", step).action is CONFIRM
+    assert registry.missing(["try", "confirm", "other"]) == ["other"]
+    assert "try" in registry
+    own = Action("try", print)
+    registry.add(own)
+    assert registry.find("action", step).action is own
+    assert registry.find("reread", step) is None
+    assert [action.name for action in registry] == ["try", "confirm"]
+    assert registry.policy("try", None, "confirm").confirm_timeout_seconds == 3
+
+
+def test_whether_an_action_is_idempotent_is_known_only_where_it_is_here():
+    registry = ActionRegistry()
+    registry.add(CONFIRM)
+    registry.add(TRY)
+    assert [registry.is_idempotent(name) for name in ("confirm", "try", "zzz")] == [
+        True,
+        False,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    "option,value,named",
+    [
+        ("requires_approval", "yes", "True, False, or a function"),
+        ("requires_approval", None, "True, False, or a function"),
+        ("identity", "id", "a tuple of keys"),
+        ("identity", ["id"], "a tuple of keys"),
+        ("identity", (1,), "a tuple of keys"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_by_name(option, value, named):
+    with pytest.raises(DefinitionError, match=f"{option} of action 'act'.*{named}"):
+        ActionRegistry().add(Action("act", print, **{option: value}))
+
+
+def test_a_confirming_action_needs_a_name():
+    with pytest.raises(InvalidData, match="confirming_action of 'act'"):
+        ActionRegistry().add(Action("act", print, confirming_action=" "))
+
+
+def test_an_approval_may_be_a_function_of_the_data():
+    registry = ActionRegistry()
+    registry.add(Action("act", print, requires_approval=lambda data: data["amount"] > 1))
+    assert registry.get("act").action.requires_approval({"amount": 2})
+
+
 def test_an_action_that_is_replaced_loses_its_probe_and_its_verification():
     registry = ActionRegistry()
     step = StepDefinition("s", "a", "act", {})
@@ -293,7 +395,15 @@ def test_what_is_no_retry_policy_is_refused_by_name(option, value):
         ActionRegistry().add(Action("act", print, **{option: value}))
 
 
-@pytest.mark.parametrize("option", ["timeout_seconds", "abandon_after_seconds"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "timeout_seconds",
+        "abandon_after_seconds",
+        "approval_timeout_seconds",
+        "undo_within_seconds",
+    ],
+)
 @pytest.mark.parametrize("value", [0, -1, True, "5", float("nan"), float("inf"), 1e12], ids=repr)
 def test_what_is_no_time_is_refused_by_name(option, value):
     with pytest.raises(DefinitionError, match=f"{option} of action 'act'.*positive number"):
@@ -317,14 +427,14 @@ def test_what_is_no_tuple_of_exceptions_is_refused_by_name(option, value):
 # ------------------------------------------------------------------ probes and verifications
 
 
-@pytest.mark.parametrize("kind", ["probe", "verify"])
+@pytest.mark.parametrize("kind", ["probe", "verify", "reread"])
 @pytest.mark.parametrize(
     "handler",
     [7, lambda: None, lambda data, context, more: None, lambda data, more: None],
     ids=["no function", "nothing", "three", "another name"],
 )
 def test_what_cannot_be_asked_is_refused_with_its_signature(kind, handler):
-    named = {"probe": "probe", "verify": "verification"}[kind]
+    named = {"verify": "verification"}.get(kind, kind)
     with pytest.raises(DefinitionError, match=f"the {named} of action 'act'.*data"):
         ActionRegistry().add(Action("act", print, **{kind: handler}))
 

@@ -21,12 +21,8 @@ from aumai_transactions import (
     StepRejected,
     Unknown,
 )
-from aumai_transactions.actions import ActionRegistry
 from aumai_transactions.calls import (
     ERROR_CHARACTERS_MAX,
-    attempt_of,
-    call,
-    context_of,
     error_record,
     late,
     outcome_of,
@@ -34,20 +30,16 @@ from aumai_transactions.calls import (
     returned,
     timed_out,
 )
-from aumai_transactions.core.decider import advance
-from aumai_transactions.core.definition import Definition, Policy, Retry, StepDefinition
+from aumai_transactions.core.definition import StepDefinition
 from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.observations import (
-    CommitCalled,
-    DriverArrived,
     HandlerRaised,
     HandlerReturned,
     LateReturn,
-    PlanGiven,
     ProbeReturned,
     VerificationReturned,
 )
-from aumai_transactions.core.saga import Saga, SagaStep
+from aumai_transactions.core.saga import SagaStep
 from aumai_transactions.models import SECONDS_MAX
 
 
@@ -432,6 +424,8 @@ def test_a_call_that_took_too_long_is_in_doubt_and_says_whether_it_goes_on(left_
     for operation in ("probe", "verification"):
         asked, _error = timed_out(STEP, operation, 1.5, left_behind=left_behind)
         assert asked.answer == "unknown"
+    asked, _error = timed_out(STEP, "reread", 1.5, left_behind=left_behind)
+    assert (asked.holds, asked.error.type) == (False, "TimeoutError")
 
 
 def test_a_late_answer_says_what_it_means_for_an_effect():
@@ -445,56 +439,32 @@ def test_a_late_answer_says_what_it_means_for_an_effect():
     assert late(raised(STEP, "action", action, KeyboardInterrupt()), 1).outcome == "in_doubt"
     assert late(returned(STEP, "probe", Done()), 1) is None
     assert late(returned(STEP, "verification", Clean()), 1) is None
+    assert late(returned(STEP, "reread", True), 1) is None
+    confirmed = late(returned(STEP, "confirmation", 7), 1)
+    assert (confirmed.operation, confirmed.output) == ("confirmation", None)
 
 
-# ----------------------------------------------------------------------- the four kinds of calls
+@pytest.mark.parametrize(
+    "value,holds,error",
+    [
+        (True, True, None),
+        (False, False, "ReadConflict"),
+        (None, False, "NoAnswer"),
+        (1, False, "NoAnswer"),
+        ("yes", False, "NoAnswer"),
+    ],
+)
+def test_a_reread_holds_only_where_it_says_so(value, holds, error):
+    found = returned(STEP, "reread", value)
+    assert (found.step_id, found.holds) == ("s1", holds)
+    assert (found.error and found.error.type) == error
 
 
-ASKED = Policy(has_probe=True, has_verify=True, probe_retry=Retry(1), undo_retry=Retry(2, 0.0))
+def test_a_reread_that_raises_does_not_hold():
+    found = raised(STEP, "reread", Action("act", print), ERROR)
+    assert (found.holds, found.error) == (False, error_record(ERROR))
 
 
-def test_each_kind_of_call_gets_its_own_key_and_knows_that_of_the_action():
-    saga = Saga("tx")
-    definition = StepDefinition("s1", "agent", "act", {"x": 1}, "undo", policy=ASKED)
-    plan = PlanGiven(Definition(1, 10**9, (definition,)))
-    seen = [plan, CommitCalled(), DriverArrived("d")]
-    found = {}
-    problem = ErrorRecord("T", "m")
-    answers = {
-        "action": HandlerRaised("s1", "action", "in_doubt", problem),
-        "probe": ProbeReturned("s1", "unknown"),
-        "compensation": HandlerReturned("s1", "compensation"),
-    }
-    while True:
-        _entries, planned = advance(saga, seen, 1)
-        if not planned:
-            break
-        operation = planned[0].operation
-        found[operation] = context_of(saga, planned[0].step, operation)
-        if operation == "verification":
-            break
-        seen = [answers[operation]]
-    assert list(found) == ["action", "probe", "compensation", "verification"]
-    for operation, context in found.items():
-        assert context.operation == operation
-        assert context.idempotency_key == f"tx/s1/{operation}"
-        assert context.forward_key == "tx/s1/action"
-        assert context.forward_attempt == 1
-        assert context.attempt == 1 == attempt_of(saga.step("s1"), operation)
-        assert context.in_doubt is (operation != "action")
-        assert context.can_continue is (operation == "compensation")
-        assert (context.error is None) is (operation != "compensation")
-        assert context.action == ("undo" if operation == "compensation" else "act")
-
-
-def test_a_question_is_called_without_the_name_and_with_a_copy_of_the_data():
-    def probe(data, context):
-        data["x"] = 2
-        return Done([data, context.operation])
-
-    registry = ActionRegistry()
-    registry.add(Action("act", print, probe=probe))
-    callee = registry.find("probe", STEP.definition)
-    answer = call(callee, Saga("tx"), STEP, "probe")
-    assert answer == Done([{"x": 2}, "probe"])
-    assert STEP.definition.data == {"x": 1}
+def test_a_confirmation_that_raises_is_told_like_an_action():
+    found = raised(STEP, "confirmation", Action("act", print), StepRejected("no"))
+    assert (found.operation, found.outcome, found.may_retry) == ("confirmation", "not_done", False)

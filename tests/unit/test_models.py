@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from aumai_transactions import (
+    DescribedStep,
+    Description,
     Event,
     OutputReference,
     OutstandingCompensation,
+    ReadConflict,
     Recovered,
     RetryPolicy,
     Risk,
@@ -57,6 +60,37 @@ RESULT = TransactionResult(
     started_at=NOW,
     finished_at=NOW,
 )
+DESCRIPTION = Description(
+    transaction_id="tx-1",
+    state="active",
+    name="trip",
+    can_be_rolled_back=True,
+    deadline=NOW,
+    done=[
+        DescribedStep(
+            step_id="s1",
+            agent_id="hotel",
+            action="book",
+            data='{"room":1}',
+            undo="cancel",
+            can_be_undone=True,
+            undo_before=NOW,
+        )
+    ],
+    running=[
+        DescribedStep(
+            step_id="s2",
+            agent_id="hotel",
+            action="pay",
+            data="{}",
+            undo="refund",
+            can_be_undone=True,
+        )
+    ],
+    in_doubt=[
+        DescribedStep(step_id="s3", agent_id="hotel", action="call", data="{}", error="no answer")
+    ],
+)
 MODELS = [
     Transaction(),
     Transaction(
@@ -68,9 +102,18 @@ MODELS = [
                 compensating_action="c",
                 state=StepState.in_doubt,
                 after=["s0"],
-                references=[OutputReference(into=["deep", 0], step_id="s0", at="/x")],
+                references=[
+                    OutputReference(into=["deep", 0], step_id="s0", at="/x", type="number")
+                ],
                 retry=RetryPolicy(attempts_max=3, budget_seconds=60),
                 timeout_seconds=2.5,
+                pivot=True,
+                on_commit=True,
+                confirming_action="d",
+                requires_approval=True,
+                approval_timeout_seconds=9.5,
+                undo_within_seconds=60.0,
+                scope_id="c1",
             )
         ],
         created_at=NOW,
@@ -81,6 +124,11 @@ MODELS = [
         name="trip",
         idempotency_key="order-7",
         actions={"b": {"kind": "http"}},
+        shape="interactive",
+        parallel_compensation=True,
+        allow_irreversible_first=True,
+        resume_within_seconds=90.0,
+        on_undo_window="roll_back",
         state=TransactionState.compensating,
     ),
     TransactionStep(agent_id="a", action="b"),
@@ -103,6 +151,9 @@ MODELS = [
     RetryPolicy(),
     RetryPolicy(attempts_max=1, first_delay_seconds=0, jitter=0, budget_seconds=0.5),
     Risk(code="no_probe", message="add a probe", step_id="s1"),
+    Description(transaction_id="t", state="active", deadline=NOW),
+    DESCRIPTION,
+    DESCRIPTION.done[0],
 ]
 
 
@@ -210,6 +261,7 @@ def test_raise_for_state_returns_a_committed_result():
         ("failed", TransactionExpired),
         ("active", TransactionNotFinal),
         ("compensating", TransactionNotFinal),
+        ("committing", TransactionNotFinal),
     ],
 )
 def test_raise_for_state_raises_what_fits_with_the_result(state, error):
@@ -217,6 +269,13 @@ def test_raise_for_state_raises_what_fits_with_the_result(state, error):
     with pytest.raises(error) as caught:
         result.raise_for_state()
     assert type(caught.value) is error
+    assert caught.value.result is result
+
+
+def test_a_read_conflict_is_a_rollback_with_a_name_of_its_own():
+    result = TransactionResult(transaction_id="t", state="rolled_back", reason="conflict")
+    with pytest.raises(ReadConflict) as caught:
+        result.raise_for_state()
     assert caught.value.result is result
 
 
@@ -243,6 +302,18 @@ def test_a_result_tells_the_whole_story_in_plain_lines():
         "  needs a person: s2 book (cancel, failed): OSError: gone",
         "  waiting: retry s2",
         "  warning: mind the gap",
+    ]
+
+
+def test_a_description_is_told_in_plain_lines_without_what_is_empty():
+    assert str(DESCRIPTION).splitlines() == [
+        "Transaction tx-1 (trip): active, can still be rolled back",
+        "done:",
+        '- s1 hotel: book {"room":1} (can be undone until 2026-02-27T12:30:00Z)',
+        "under way:",
+        "- s2 hotel: pay {} (can be undone)",
+        "in doubt, nobody knows whether it happened:",
+        "- s3 hotel: call {} (no answer)",
     ]
 
 

@@ -19,7 +19,7 @@ from aumai_transactions.cli import snapshot
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.cli.wording import duration, when
 from aumai_transactions.clock import SystemClock
-from aumai_transactions.core.outcome import instant
+from aumai_transactions.core.times import instant
 from aumai_transactions.errors import StoreError, StoreNotFound
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import open_store, shown_url

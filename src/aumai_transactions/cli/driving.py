@@ -24,7 +24,8 @@ from aumai_transactions.cli.story import outcome_lines
 from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import actions_of, when
 from aumai_transactions.clock import SystemClock
-from aumai_transactions.core.outcome import Summary, instant
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import TransactionNotFound
 from aumai_transactions.models import Transaction, TransactionResult, TransactionState

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from aumai_transactions.core.outcome import instant
+from aumai_transactions.core.times import instant
 
 _LATE = {
     "succeeded": "and succeeded",

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aumai_transactions.core.journal import load
-from aumai_transactions.core.outcome import Summary, instant
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import TransactionState

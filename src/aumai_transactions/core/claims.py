@@ -27,6 +27,9 @@ def claimed(saga: Saga, entry: Claimed) -> None:
     if saga.is_interactive:
         _taken_up(saga, entry)
     saga.rereads = {}
+    if saga.has_reads:
+        for step in saga.steps:
+            step.rereading = False
     saga.undoing = 0
     if not saga.undo and not saga.doubtful and not is_dead and not saga.to_confirm:
         return

@@ -59,6 +59,12 @@ def impossible(saga: Saga, now: int) -> Record | None:
     return None
 
 
+def _is_known(saga: Saga, step: SagaStep) -> bool:
+    """True where a step has references, and all that they point to has happened."""
+    named = [item.step_id for item in step.definition.references]
+    return bool(named) and all(not saga.step(name).definition.on_commit for name in named)
+
+
 def is_read_again(saga: Saga) -> bool:
     """True where nothing that was read has to be looked at again."""
     if not saga.has_reads:
@@ -72,6 +78,7 @@ def _has_to_be_read_again(saga: Saga, step: SagaStep) -> bool:
         and step.state is STEP_SUCCEEDED
         and not step.withdrawn
         and not step.simulated
+        and not step.to_undo
         and step.index not in saga.rereads
     )
 

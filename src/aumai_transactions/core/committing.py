@@ -38,6 +38,7 @@ def reread_answered(saga: Saga, entry: RereadAnswered) -> None:
     step = saga.step(entry.step_id)
     require(saga.state is ACTIVE, "something is read again out of turn")
     saga.rereads[step.index] = entry.holds
+    step.rereading = False
     if not entry.holds:
         saga.conflict = saga.conflict or (entry.step_id, entry.error)
 
@@ -45,9 +46,11 @@ def reread_answered(saga: Saga, entry: RereadAnswered) -> None:
 def commit_decided(saga: Saga, entry: CommitDecided) -> None:
     """Pass the commit point."""
     require(saga.state is ACTIVE, "it is not active any more")
+    pivot = saga.pivot is not None and saga.steps[saga.pivot].state is STEP_SUCCEEDED
+    if pivot:
+        saga.stuck.clear()  # What acted late while the pivot ran is left to a person.
     open_ends = saga.unsettled or saga.undo or saga.running or saga.doubtful or saga.stuck
     require(not open_ends, "the commit is decided before every step has ended well")
-    pivot = saga.pivot is not None and saga.steps[saga.pivot].state is STEP_SUCCEEDED
     require(saga.commit_requested or pivot, "the commit is decided, and nobody asked for it")
     saga.decided_at = entry.at
     saga.windows.clear()
@@ -63,7 +66,7 @@ def commit_decided(saga: Saga, entry: CommitDecided) -> None:
 
 def held_step_starts(saga: Saga, step: SagaStep) -> None:
     """Let a held step have its turn; they run in order, one at a time."""
-    turn = not saga.to_confirm and saga.deferred[0] == step.index
+    turn = not saga.to_confirm and saga.deferred[:1] == [step.index]
     require(turn and step.state in (STEP_PENDING, STEP_FAILED), "the step cannot start")
     if step.state is STEP_FAILED:
         require(step.retry_requested, "a held step that failed runs again, and nobody asked")

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aumai_transactions.core.outcome import instant
+from aumai_transactions.core.planning import may_have_decided
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import (
     ACTIVE,
     PENDING,
     STEP_COMPENSATED,
+    STEP_COMPENSATING,
     STEP_FAILED,
     STEP_IN_DOUBT,
     STEP_OUTSTANDING,
     STEP_PENDING,
+    STEP_RESOLVED,
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.models import DescribedStep, Description
 
@@ -54,6 +57,7 @@ def describe(saga: Saga, now: int) -> Description:
         if place is not None:
             lists[place].append(_described(saga, step, now))
     goes_on = saga.state in (PENDING, ACTIVE) and saga.rollback_requested is None
+    goes_on = goes_on and not may_have_decided(saga)
     return Description(
         transaction_id=saga.transaction_id,
         name=saga.plan.name,
@@ -72,6 +76,10 @@ def _place(saga: Saga, step: SagaStep) -> str | None:
         return "needs_a_person"
     if state is STEP_SUCCEEDED:
         return "done" if is_in_force(step) or step.left_in_place or step.to_undo else "undone"
+    if state is STEP_COMPENSATING:
+        return "running"
+    if state is STEP_RESOLVED:
+        return "done" if step.left_in_place else "undone"
     if state is STEP_PENDING:
         return "held" if step.definition.on_commit else "running"
     if state is STEP_RUNNING:
@@ -86,6 +94,7 @@ def _place(saga: Saga, step: SagaStep) -> str | None:
 def _described(saga: Saga, step: SagaStep, now: int) -> DescribedStep:
     definition = step.definition
     until = step.undo_until
+    error = step.error if step.outstanding is None else step.undo_error or step.error
     open_ = saga.state in (PENDING, ACTIVE) and saga.decided_at is None
     undo = definition.compensating_action
     done = step.state is STEP_SUCCEEDED and is_in_force(step)
@@ -101,5 +110,5 @@ def _described(saga: Saga, step: SagaStep, now: int) -> DescribedStep:
         undo=undo,
         can_be_undone=can,
         undo_before=None if until is None else instant(until),
-        error=None if step.error is None else str(step.error),
+        error=None if error is None else str(error),
     )

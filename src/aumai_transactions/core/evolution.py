@@ -58,7 +58,7 @@ from aumai_transactions.core.entries import (
     VerificationAnswered,
     VerificationStarted,
 )
-from aumai_transactions.core.graph import dependencies
+from aumai_transactions.core.graph import dependencies, topological_order
 from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -282,7 +282,9 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
 
 def _late_steps(saga: Saga) -> None:
     saga.has_tries = any(step.definition.confirming_action is not None for step in saga.steps)
-    saga.deferred = [step.index for step in saga.steps if step.definition.on_commit]
+    names = [step.step_id for step in saga.steps]
+    order = topological_order(saga.edges, names, saga.transaction_id)
+    saga.deferred = [index for index in order if saga.steps[index].definition.on_commit]
     saga.pivot = next((step.index for step in saga.steps if step.definition.pivot), None)
 
 
@@ -310,6 +312,7 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
         # Invariant: I5, an unknown outcome runs again only where that is safe or was decided, and
         # only after the participant was asked, where it can be.
         require(step.definition.idempotent or step.retry_requested, "a step in doubt runs again")
+        require(not step.to_undo, "a step runs again that is to be undone")
         require(_was_asked(step), "a step in doubt runs again before its probe was asked")
         saga.doubtful.pop(step.index)
         step.retry_requested = False
@@ -359,6 +362,7 @@ def _step_failed(saga: Saga, entry: StepFailed) -> None:
             return
         turn = saga.state is ACTIVE and step.state is STEP_PENDING and step.unmet == 0
         require(turn, "a step that was never called fails out of its turn")
+        require(step.index in saga.ready, "a step that was never called fails out of its turn")
         saga.ready.remove(step.index)
     else:
         require(step.state is STEP_RUNNING, "a step that does not run fails")
@@ -474,7 +478,9 @@ def _committed(saga: Saga, entry: TransactionCommitted) -> None:
     require(not open_ends, "it commits before every step has ended well")
     require(saga.commit_requested or saga.decided_at is not None, "nobody asked for its commit")
     require(saga.state in (ACTIVE, COMMITTING), "it commits while it is not active")
-    require(not saga.deferred and not saga.to_confirm, "it commits before all is carried out")
+    undecided = saga.has_tries and saga.decided_at is None
+    waits = saga.deferred or saga.to_confirm or undecided
+    require(not waits, "it commits before all is carried out")
     saga.finished_at = entry.at
 
 

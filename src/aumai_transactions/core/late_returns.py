@@ -15,15 +15,23 @@ from aumai_transactions.core import undoing
 from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.states import (
     ACTIVE,
+    COMMITTING,
     COMPENSATING,
     STEP_COMPENSATED,
     STEP_COMPENSATING,
+    STEP_FAILED,
     STEP_IN_DOUBT,
     STEP_PENDING,
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
-from aumai_transactions.core.transitions import has_effect, not_done, require, take_effect
+from aumai_transactions.core.transitions import (
+    has_effect,
+    no_longer_waiting,
+    not_done,
+    require,
+    take_effect,
+)
 
 if TYPE_CHECKING:
     from aumai_transactions.core.entries import CallReturnedLate
@@ -71,6 +79,16 @@ def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str
             take_effect(saga, step)
             undoing.settled(saga, step)
         return
+    is_held = step.definition.on_commit and saga.state is COMMITTING
+    if is_held and step.state in (STEP_PENDING, STEP_FAILED):
+        # What was to happen behind the commit point has happened.
+        saga.stuck.pop(step.index, None)
+        no_longer_waiting(saga, step)
+        step.output = entry.output
+        take_effect(saga, step)
+        return
+    if step.withdrawn:
+        return  # There was nothing to undo; whoever had to know was told.
     if step.state is STEP_PENDING:
         step.late_output = (entry.output,)  # Its next attempt, with the same key, is the answer.
         return
@@ -99,3 +117,4 @@ def _late_refusal(saga: Saga, step: SagaStep, entry: CallReturnedLate) -> None:
         undoing.no_longer_outstanding(saga, step)
         step.state = STEP_COMPENSATED
         saga.undone.append(step.index)
+        undoing.dealt_with(saga, step)

@@ -8,11 +8,14 @@ Rules:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aumai_transactions.core.doubts import needs_person
-from aumai_transactions.core.planning import resume_until, wake_at
+from aumai_transactions.core.planning import (
+    may_have_decided,
+    only_its_program,
+    wake_at,
+)
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -26,8 +29,9 @@ from aumai_transactions.core.states import (
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
-from aumai_transactions.core.undo_planning import next_to_undo
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import clone
+from aumai_transactions.core.waiting import asking, only_approvals, waiting_of
 from aumai_transactions.models import (
     OutputReference,
     OutstandingCompensation,
@@ -42,8 +46,6 @@ from aumai_transactions.models import (
 if TYPE_CHECKING:
     from aumai_transactions.core.definition import Retry
     from aumai_transactions.core.saga import Saga, SagaStep
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Attention = Literal["outstanding", "in_doubt", "halted", "approval", "commit"]
 
@@ -107,13 +109,13 @@ def attention_of(saga: Saga) -> Attention | None:
     """Return why a person has to look at this saga, if one has to."""
     if saga.halted:
         return "halted"
-    if saga.state is ACTIVE and _asking(saga):
+    if saga.state is ACTIVE and asking(saga):
         return "in_doubt"
-    if saga.state is ACTIVE and saga.approvals:
+    if saga.state is ACTIVE and saga.approvals and saga.denied is None:
         return "approval"
-    if saga.state is COMMITTING and (saga.stuck or _asking(saga)):
+    if saga.state is COMMITTING and (saga.stuck or asking(saga)):
         return "commit"
-    if saga.state is COMMITTED and not saga.is_interactive:
+    if saga.state is COMMITTED and not saga.is_interactive and saga.decided_at is None:
         return None
     if saga.state in (ROLLED_BACK, COMMITTED) and any(
         _is_outstanding(saga, step) for step in saga.steps
@@ -127,22 +129,19 @@ def is_runnable(saga: Saga) -> bool:
     if saga.state is PENDING:
         return saga.commit_requested or saga.rollback_requested is not None
     if saga.state is ACTIVE:
-        if saga.running or saga.rollback_requested or wake_at(saga) is not None:
+        goes_back = saga.rollback_requested and not may_have_decided(saga)
+        if saga.running or goes_back or wake_at(saga) is not None:
             return True
+        if only_its_program(saga):
+            return False
         if saga.is_interactive and saga.awaiting_since is None:
             return True
-        return not _asking(saga) and not _only_approvals(saga)
+        return not asking(saga) and not only_approvals(saga)
     if saga.state is COMMITTING:
-        return not saga.stuck and not _asking(saga)
+        return not saga.stuck and not asking(saga)
     return any(index not in saga.blocked for index in saga.undo) or (
         saga.state is COMPENSATING and not saga.halted
     )
-
-
-def _only_approvals(saga: Saga) -> bool:
-    """True where nothing is to be done before a person allows a step."""
-    nothing = not (saga.ready or saga.doubtful or saga.failed or saga.undo or saga.conflict)
-    return bool(saga.approvals) and nothing and saga.denied is None
 
 
 def needed_actions(saga: Saga) -> list[str]:
@@ -175,123 +174,6 @@ def needed_actions(saga: Saga) -> list[str]:
 
 
 _MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
-
-
-def waiting_of(saga: Saga) -> Waiting | None:
-    """Return what a saga waits for; None where it is pending, or where nothing is left to do.
-
-    A finished one waits where an undo of it is tried once more.
-    """
-    if saga.state is PENDING or (saga.state.is_final and not saga.undo):
-        return None
-    if saga.halted and next_to_undo(saga) is None:
-        return _halted(saga)
-    asking = _asking(saga) if saga.state in (ACTIVE, COMMITTING) else []
-    if saga.state is COMMITTING and saga.stuck:
-        return _stuck(saga)
-    if asking and not saga.running and not saga.rollback_requested:
-        return _in_doubt(saga, asking)
-    if saga.state is ACTIVE and _only_approvals(saga) and not saga.running:
-        return _approvals(saga)
-    due = wake_at(saga)
-    if due is not None and due == resume_until(saga) and saga.state is ACTIVE:
-        return _resume(saga, due)
-    if due is not None:
-        return _until(saga, due)
-    if saga.state is ACTIVE and saga.is_interactive and saga.driver_id is not None:
-        detail = "its program goes on with it; if that has died: aumai-transactions recover"
-        return Waiting(reason="running", detail=detail)
-    if saga.driver_id is None:
-        detail = "nobody carries it on now; it goes on with wait(), or: aumai-transactions recover"
-    else:
-        detail = "it is under way; if its process has died, run: aumai-transactions recover"
-    return Waiting(reason="running", detail=detail)
-
-
-def _halted(saga: Saga) -> Waiting:
-    name = saga.transaction_id
-    steps = [saga.steps[index].step_id for index in sorted(saga.halted)]
-    retry = f"aumai-transactions retry {name} {steps[0]}, or "
-    if saga.step(steps[0]).outstanding == "no_compensation":
-        retry = ""
-    detail = (
-        f"the compensation of {', '.join(steps)} failed and the policy is halt. Then: "
-        f"{retry}undo it by hand and: "
-        f"aumai-transactions resolve {name} {steps[0]} --undone --note '…'"
-    )
-    return Waiting(reason="halted", detail=detail, step_ids=steps)
-
-
-def _in_doubt(saga: Saga, asking: list[SagaStep]) -> Waiting:
-    steps = [step.step_id for step in asking]
-    name = saga.transaction_id
-    late = [step.step_id for step in asking if step.late_output is not None]
-    heard = f" ({', '.join(late)} returned late, as if it had)" if late else ""
-    detail = (
-        f"nobody knows whether {', '.join(steps)} happened{heard}. Find out, then: "
-        f"aumai-transactions resolve {name} {steps[0]} --happened | --did-not-happen --note '…'"
-    )
-    return Waiting(reason="in_doubt", detail=detail, step_ids=steps)
-
-
-def _stuck(saga: Saga) -> Waiting:
-    steps = [saga.steps[index].step_id for index in saga.stuck]
-    name = saga.transaction_id
-    error = saga.steps[next(iter(saga.stuck))].error
-    detail = (
-        f"its commit is decided, and {', '.join(steps)} could not be carried out ({error}). Then: "
-        f"aumai-transactions retry {name} {steps[0]}, or do it by hand and: "
-        f"aumai-transactions resolve {name} {steps[0]} --happened --note '…'"
-    )
-    return Waiting(reason="committing", detail=detail, step_ids=steps)
-
-
-def _approvals(saga: Saga) -> Waiting:
-    steps = [saga.steps[index].step_id for index in saga.approvals]
-    times = [until for until in saga.approvals.values() if until is not None]
-    until = instant(min(times)) if times else None
-    name = saga.transaction_id
-    limit = "" if until is None else f", until {_shown(until)}"
-    detail = (
-        f"a person must allow {', '.join(steps)}{limit}: aumai-transactions approve {name} "
-        f"{steps[0]} | deny {name} {steps[0]} --note '…'"
-    )
-    return Waiting(reason="approval", detail=detail, step_ids=steps, until=until)
-
-
-def _resume(saga: Saga, due: int) -> Waiting:
-    detail = (
-        f"its program has died and may go on with it until {_shown(instant(due))}: "
-        f"manager.resume({saga.transaction_id!r}). Then it is rolled back"
-    )
-    return Waiting(reason="resume", detail=detail, until=instant(due))
-
-
-def _shown(when: datetime) -> str:
-    return when.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _until(saga: Saga, due: int) -> Waiting:
-    until = instant(due)
-    when = _shown(until)
-    waiting = [saga.steps[index] for index, at in saga.waiting.items() if at == due]
-    if saga.state not in (ACTIVE, COMMITTING):
-        following = next_to_undo(saga)
-        waiting = [following] if following is not None else []
-    name = saga.transaction_id
-    steps = [step.step_id for step in waiting]
-    if waiting and waiting[0].due_at is None:
-        detail = (
-            f"a call of {steps[0]} was given up and may act yet; its undo waits for it until "
-            f"{when}. Then it goes on with wait(), or: aumai-transactions recover; without waiting "
-            f"with: aumai-transactions retry {name} {steps[0]}"
-        )
-        return Waiting(reason="left_behind", detail=detail, step_ids=steps, until=until)
-    detail = (
-        f"the next attempt of {', '.join(steps)} is due at {when}. Then it goes on with wait(), "
-        f"or: aumai-transactions recover; at once with: aumai-transactions retry {name} {steps[0]}"
-    )
-    return Waiting(reason="retry", detail=detail, step_ids=steps, until=until)
 
 
 def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
@@ -441,17 +323,8 @@ def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> 
     saga.touched.clear()
 
 
-def instant(microseconds: int) -> datetime:
-    """Return an aware UTC datetime."""
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
 def _instant(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else instant(microseconds)
-
-
-def _asking(saga: Saga) -> list[SagaStep]:
-    return [saga.steps[index] for index in saga.doubtful if needs_person(saga.steps[index])]
 
 
 def _uncompensated(saga: Saga) -> list[str]:

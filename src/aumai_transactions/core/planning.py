@@ -22,7 +22,13 @@ from aumai_transactions.core.commit_planning import (
     plan_committing,
     read_again,
 )
-from aumai_transactions.core.doubts import asks, may_run_again, must_be_asked, probe_of
+from aumai_transactions.core.doubts import (
+    asks,
+    may_run_again,
+    must_be_asked,
+    needs_person,
+    probe_of,
+)
 from aumai_transactions.core.entries import (
     ApprovalDenied,
     ErrorRecord,
@@ -102,7 +108,7 @@ def wake_at(saga: Saga) -> int | None:
     """Return when time alone gives something to do; None where only a call or a person does."""
     state = saga.state
     if state is ACTIVE:
-        if saga.running or saga.rollback_requested or saga.failed or saga.denied:
+        if saga.running or (not may_have_decided(saga) and _goes_back(saga)):
             return None
         if saga.is_interactive:
             return _program_is_awaited(saga)
@@ -111,7 +117,8 @@ def wake_at(saga: Saga) -> int | None:
         times = [at for index, at in saga.waiting.items() if index in waiting]
         if saga.approvals and not saga.doubtful:
             times += [until for until in saga.approvals.values() if until is not None]
-        if times or saga.approvals:
+        asking = saga.doubtful and not any(saga.steps[i].probing for i in saga.doubtful)
+        if times or saga.approvals or asking:
             times += [window_warning_at(saga, index) for index in saga.windows]
         return min(times, default=None)
     if state is COMMITTING:
@@ -132,15 +139,17 @@ def timer_at(saga: Saga, now: int) -> int | None:
 
 def _program_is_awaited(saga: Saga) -> int | None:
     """Return until when a transaction whose program died may wait, where nothing else is to do."""
-    until = resume_until(saga)
-    if until is None or saga.undo or saga.undoing:
+    if saga.awaiting_since is None or saga.undoing:
         return None
-    if saga.doubtful:
-        times = [saga.waiting.get(index) for index in saga.doubtful]
-        if None in times:
-            return None
-        return min(at for at in times if at is not None)
-    return min([until, *(window_warning_at(saga, index) for index in saga.windows)])
+    times = [*saga.waiting.values(), *(window_warning_at(saga, index) for index in saga.windows)]
+    times += [at for at in saga.approvals.values() if at is not None]
+    undo = undo_wakes_at(saga) if saga.undo else None
+    until = resume_until(saga)
+    if undo is not None:
+        times.append(undo)
+    if until is not None and _only_persons(saga):
+        times.append(until)
+    return min(times, default=None)
 
 
 def resume_until(saga: Saga) -> int | None:
@@ -149,6 +158,14 @@ def resume_until(saga: Saga) -> int | None:
         return None
     seconds = saga.plan.resume_within_seconds
     return saga.awaiting_since + round((seconds or 0) * 1_000_000)
+
+
+def only_its_program(saga: Saga) -> bool:
+    """True where it waits for its program, which has died, for as long as that takes."""
+    waits = saga.awaiting_since is not None and saga.plan.on_crash == "resume"
+    busy = saga.ready or saga.doubtful or saga.undo or saga.undo_awaits or saga.approvals
+    back = saga.denied or saga.stuck or saga.conflict or saga.commit_requested
+    return waits and not (busy or back or saga.step_requests or saga.undo_requests)
 
 
 def deadline_error(saga: Saga, now: int) -> ErrorRecord:
@@ -181,10 +198,10 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
         return _plan_interactive(saga, now)
     if saga.doubtful:
         return _plan_doubtful(saga, now)
+    if saga.approvals and (found := _overdue(saga, now)):
+        return found
     if not saga.ready:
-        if saga.unsettled == 0:
-            return plan_commit(saga, now)
-        return _overdue(saga, now) if saga.approvals else ()
+        return plan_commit(saga, now) if saga.unsettled == 0 else ()
     ready = _due(saga, now) if saga.waiting else saga.ready
     free = parallel_max - saga.running
     if free <= 0 or not ready:
@@ -199,7 +216,7 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
 def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
     """Carry out what a program has asked for; what is in doubt or undone hinders nobody else."""
     commands: list[Command] = []
-    for name, note in saga.undo_requests.items():
+    for name, note in () if may_have_decided(saga) else saga.undo_requests.items():
         why = ErrorRecord("Requested", note) if note else None
         return (Record(undo_of(saga, saga.scopes[name], now, "requested", why)),)
     for request in saga.step_requests.values():
@@ -214,6 +231,8 @@ def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
     if saga.approvals and (found := _overdue(saga, now)):
         return found
     ready = _due(saga, now) if saga.waiting else saga.ready
+    if saga.awaiting_since is not None and not saga.commit_requested:
+        ready = []  # Its program has died, and nobody waits for what has not begun.
     if saga.going_back:
         ready = [index for index in ready if not is_held_back(saga, saga.steps[index])]
     if ready:
@@ -282,7 +301,7 @@ def _plan_ready(saga: Saga, ready: list[int], now: int, free: int) -> Sequence[C
 
 def reason_to_go_back(saga: Saga, now: int) -> RollbackStarted | None:
     """Return why a transaction that goes forward must go back; None where it need not."""
-    if saga.pivot is not None and saga.steps[saga.pivot].state in _MAY_HAVE_DECIDED:
+    if may_have_decided(saga):
         return None  # Nobody may go back over what may be the commit point.
     if saga.failed:
         step = saga.steps[saga.failed[0]]
@@ -314,6 +333,15 @@ def reason_to_go_back(saga: Saga, now: int) -> RollbackStarted | None:
 _MAY_HAVE_DECIDED = frozenset({STEP_RUNNING, STEP_IN_DOUBT, STEP_SUCCEEDED})
 
 
+def may_have_decided(saga: Saga) -> bool:
+    """True while the pivot may be the commit point already, so that nobody may go back."""
+    return saga.pivot is not None and saga.steps[saga.pivot].state in _MAY_HAVE_DECIDED
+
+
+def _goes_back(saga: Saga) -> bool:
+    return bool(saga.rollback_requested or saga.failed or saga.denied)
+
+
 def _window_closes(saga: Saga, now: int) -> RollbackStarted | None:
     for index, until in saga.closing.items():
         step = saga.steps[index]
@@ -324,13 +352,18 @@ def _window_closes(saga: Saga, now: int) -> RollbackStarted | None:
     return None
 
 
+def _only_persons(saga: Saga) -> bool:
+    """True where nothing is in doubt that could be settled without a person."""
+    return all(needs_person(saga.steps[index]) for index in saga.doubtful)
+
+
 def _back_interactive(saga: Saga, now: int) -> RollbackStarted | None:
     """Return why an interactive transaction goes back: its time is over, or its program is gone."""
     if saga.awaiting_since is not None and not saga.commit_requested:
         until = resume_until(saga)
         if until is None and saga.plan.on_crash == "resume":
             until = 2**62
-        if until is None or (now >= until and not saga.doubtful):
+        if until is None or (now >= until and _only_persons(saga)):
             first = next((saga.steps[index].step_id for index in saga.doubtful), None)
             return RollbackStarted(now, "crash", first, CRASH)
     if now > saga.plan.deadline and (saga.ready or saga.commit_requested):
@@ -359,7 +392,9 @@ def _plan_doubtful(saga: Saga, now: int) -> Sequence[Command]:
         if must_be_asked(step):
             return (probe_of(step, now),)
         if step.retry_requested or may_run_again(step):
-            if saga.plan.timeout_scope == "transaction" and now > saga.plan.deadline:
+            late_at = saga.plan.deadline if saga.plan.timeout_scope == "transaction" else None
+            # Why not the pivot: nobody goes back over what may be the commit point.
+            if late_at is not None and now > late_at and not step.definition.pivot:
                 late = deadline_error(saga, now)
                 return () if saga.running else (Record(_too_late(now, step, late)),)
             intent = StepStarted(now, step.step_id, step.attempt + 1, step.data)

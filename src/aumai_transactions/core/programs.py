@@ -93,6 +93,7 @@ def asked(saga: Saga, seen: StepAsked, now: int) -> list[Entry]:
     step = step._replace(step_id=_free_id(saga, name), after=after, references=references)
     _require_order(saga, step)
     again = name if name and name != step.step_id else None
+    _require_order(saga, step)
     entries.append(StepAdded(now, step, seen.fork, None, again))
     return entries
 
@@ -267,6 +268,7 @@ def scope_rollback_called(saga: Saga, seen: RollbackCalled, now: int) -> list[En
     """Return what to record about the wish to undo a nested transaction, whoever has it."""
     scope_id = seen.scope_id or ""
     _require_open(saga, f"roll back {scope_id} of")
+    _require_no_pivot(saga, f"roll back {scope_id} of")
     scope = saga.scopes.get(scope_id)
     if scope is None or scope.definition.kind != "child" or scope.state == "rolled_back":
         state = "unknown" if scope is None else scope.state.replace("_", " ")
@@ -314,7 +316,8 @@ def approval_answered(saga: Saga, seen: ApprovalAnswered, now: int) -> list[Entr
     step = saga.by_id[step_id]
     asked_for = step.approval
     verb = "approve" if seen.is_given else "deny"
-    if step.index not in saga.approvals or asked_for is None or saga.state is not ACTIVE:
+    is_asked = step.index in saga.approvals and saga.denied is None and saga.state is ACTIVE
+    if not is_asked or asked_for is None:
         raise InvalidTransactionState(
             saga.transaction_id,
             saga.state.value,

@@ -17,13 +17,18 @@ from aumai_transactions.core.graph import descendants
 from aumai_transactions.core.saga import SagaStep, Scope
 from aumai_transactions.core.states import (
     ACTIVE,
-    STEP_FAILED,
     STEP_IN_DOUBT,
     STEP_PENDING,
     STEP_RUNNING,
     STEP_SUCCEEDED,
 )
-from aumai_transactions.core.transitions import require, skip, to_undo
+from aumai_transactions.core.transitions import (
+    no_longer_waiting,
+    require,
+    skip,
+    take_effect,
+    to_undo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,7 +123,7 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     saga.has_tries = saga.has_tries or definition.confirming_action is not None
     if definition.pivot:
         pivot = None if saga.pivot is None else saga.steps[saga.pivot]
-        require(pivot is None or pivot.state is STEP_FAILED, "there is a pivot already")
+        require(pivot is None or not is_in_force(pivot), "there is a pivot already")
         saga.pivot = index
     saga.touched.append(index)
 
@@ -143,13 +148,17 @@ def partial_rollback_started(saga: Saga, entry: PartialRollbackStarted) -> None:
             other = saga.steps[index]
             require(index in named or not is_in_force(other), "a live dependant is orphaned")
     if entry.scope_id is not None:
+        require(entry.scope_id in saga.scopes, "a group is undone that is not there")
         saga.undo_requests.pop(entry.scope_id, None)
-        scope = saga.scopes[entry.scope_id]
-        if scope.definition.kind == "child":
-            scope.state = "rolled_back"
-            scope.reason = entry.reason
+        _end(saga.scopes[entry.scope_id], entry.reason)
     done = []
     for step in steps:
+        if step.late_output is not None and step.state is STEP_PENDING:
+            # Something said that it was not done, and its own call says that it was.
+            saga.ready.remove(step.index)
+            no_longer_waiting(saga, step)
+            (step.output,) = step.late_output
+            take_effect(saga, step)
         if step.state is STEP_RUNNING:
             step.undo_wanted = True
             saga.undo_awaits += 1
@@ -163,6 +172,15 @@ def partial_rollback_started(saga: Saga, entry: PartialRollbackStarted) -> None:
         saga.going_back.add(entry.scope_id)
     if entry.error is not None and entry.step_id is not None:
         saga.warnings.append(f"step {entry.step_id} was undone: {entry.error}")
+
+
+def _end(scope: Scope, reason: RollbackReason) -> None:
+    """Let a nested transaction, and those that stand in a group, be over."""
+    if scope.definition.kind == "child":
+        scope.state = "rolled_back"
+        scope.reason = reason
+    for child in scope.children:
+        _end(child, reason)
 
 
 def undo_request_refused(saga: Saga, entry: UndoRequestRefused) -> None:

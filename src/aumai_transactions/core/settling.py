@@ -33,6 +33,7 @@ from aumai_transactions.core.entries import (
     VerificationAnswered,
 )
 from aumai_transactions.core.retries import DEFAULT_RETRY, next_due, undo_retry
+from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import ACTIVE, COMMITTING
 from aumai_transactions.core.undoing import may_continue
 
@@ -215,7 +216,8 @@ def _confirmation_raised(step: SagaStep, seen: HandlerRaised, now: int) -> list[
 
 def reread(saga: Saga, seen: RereadReturned, now: int) -> list[Entry]:
     """Return what to record about what was read again before the commit point."""
-    if saga.state is not ACTIVE or saga.step(seen.step_id).index in saga.rereads:
+    step = saga.step(seen.step_id)
+    if saga.state is not ACTIVE or step.index in saga.rereads or not is_in_force(step):
         return []
     return [RereadAnswered(now, seen.step_id, seen.holds, seen.error)]
 
@@ -273,7 +275,7 @@ def probed(saga: Saga, seen: ProbeReturned, now: int) -> list[Entry]:
     )
     if due is not None:
         return [answer, RetryScheduled(now, seen.step_id, "probe", attempt + 1, due, seen.draw)]
-    if step.definition.policy.retry is None:
+    if step.definition.policy.retry is None and not step.definition.on_commit:
         return [answer]
     return [answer, *_rerun(saga, step, seen, now)]
 
@@ -289,7 +291,7 @@ def _due_when_not_done(saga: Saga, step: SagaStep, seen: ProbeReturned, now: int
     unasked = step.definition.idempotent and step.attempt < UNKNOWN_ATTEMPTS_MAX
     if step.doubt == "crash" or step.retry_requested:
         return now
-    if step.definition.policy.retry is None:
+    if step.definition.policy.retry is None and not step.definition.on_commit:
         return now if unasked else None
     return _due_after(saga, step, seen, now)
 

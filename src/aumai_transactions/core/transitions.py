@@ -79,6 +79,8 @@ def not_done(
     step.error = error
     if step.doubt is not None:
         no_longer_in_doubt(saga, step)
+    if step.definition.pivot:
+        saga.rereads.clear()  # What was read is looked at again, right before the next attempt.
     if again:
         step.state = STEP_PENDING
         if not step.definition.on_commit:
@@ -108,6 +110,12 @@ def to_undo(saga: Saga, steps: Iterable[SagaStep]) -> None:
     for step in steps:
         if step.to_undo:
             continue
+        if step.state is STEP_IN_DOUBT and step.late_output is not None:
+            # Why now: a late answer is never counted, but it tells what there is to undo.
+            wanted, step.undo_wanted = step.undo_wanted, False
+            (step.output,) = step.late_output
+            take_effect(saga, step)
+            step.undo_wanted = wanted
         if has_something_to_undo(step):
             step.to_undo = True
             saga.undo.append(step.index)
@@ -141,6 +149,21 @@ def has_something_to_undo(step: SagaStep) -> bool:
 
 
 _OVER = frozenset({STEP_COMPENSATED, STEP_RESOLVED})
+
+
+def undo_waits(saga: Saga, step: SagaStep) -> bool:
+    """True while something that depends on a step, directly or not, is to be undone before it."""
+    waiting, seen = list(step.dependents), set(step.dependents)
+    while waiting:
+        other = saga.steps[waiting.pop()]
+        if other.to_undo or other.undo_wanted:
+            return True
+        # Why no further: what was undone had waited for all that depends on it; what never
+        # succeeded has nothing that does.
+        if other.state is STEP_SUCCEEDED:
+            waiting += [index for index in other.dependents if index not in seen]
+            seen.update(other.dependents)
+    return False
 
 
 def no_longer_awaited(saga: Saga, step: SagaStep) -> None:

@@ -19,6 +19,7 @@ from aumai_transactions.core.entries import (
     VerificationStarted,
 )
 from aumai_transactions.core.states import STEP_IN_DOUBT
+from aumai_transactions.core.transitions import undo_waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +33,14 @@ ABANDON_AFTER_SECONDS = 60.0
 def next_to_undo(saga: Saga) -> SagaStep | None:
     """Return the step that is undone next; None where nothing is, or a failed undo blocks it."""
     return next(_candidates(saga), None)
+
+
+def undo_due(saga: Saga, at: int) -> SagaStep | None:
+    """Return the step whose undo waits until then."""
+    for step in _candidates(saga):
+        if at == (step.due_at if step.due_at is not None else abandon_at(step)):
+            return step
+    return None
 
 
 def _candidates(saga: Saga) -> Iterator[SagaStep]:
@@ -60,6 +69,8 @@ def undo_wakes_at(saga: Saga) -> int | None:
     for step in _candidates(saga):
         if _is_busy(step):
             return None
+        if undo_waits(saga, step) or (saga.undo_awaits and _awaits(saga, step)):
+            continue
         at = step.due_at if step.due_at is not None else abandon_at(step)
         if at is None:
             return None
@@ -79,7 +90,7 @@ def plan_undo(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
             if not is_parallel:
                 break
             continue
-        if is_parallel and any(saga.steps[index].to_undo for index in step.dependents):
+        if (is_parallel or saga.undo_awaits) and undo_waits(saga, step):
             continue
         if saga.undo_awaits and _awaits(saga, step):
             continue

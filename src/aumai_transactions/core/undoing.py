@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.entries import ErrorRecord
-from aumai_transactions.core.graph import ancestors, topological_order
+from aumai_transactions.core.graph import ancestors, descendants, topological_order
 from aumai_transactions.core.states import (
     ACTIVE,
     COMPENSATING,
@@ -16,6 +16,7 @@ from aumai_transactions.core.states import (
     STEP_COMPENSATED,
     STEP_COMPENSATING,
     STEP_FAILED,
+    STEP_IN_DOUBT,
     STEP_OUTSTANDING,
     STEP_PENDING,
     STEP_RESOLVED,
@@ -30,6 +31,8 @@ from aumai_transactions.core.transitions import (
     require,
     skip_pending,
     take_effect,
+    to_undo,
+    undo_waits,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +62,9 @@ def rollback_started(saga: Saga, entry: RollbackStarted) -> None:
     pending = saga.state is PENDING
     require(pending or saga.state is ACTIVE, "it cannot go back any more")
     require(saga.running == 0, "a rollback starts while a step runs")
+    # Invariant: I8, nobody goes back over what may be the commit point.
+    pivot = STEP_PENDING if saga.pivot is None else saga.steps[saga.pivot].state
+    require(pivot not in (STEP_IN_DOUBT, STEP_SUCCEEDED), "it goes back over its pivot")
     saga.reason = entry.reason
     saga.failed_step = entry.step_id
     saga.error = entry.error
@@ -104,7 +110,7 @@ def _undo_children_whole(saga: Saga) -> None:
     fits = all(
         place[index] < place[after]
         for index in ordered
-        for after in saga.steps[index].dependents
+        for after in descendants([step.dependents for step in saga.steps], [index])
         if after in place
     )
     if fits:
@@ -131,7 +137,8 @@ def _stop_going_forward(saga: Saga) -> None:
             leave_outstanding(saga, step, "acted_late")
     for index in list(saga.stuck):
         # What a partial rollback could not undo: halted from now on, where that is the policy.
-        leave_outstanding_still(saga, saga.steps[index])
+        if saga.steps[index].outstanding is not None:
+            leave_outstanding_still(saga, saga.steps[index])
     saga.stuck.clear()
     saga.approvals.clear()
     for index in list(saga.doubtful):
@@ -146,6 +153,8 @@ def settled(saga: Saga, step: SagaStep) -> None:
     """Let what became of a step be known while it stands to be undone."""
     if step.to_undo and (step.state is STEP_FAILED or not has_something_to_undo(step)):
         no_longer_to_undo(saga, step)
+        if step.state is not STEP_FAILED and saga.state is ACTIVE:
+            to_undo(saga, [step])  # It stays, and that is said.
 
 
 def compensation_started(saga: Saga, entry: CompensationStarted) -> None:
@@ -156,8 +165,7 @@ def compensation_started(saga: Saga, entry: CompensationStarted) -> None:
     asked = step.doubt is None or step.probe_spent or not step.definition.policy.has_probe
     require(asked, "a step in doubt is undone before its probe was asked")
     # Invariant: I3, what depends on this step has been dealt with before.
-    for index in step.dependents:
-        require(not saga.steps[index].to_undo, "a step that depends on it is not undone yet")
+    require(not undo_waits(saga, step), "a step that depends on it is not undone yet")
     require(step.index not in saga.blocked, "a step that depends on it could not be undone")
     require(entry.attempt == step.undo_attempt + 1, ATTEMPTS)
     if step.undo_attempt == 0:
@@ -200,10 +208,14 @@ def _undone(saga: Saga, step: SagaStep) -> None:
     else:
         step.state = STEP_COMPENSATED
         saga.undone.append(step.index)
-        if step.doubt is not None and saga.state is ACTIVE:
-            # Undone in part of a transaction that goes on: nobody need know any more.
-            no_longer_in_doubt(saga, step)
-            saga.unsettled -= 1
+        dealt_with(saga, step)
+
+
+def dealt_with(saga: Saga, step: SagaStep) -> None:
+    """Let nobody need to know any more what became of a step, where the transaction goes on."""
+    if step.doubt is not None and saga.state is ACTIVE:
+        no_longer_in_doubt(saga, step)
+        saga.unsettled -= 1
 
 
 def compensation_failed(saga: Saga, entry: CompensationFailed) -> None:
@@ -278,8 +290,16 @@ def rollback_revoked(saga: Saga, entry: RollbackRevoked) -> None:
     else:
         step.state = STEP_SUCCEEDED
         saga.touched.append(step.index)
-    saga.ready += saga.failed
+    for index in saga.failed:
+        (saga.deferred if saga.steps[index].definition.on_commit else saga.ready).append(index)
+        saga.steps[index].state = STEP_PENDING
+        saga.touched.append(index)
+    if saga.deferred:
+        names = [each.step_id for each in saga.steps]
+        order = topological_order(saga.edges, names, saga.transaction_id)
+        saga.deferred = [index for index in order if index in saga.deferred]
     saga.failed = []
+    _ask_again(saga, step)
     for index in saga.ready:
         # Why a look: those as well whose next attempt was waited for when it went back.
         if saga.steps[index].state is STEP_FAILED:
@@ -291,6 +311,21 @@ def rollback_revoked(saga: Saga, entry: RollbackRevoked) -> None:
         f"on instead of back{why}"
     )
     saga.reason = saga.failed_step = saga.error = None
+
+
+def _ask_again(saga: Saga, revoked: SagaStep) -> None:
+    """Let those wait for an approval again that did; and those whose data is another one now."""
+    for step in saga.steps:
+        if step.approval is None or step.state is not STEP_PENDING:
+            continue
+        refers = any(item.step_id == revoked.step_id for item in step.definition.references)
+        if not refers and not step.approved:
+            saga.approvals[step.index] = step.approval.until
+        elif refers:
+            # Invariant: an approval is bound to the digest of exactly what was shown.
+            step.approval, step.approved = None, False
+            if step.index not in saga.ready:
+                saga.ready.append(step.index)
 
 
 def may_continue(saga: Saga, step: SagaStep) -> bool:
@@ -328,6 +363,8 @@ def step_outstanding(saga: Saga, entry: StepOutstanding) -> None:
     """Leave to a person what nothing here can undo."""
     step = saga.step(entry.step_id)
     require(step.to_undo, "nothing is to be undone there")
+    if step.undo_running:
+        _ended(saga, entry.step_id)  # It was announced, and has no handler here.
     no_longer_to_undo(saga, step)
     step.undo_error = entry.error or step.error
     leave_outstanding(saga, step, entry.reason)
@@ -356,6 +393,7 @@ def leave_outstanding_still(saga: Saga, step: SagaStep) -> None:
 def no_longer_outstanding(saga: Saga, step: SagaStep) -> None:
     """Take a step off the list of what needs a person."""
     step.outstanding = None
+    saga.stuck.pop(step.index, None)
     saga.halted.discard(step.index)
     saga.blocked = ancestors(saga.edges, saga.halted)
     saga.touched.append(step.index)
@@ -378,6 +416,7 @@ def resolved(saga: Saga, step: SagaStep, answer: Answer) -> None:
     require(step.state is STEP_OUTSTANDING, "the step is not outstanding")
     no_longer_outstanding(saga, step)
     step.state = STEP_RESOLVED
+    dealt_with(saga, step)
     if answer == "undone":
         saga.undone.append(step.index)
     else:

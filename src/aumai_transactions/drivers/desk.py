@@ -22,11 +22,12 @@ from aumai_transactions.core.entries import (
 )
 from aumai_transactions.core.evolution import STATE_WITH
 from aumai_transactions.core.journal import Journal, load, replay
-from aumai_transactions.core.outcome import instant, result_of, scope_result, transaction_of
+from aumai_transactions.core.outcome import result_of, scope_result, transaction_of
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import (
     PENDING,
 )
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.operations import Procedure, blocking

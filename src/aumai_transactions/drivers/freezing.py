@@ -18,11 +18,11 @@ from aumai_transactions.actions import (
     journaled_retry,
 )
 from aumai_transactions.core.definition import Definition, Policy, Reference, StepDefinition
-from aumai_transactions.core.outcome import instant
 from aumai_transactions.core.shapes import check_shape
 from aumai_transactions.core.states import (
     PENDING,
 )
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import (
     DEPTH_MAX,
     INTEGER_MAX,

@@ -28,11 +28,11 @@ from aumai_transactions.actions import (
     plain_actions,
 )
 from aumai_transactions.clock import Clock, SystemClock
-from aumai_transactions.core.outcome import instant
 from aumai_transactions.core.states import (
     PENDING,
     STEP_PENDING,
 )
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread

@@ -10,7 +10,8 @@ from datetime import timedelta
 from functools import partial
 
 from aumai_transactions.core.journal import load
-from aumai_transactions.core.outcome import instant, summary_of
+from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.core.times import instant
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX, recover_one, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_journal
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking

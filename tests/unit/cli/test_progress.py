@@ -7,7 +7,7 @@ from aumai_transactions.cli.lines import Call, StepLine
 from aumai_transactions.cli.progress import Progress, block_lines
 from aumai_transactions.cli.screen import Screen, columns_of
 from aumai_transactions.cli.timeline import Timeline
-from aumai_transactions.core.outcome import instant
+from aumai_transactions.core.times import instant
 from aumai_transactions.models import TransactionState
 
 START = datetime(2026, 2, 27, 12, tzinfo=UTC)

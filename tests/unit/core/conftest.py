@@ -7,14 +7,23 @@ is under way, or it is finished, or a time or a person moves it.
 
 # mypy: disable-error-code="assignment, union-attr"
 
+import inspect
+
 import pytest
 
 from aumai_transactions.core.codec import decode, describe, encode
 from aumai_transactions.core.decider import advance
-from aumai_transactions.core.definition import Definition, Policy, Retry, StepDefinition
+from aumai_transactions.core.definition import (
+    Definition,
+    Policy,
+    Retry,
+    ScopeDefinition,
+    StepDefinition,
+)
 from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
+    ApprovalAnswered,
     CommitCalled,
     DriverArrived,
     HandlerMissing,
@@ -23,14 +32,18 @@ from aumai_transactions.core.observations import (
     LateReturn,
     PlanGiven,
     ProbeReturned,
+    RereadReturned,
     ResolutionAnswered,
     RetryAsked,
     RollbackCalled,
+    ScopeEnded,
+    StepAsked,
+    UndoAsked,
     VerificationReturned,
 )
 from aumai_transactions.core.outcome import attention_of, is_runnable, result_of, summary_of
-from aumai_transactions.core.planning import plan, wake_at
-from aumai_transactions.core.saga import Saga, SagaStep
+from aumai_transactions.core.planning import plan, timer_at, wake_at
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.models import StepState
 
 T0 = 1_772_193_600_000_000
@@ -48,22 +61,48 @@ def step(name, policy=None, **options):
     )
 
 
+def attributes_of(thing):
+    """All attributes, whether they stand in slots, in the class, or in the instance."""
+    kind = type(thing)
+    names = [*getattr(kind, "__slots__", ()), *inspect.get_annotations(kind)]
+    return {name: getattr(thing, name) for name in names} | getattr(thing, "__dict__", {})
+
+
 def whole(saga):
     """All that a saga holds, but for what somebody has yet to look at."""
-    fields = {name: getattr(saga, name) for name in Saga.__annotations__}
-    fields |= {name: value for name, value in vars(saga).items() if name != "touched"}
+    fields = attributes_of(saga)
+    del fields["touched"]
     fields["steps"] = [one(each) for each in saga.steps]
     fields["by_id"] = list(saga.by_id)
+    by_intent = saga.by_intent.items()
+    fields["by_intent"] = {name: [each.index for each in found] for name, found in by_intent}
+    fields["scopes"] = {name: group(scope) for name, scope in saga.scopes.items()}
     return fields
 
 
 def one(step):
-    return {name: getattr(step, name) for name in SagaStep.__annotations__} | vars(step)
+    fields = attributes_of(step)
+    fields["scope"] = None if step.scope is None else step.scope.definition.scope_id
+    fields["left_behind"] = dict(step.left_behind)
+    del fields["rereading"]  # Known to the driver alone.
+    return fields
+
+
+def group(scope):
+    fields = attributes_of(scope)
+    fields["children"] = [group(child) for child in scope.children]
+    fields["parent"] = None if scope.parent is None else scope.parent.definition.scope_id
+    return fields
 
 
 def is_busy(saga):
     return bool(saga.running) or any(
-        each.undo_running or each.probing or each.verifying for each in saga.steps
+        each.undo_running
+        or each.probing
+        or each.verifying
+        or each.confirming
+        or (each.rereading and each.index not in saga.rereads)
+        for each in saga.steps
     )
 
 
@@ -103,6 +142,8 @@ class Play:
     def _check_not_stuck(self):
         saga = self.saga
         assert saga.running == sum(1 for each in saga.steps if each.state is StepState.running)
+        assert saga.undoing == sum(each.undo_running or each.verifying for each in saga.steps)
+        assert saga.undo_awaits == sum(each.undo_wanted for each in saga.steps)
         assert saga.waiting == {
             each.index: each.due_at for each in saga.steps if each.due_at is not None
         }
@@ -110,17 +151,33 @@ class Play:
             return
         if is_busy(saga):
             return
-        assert plan(saga, self.now, self.parallel_max) == ()
+        assert not plan(saga, self.now, self.parallel_max)
+        self._check_wakes()
+
+    def _check_wakes(self):
+        """Nothing is under way: a time moves it, or a person, or its living program."""
+        saga = self.saga
+        if saga.waiting:
+            assert timer_at(saga, self.now) is not None
+        if saga.is_interactive and saga.awaiting_since is None and saga.state.value == "active":
+            assert is_runnable(saga), "its program may die at any time"
+            return
         wake = wake_at(saga)
         if wake is not None:
             assert wake > self.now
             assert is_runnable(saga)
             waking = plan(saga, wake, self.parallel_max)
-            assert waking != (), "it wakes, and nothing is to be done"
+            assert waking, "it wakes, and nothing is to be done"
         elif not saga.state.is_final:
-            assert attention_of(saga) in ("in_doubt", "halted")
+            if result_of(saga, durable=True).waiting.reason == "resume":
+                assert not is_runnable(saga)
+                return
+            attention = attention_of(saga)
+            assert attention in ("in_doubt", "halted", "approval", "commit")
             assert not is_runnable(saga)
-            assert result_of(saga, durable=True).waiting.reason == attention_of(saga)
+            reason = result_of(saga, durable=True).waiting.reason
+            reasons = {"commit": ("committing", "in_doubt")}.get(attention, (attention,))
+            assert reason in reasons
 
     def commit(self):
         return self.see(PlanGiven(self.definition), CommitCalled(), DriverArrived("d1"))
@@ -197,8 +254,26 @@ class Play:
     def states(self):
         return {one.step_id: one.state.value for one in self.saga.steps}
 
+    def reread(self, name, *, holds=True):
+        error = None if holds else ErrorRecord("ReadConflict", f"{name} has changed")
+        return self.see(RereadReturned(name, holds, error))
+
+    def approve(self, name, **options):
+        return self.see(ApprovalAnswered(name, True, "ann", **options))
+
+    def deny(self, name, **options):
+        return self.see(ApprovalAnswered(name, False, "ann", **options))
+
+    def outcome(self):
+        """What the summary says: attention, runnable, and after how many seconds it is due."""
+        told = summary_of(self.saga)
+        due = None if told.due_at is None else (told.due_at - self.now) / SECOND
+        return told.attention, told.runnable, due
+
     def _operation(self, name):
         step = self.saga.step(name)
+        if step.confirming:
+            return "confirmation"
         return "compensation" if step.undo_running else "action"
 
     @staticmethod
@@ -207,9 +282,66 @@ class Play:
         return f"{kind}:{fields['step_id']}" if "step_id" in fields else kind
 
 
+class Program(Play):
+    """Play an interactive transaction: a program asks for its steps one by one."""
+
+    def __init__(self, **options):
+        options = {"shape": "interactive", "timeout_scope": "transaction"} | options
+        super().__init__(**options)
+        self.see(PlanGiven(self.definition), DriverArrived("d1"))
+
+    def ask(self, name="", *scopes, fork=None, **options):
+        """Ask for a step that depends on nothing but what is said."""
+        options.setdefault("after", ())
+        if scopes:
+            options["scope_id"] = scopes[-1].scope_id
+        asked = step(name, **options)
+        if not name:
+            asked = asked._replace(action="do", compensating_action="undo")
+        return self.see(StepAsked(asked, scopes, fork))
+
+    def did(self, name, *scopes, output=None, **options):
+        """Ask for steps that succeed; several may be named with one string."""
+        return self.ask(name, *scopes, **options).returned(name, output)
+
+    def undo(self, name, **options):
+        return self.see(UndoAsked(step_id=name, **options))
+
+    def undo_scope(self, scope, **options):
+        return self.see(UndoAsked(scope_id=scope.scope_id, **options))
+
+    def release(self, *scopes):
+        return self.see(ScopeEnded(scopes))
+
+    def commit(self):
+        return self.see(CommitCalled())
+
+    def rollback(self, reason="requested", error=None):
+        return self.see(RollbackCalled(reason=reason, error=error))
+
+    def resume(self, after_seconds=0):
+        self.now += int(after_seconds * SECOND)
+        return self.see(DriverArrived("d2", takeover=True, resumes=True))
+
+
+def scope(scope_id, kind="savepoint", parent=None, **options):
+    return ScopeDefinition(scope_id, kind, parent, **options)
+
+
 @pytest.fixture(scope="session")
 def play():
     return Play
+
+
+@pytest.fixture(scope="session")
+def program():
+    """An interactive transaction in the hands of a test."""
+    return Program
+
+
+@pytest.fixture(scope="session")
+def make_scope():
+    return scope
 
 
 @pytest.fixture(scope="session")

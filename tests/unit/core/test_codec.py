@@ -15,10 +15,10 @@ from aumai_transactions.core.definition import (
     Policy,
     Reference,
     Retry,
+    ScopeDefinition,
     StepDefinition,
 )
 from aumai_transactions.core.entries import (
-    KINDS,
     Answer,
     Claimed,
     ErrorRecord,
@@ -33,9 +33,10 @@ from aumai_transactions.core.entries import (
     TransactionCommitted,
     VerificationAnswer,
 )
+from aumai_transactions.core.kinds import KINDS
 from aumai_transactions.core.values import INTEGER_MAX
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
-from aumai_transactions.models import RollbackReason, TransactionState
+from aumai_transactions.models import JsonType, RollbackReason, TransactionState
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 JSON = st.recursive(
@@ -54,6 +55,7 @@ REFERENCE = st.builds(
     into=st.lists(TEXT | st.integers(0, 9), min_size=1, max_size=3).map(tuple),
     step_id=TEXT,
     at=TEXT,
+    type=st.none() | st.sampled_from(get_args(JsonType)),
 )
 SECONDS = st.floats(0.001, 1e9) | st.integers(1, 10**9).map(float)
 RETRY = st.builds(
@@ -77,6 +79,9 @@ POLICY = st.builds(
     undo_idempotent=st.booleans(),
     undo_retry=st.none() | RETRY,
     undo_timeout_seconds=st.none() | SECONDS,
+    has_reread=st.booleans(),
+    confirm_retry=st.none() | RETRY,
+    confirm_timeout_seconds=st.none() | SECONDS,
 )
 STEP = st.builds(
     StepDefinition,
@@ -89,8 +94,24 @@ STEP = st.builds(
     references=st.lists(REFERENCE, max_size=2).map(tuple),
     idempotent=st.booleans(),
     on_unknown=st.sampled_from([None, "ask", "compensate"]),
-    effect=st.sampled_from([None, "none"]),
+    effect=st.sampled_from([None, "none", "irreversible"]),
     policy=POLICY,
+    scope_id=st.none() | TEXT,
+    pivot=st.booleans(),
+    on_commit=st.booleans(),
+    confirming_action=st.none() | TEXT,
+    requires_approval=st.booleans(),
+    approval_timeout_seconds=st.none() | SECONDS,
+    undo_within_seconds=st.none() | SECONDS,
+    intent=st.none() | TEXT,
+)
+SCOPE = st.builds(
+    ScopeDefinition,
+    scope_id=TEXT,
+    kind=st.sampled_from(["savepoint", "child"]),
+    parent=st.none() | TEXT,
+    name=TEXT,
+    expires_at=st.none() | st.integers(0, 2**62),
 )
 DEFINITION = st.builds(
     Definition,
@@ -98,11 +119,16 @@ DEFINITION = st.builds(
     timeout_seconds=st.integers(1, 2**62) | st.floats(0.001, 1e300),
     steps=st.lists(STEP, max_size=3).map(tuple),
     timeout_scope=st.sampled_from(["start", "transaction"]),
-    on_crash=st.sampled_from([None, "resume", "roll_back"]),
+    on_crash=st.sampled_from([None, "resume", "roll_back", "wait"]),
     on_compensation_failure=st.sampled_from(["continue", "halt"]),
     actions=OBJECT,
     name=st.none() | TEXT,
     key=st.none() | TEXT,
+    shape=st.sampled_from(["planned", "interactive"]),
+    parallel_compensation=st.booleans(),
+    allow_irreversible_first=st.booleans(),
+    resume_within_seconds=st.none() | SECONDS,
+    on_undo_window=st.sampled_from(["warn", "roll_back"]),
 )
 FIELDS = {
     "at": st.integers(0, 2**60),
@@ -131,6 +157,18 @@ FIELDS = {
     "draw": st.none() | st.floats(0, 1),
     "outcome": st.sampled_from(get_args(LateOutcome)),
     "left": JSON,
+    "resumes": st.booleans(),
+    "scope": SCOPE,
+    "scope_id": TEXT,
+    "step": STEP,
+    "fork": st.none() | TEXT,
+    "request_id": TEXT,
+    "scopes": st.lists(SCOPE, max_size=2).map(tuple),
+    "digest": TEXT,
+    "until": st.integers(0, 2**62),
+    "step_ids": st.lists(TEXT, max_size=3).map(tuple),
+    "holds": st.booleans(),
+    "reason": st.sampled_from(get_args(RollbackReason)),
 }
 OWN_FIELDS = {
     "compensation_succeeded": {"note": st.none() | TEXT},
@@ -143,9 +181,16 @@ OWN_FIELDS = {
         "error": st.none() | ERROR,
     },
     "call_returned_late": {"error": st.none() | ERROR},
-    "rollback_requested": {"reason": st.sampled_from(get_args(RollbackReason))},
+    "approval_requested": {"until": st.none() | st.integers(0, 2**62)},
+    "partial_rollback_started": {
+        "scope_id": st.none() | TEXT,
+        "step_id": st.none() | TEXT,
+        "error": st.none() | ERROR,
+    },
+    "reread_answered": {"error": st.none() | ERROR},
+    "rollback_requested": {"error": st.none() | ERROR, "scope_id": st.none() | TEXT},
+    "step_added": {"request_id": st.none() | TEXT, "name": st.none() | TEXT},
     "rollback_started": {
-        "reason": st.sampled_from(get_args(RollbackReason)),
         "step_id": st.none() | TEXT,
         "error": st.none() | ERROR,
     },
@@ -236,6 +281,11 @@ def test_the_body_that_the_next_tests_break_is_sound():
 STEP_BODY = {"step_id": "s", "agent_id": "a", "action": "x", "data": {}}
 
 
+def added_body(**changes):
+    step = {"step_id": "s", "agent_id": "a", "action": "act", "data": {}} | changes
+    return json.dumps({"v": 1, "id": "e", "kind": "step_added", "at": 1, "step": step}).encode()
+
+
 def plan_body(step=(), **definition):
     found = {"created_at": 1, "timeout_seconds": 1, "steps": [STEP_BODY | dict(step)]}
     return {"v": 1, "id": "e", "kind": "plan_recorded", "at": 1, "definition": found | definition}
@@ -250,7 +300,13 @@ def plan_body(step=(), **definition):
         (body_of(colour="red"), "field 'colour' of step_failed"),
         (body_of(error={"type": "T", "message": "m", "trace": 1}), "field 'error.trace'"),
         (json.dumps(plan_body(shape2=1)).encode(), "definition.shape2"),
-        (json.dumps(plan_body(step={"pivot": True})).encode(), "definition.steps.pivot"),
+        (json.dumps(plan_body(step={"newer": True})).encode(), "definition.steps.newer"),
+        (added_body(newer=True), "step.newer"),
+        (added_body(policy={"newer": True}), "step.policy.newer"),
+        (
+            b'{"v":1,"id":"e","kind":"scope_opened","at":1,"scope":{"scope_id":"c","newer":1}}',
+            "scope.newer",
+        ),
         (
             json.dumps(plan_body(step={"policy": {"hedge": 1}})).encode(),
             "definition.steps.policy.hedge",

@@ -5,39 +5,55 @@ Change the code, not the vectors. A new kind of entry gets a vector of its own.
 """
 
 import hashlib
+from typing import get_args
 
 import pytest
 
 from aumai_transactions.core.codec import decode, encode
 from aumai_transactions.core.definition import (
     Definition,
+    Operation,
     Policy,
     Reference,
     Retry,
+    ScopeDefinition,
     StepDefinition,
     idempotency_key,
 )
 from aumai_transactions.core.entries import (
-    KINDS,
+    ApprovalDenied,
+    ApprovalGiven,
+    ApprovalRequested,
     CallReturnedLate,
     Claimed,
+    CommitDecided,
     CommitRequested,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    ConfirmationFailed,
+    ConfirmationStarted,
+    ConfirmationSucceeded,
     ErrorRecord,
+    PartialRollbackStarted,
     PlanRecorded,
     ProbeAnswered,
     ProbeStarted,
+    RereadAnswered,
     ResolutionGiven,
     RetryRequested,
     RetryScheduled,
     RollbackRequested,
     RollbackRevoked,
     RollbackStarted,
+    ScopeOpened,
+    ScopeReleased,
+    StepAdded,
     StepFailed,
     StepInDoubt,
     StepOutstanding,
+    StepRefused,
+    StepRequested,
     StepStarted,
     StepSucceeded,
     TransactionActivated,
@@ -45,10 +61,13 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    UndoRequestRefused,
+    UndoWindowClosing,
     VerificationAnswered,
     VerificationStarted,
 )
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.kinds import KINDS
 from aumai_transactions.models import TransactionState
 
 ERROR = ErrorRecord(type="CardDeclined", message="no «money»")
@@ -106,6 +125,38 @@ CAREFUL = Definition(
     ),
     key="order-7",
 )
+BLOCK = Definition(
+    created_at=1772193600000000,
+    timeout_seconds=3600,
+    steps=(
+        StepDefinition(
+            step_id="s1",
+            agent_id="billing",
+            action="charge",
+            data={"order": None},
+            references=(Reference(into=("order",), step_id="s0", type="string"),),
+            effect="irreversible",
+            policy=Policy(has_reread=True, confirm_retry=Retry(2), confirm_timeout_seconds=3.0),
+            scope_id="c1",
+            pivot=True,
+            confirming_action="capture",
+            requires_approval=True,
+            approval_timeout_seconds=30.0,
+            undo_within_seconds=60.0,
+            intent="0123",
+        ),
+        StepDefinition(step_id="s2", agent_id="a", action="mail", data={}, on_commit=True),
+    ),
+    on_crash="wait",
+    shape="interactive",
+    parallel_compensation=True,
+    allow_irreversible_first=True,
+    resume_within_seconds=90.0,
+    on_undo_window="roll_back",
+)
+SCOPE = ScopeDefinition(
+    scope_id="c1", kind="child", parent="s1", name="hotel", expires_at=1772193700000000
+)
 SMALL = Definition(created_at=1, timeout_seconds=60)
 ENTRIES = [
     PlanRecorded(at=1, definition=TRIP),
@@ -149,6 +200,29 @@ ENTRIES = [
     VerificationAnswered(at=34, step_id="s1", attempt=2, answer="unknown", will_retry=True),
     StepOutstanding(at=35, step_id="s1", reason="may_still_act"),
     CompensationFailed(at=36, step_id="s1", attempt=1, error=ERROR, left_behind=True),
+    # Since interactive transactions, graphs in parallel, commit points and approvals.
+    PlanRecorded(at=37, definition=BLOCK),
+    RollbackRequested(at=38, by="cli", error=ERROR, scope_id="c1"),
+    Claimed(at=39, token=3, driver_id="d", takeover=True, resumes=True),
+    ScopeOpened(at=40, scope=SCOPE),
+    ScopeReleased(at=41, scope_id="c1"),
+    StepAdded(at=42, step=BLOCK.steps[0], fork="s7", request_id="r1", name="s0"),
+    StepRequested(at=43, request_id="r1", step=BLOCK.steps[1], scopes=(SCOPE,), by="me"),
+    StepRefused(at=44, request_id="r1", error=ERROR),
+    ApprovalRequested(at=45, step_id="s1", digest="ab12", data={"order": "7"}, until=99),
+    ApprovalGiven(at=46, step_id="s1", digest="ab12", by="ann", note="fine"),
+    ApprovalDenied(at=47, step_id="s1", by="ann", note="too much"),
+    PartialRollbackStarted(
+        at=48, step_ids=("s1", "s2"), reason="in_doubt", scope_id="c1", step_id="s1", error=ERROR
+    ),
+    UndoRequestRefused(at=49, scope_id="c1", step_ids=("s3",)),
+    UndoWindowClosing(at=50, step_id="s1", until=99),
+    RereadAnswered(at=51, step_id="s1", holds=False, error=ERROR),
+    CommitDecided(at=52),
+    ConfirmationStarted(at=53, step_id="s1", attempt=1),
+    ConfirmationSucceeded(at=54, step_id="s1", attempt=1, simulated=True),
+    ConfirmationFailed(at=55, step_id="s1", attempt=1, error=ERROR, will_retry=True),
+    RetryScheduled(at=56, step_id="s1", operation="confirmation", attempt=2, due_at=99),
 ]
 # The body of each entry, and its hash in one chain of transaction "tx".
 VECTORS = [
@@ -412,6 +486,160 @@ VECTORS = [
         ),
         "45cd4543b7bc4a1f364c90b85f22d727c83f6f64fc4844f9bc7605592326798d",
     ),
+    (
+        (
+            '{"at":37,"definition":{"allow_irreversible_first":true,"created_at":17'
+            '72193600000000,"on_crash":"wait","on_undo_window":"roll_back","paralle'
+            'l_compensation":true,"resume_within_seconds":90.0,"shape":"interactive'
+            '","steps":[{"action":"charge","agent_id":"billing","approval_timeout_s'
+            'econds":30.0,"confirming_action":"capture","data":{"order":null},"effe'
+            'ct":"irreversible","intent":"0123","pivot":true,"policy":{"confirm_ret'
+            'ry":{"attempts_max":2},"confirm_timeout_seconds":3.0,"has_reread":true'
+            '},"references":[{"into":["order"],"step_id":"s0","type":"string"}],"re'
+            'quires_approval":true,"scope_id":"c1","step_id":"s1","undo_within_seco'
+            'nds":60.0},{"action":"mail","agent_id":"a","data":{},"on_commit":true,'
+            '"step_id":"s2"}],"timeout_seconds":3600},"id":"append.37","kind":"plan'
+            '_recorded","v":1}'
+        ),
+        "18800b76b61ba6f1fb9fa9e89b813468b6fcca7c1661e6054df6a3d79cfea6c5",
+    ),
+    (
+        (
+            '{"at":38,"by":"cli","error":{"message":"no «money»","type":"CardDeclin'
+            'ed"},"id":"append.38","kind":"rollback_requested","scope_id":"c1","v":'
+            "1}"
+        ),
+        "2dfd594de6dc0435e8625d8886c566b51337e29fd582dc6a1392307482cb53a2",
+    ),
+    (
+        (
+            '{"at":39,"driver_id":"d","id":"append.39","kind":"claimed","resumes":t'
+            'rue,"takeover":true,"token":3,"v":1}'
+        ),
+        "447c31a1b512195beb404615b4a96915460dbff9a6e0bcd8d520a08913904551",
+    ),
+    (
+        (
+            '{"at":40,"id":"append.40","kind":"scope_opened","scope":{"expires_at":'
+            '1772193700000000,"kind":"child","name":"hotel","parent":"s1","scope_id'
+            '":"c1"},"v":1}'
+        ),
+        "71cf7e8a2db3123a4e9ff7a2f9a76b99a835712f838542b157109cb07cf062bb",
+    ),
+    (
+        '{"at":41,"id":"append.41","kind":"scope_released","scope_id":"c1","v":1}',
+        "01fc3e8f68c5f3dfffbd0436552fd0546df2bdd1dbc0d5a4bf6ee4a8e2d07ed5",
+    ),
+    (
+        (
+            '{"at":42,"fork":"s7","id":"append.42","kind":"step_added","name":"s0",'
+            '"request_id":"r1","step":{"action":"charge","agent_id":"billing","appr'
+            'oval_timeout_seconds":30.0,"confirming_action":"capture","data":{"orde'
+            'r":null},"effect":"irreversible","intent":"0123","pivot":true,"policy"'
+            ':{"confirm_retry":{"attempts_max":2},"confirm_timeout_seconds":3.0,"ha'
+            's_reread":true},"references":[{"into":["order"],"step_id":"s0","type":'
+            '"string"}],"requires_approval":true,"scope_id":"c1","step_id":"s1","un'
+            'do_within_seconds":60.0},"v":1}'
+        ),
+        "0c7f050af56c0e9a702fc0b7c4ba18290352ea1bc632008812eee1db6e306cbc",
+    ),
+    (
+        (
+            '{"at":43,"by":"me","id":"append.43","kind":"step_requested","request_i'
+            'd":"r1","scopes":[{"expires_at":1772193700000000,"kind":"child","name"'
+            ':"hotel","parent":"s1","scope_id":"c1"}],"step":{"action":"mail","agen'
+            't_id":"a","data":{},"on_commit":true,"step_id":"s2"},"v":1}'
+        ),
+        "a4265b306bd49fbf5c718b55b9e965757483680a225824a81999f20b963456be",
+    ),
+    (
+        (
+            '{"at":44,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
+            'append.44","kind":"step_refused","request_id":"r1","v":1}'
+        ),
+        "625fedece3b6cdbe8fa9870405d49b2fb7b23e728c36b21d23de03647ef16d41",
+    ),
+    (
+        (
+            '{"at":45,"data":{"order":"7"},"digest":"ab12","id":"append.45","kind":'
+            '"approval_requested","step_id":"s1","until":99,"v":1}'
+        ),
+        "96383995865839f1f95fc3d8eb3ffc3eb1aa073b24907873f9c5593db5da3632",
+    ),
+    (
+        (
+            '{"at":46,"by":"ann","digest":"ab12","id":"append.46","kind":"approval_'
+            'given","note":"fine","step_id":"s1","v":1}'
+        ),
+        "9c254835289e7a034f39f5a09f2faf444f8ff723faab5356696075e54a068fb0",
+    ),
+    (
+        (
+            '{"at":47,"by":"ann","id":"append.47","kind":"approval_denied","note":"'
+            'too much","step_id":"s1","v":1}'
+        ),
+        "c8a12c143b869c29e7c4229342b5235a19d6e565712800a2dc02ebc09182e4e6",
+    ),
+    (
+        (
+            '{"at":48,"error":{"message":"no «money»","type":"CardDeclined"},"id":"'
+            'append.48","kind":"partial_rollback_started","reason":"in_doubt","scop'
+            'e_id":"c1","step_id":"s1","step_ids":["s1","s2"],"v":1}'
+        ),
+        "b3e422de61abdb9049c4f6f3db3cb1e2f687ae8c1edeab9aacaf1bbbacdeb377",
+    ),
+    (
+        (
+            '{"at":49,"id":"append.49","kind":"undo_request_refused","scope_id":"c1'
+            '","step_ids":["s3"],"v":1}'
+        ),
+        "aba0999d16d0c1c279ce23557ced0517d757fb467c5b172380dccaeda4f7931c",
+    ),
+    (
+        '{"at":50,"id":"append.50","kind":"undo_window_closing","step_id":"s1","until":99,"v":1}',
+        "ba2f42cf61d518192826de340dce94a0543365cfb5a700fab71135b486df6a0c",
+    ),
+    (
+        (
+            '{"at":51,"error":{"message":"no «money»","type":"CardDeclined"},"holds'
+            '":false,"id":"append.51","kind":"reread_answered","step_id":"s1","v":1'
+            "}"
+        ),
+        "3794ba29e75ae4afe6853d0dd2730e9ed0f33f52ccaac5d9227a6c7a51eb46ef",
+    ),
+    (
+        '{"at":52,"id":"append.52","kind":"commit_decided","v":1}',
+        "c90ce0776b47257d5f36a3701d2563e9d8328b7a9bc4241f6a9553b02fb55da1",
+    ),
+    (
+        (
+            '{"at":53,"attempt":1,"id":"append.53","kind":"confirmation_started","s'
+            'tep_id":"s1","v":1}'
+        ),
+        "a7c5ebe4dfbd61f9cbdc6ac864ddb6baccaec88a855242f42024a0722bd19256",
+    ),
+    (
+        (
+            '{"at":54,"attempt":1,"id":"append.54","kind":"confirmation_succeeded",'
+            '"simulated":true,"step_id":"s1","v":1}'
+        ),
+        "c7aab8a71f0844ebe2d7970eb1605651b6f7f0cbe23e97f35807fedc7070ec04",
+    ),
+    (
+        (
+            '{"at":55,"attempt":1,"error":{"message":"no «money»","type":"CardDecli'
+            'ned"},"id":"append.55","kind":"confirmation_failed","step_id":"s1","v"'
+            ':1,"will_retry":true}'
+        ),
+        "a2d3c613a9646b88e1742119af05845342e5814585c782fb311689a6089ce424",
+    ),
+    (
+        (
+            '{"at":56,"attempt":2,"due_at":99,"id":"append.56","kind":"retry_schedu'
+            'led","operation":"confirmation","step_id":"s1","v":1}'
+        ),
+        "c8ae26cde95bb04a94a69b3b6b9f8f44aa6229a6aea8a97393e4ce57494e18f4",
+    ),
 ]
 NUMBERED = list(enumerate(zip(ENTRIES, VECTORS, strict=True), 1))
 
@@ -438,10 +666,10 @@ def test_every_kind_of_entry_has_a_vector():
 
 def test_the_names_of_the_kinds_never_change():
     names = hashlib.sha256("\n".join(sorted(KINDS)).encode()).hexdigest()
-    assert len(KINDS) == 27, "add the new kind here; an old one is never removed or renamed"
-    assert names == "9b7c26d1a9c0c2f14f2cb2c9b174b311e74c526b5992f41cb23115b00544f82d"
+    assert len(KINDS) == 43, "add the new kind here; an old one is never removed or renamed"
+    assert names == "0e25db813d29b2001d489f4910e4716ab116d80bdb03059746bbd39017817fdc"
 
 
-@pytest.mark.parametrize("operation", ["action", "compensation", "probe", "verification"])
+@pytest.mark.parametrize("operation", get_args(Operation))
 def test_the_idempotency_key_never_changes(operation):
     assert idempotency_key("6f1c-tx", "s1", operation) == f"6f1c-tx/s1/{operation}"

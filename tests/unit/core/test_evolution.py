@@ -6,6 +6,7 @@ from aumai_transactions.core.definition import Definition
 from aumai_transactions.core.entries import (
     CallReturnedLate,
     Claimed,
+    CommitRequested,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
@@ -236,6 +237,7 @@ def saga(play, make_step):
 
 def begin(tx):
     evolve(tx.saga, PlanRecorded(at=1, definition=tx.definition))
+    evolve(tx.saga, CommitRequested(at=1))
     return tx.saga
 
 
@@ -335,4 +337,4 @@ def test_a_plan_may_be_replaced_while_it_is_pending(play, make_step):
 def test_each_entry_moves_the_sequence_and_the_time(play):
     told = begin(play())
     evolve(told, TransactionActivated(at=77))
-    assert (told.sequence, told.updated_at) == (2, 77)
+    assert (told.sequence, told.updated_at) == (3, 77)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aumai_transactions.core.definition import Reference, StepDefinition
-from aumai_transactions.core.graph import ancestors, dependencies, topological_order
-from aumai_transactions.errors import DependencyCycle, DuplicateStep, UnknownStep
+from aumai_transactions.core.graph import ancestors, dependencies, descendants, topological_order
+from aumai_transactions.errors import DefinitionError, DependencyCycle, DuplicateStep, UnknownStep
 
 
 def steps(**after):
@@ -108,3 +108,53 @@ def test_the_order_keeps_every_dependency_or_names_a_true_circle(wanted):
         assert all(
             place[before] < place[one] for one, befores in enumerate(edges) for before in befores
         )
+
+
+# ----------------------------------------------------------------- the pivot and what is held
+
+
+def late(name, after=None, **options):
+    return StepDefinition(name, "a", "act", {}, after=after, **options)
+
+
+def test_the_pivot_comes_behind_everything_else_whatever_it_names():
+    found = dependencies([late("a", ()), late("b", ()), late("p", ("a",), pivot=True)])
+    assert set(found[2]) == {0, 1}
+    found = dependencies([late("a"), late("b"), late("p", (), pivot=True)])
+    assert found == [(), (0,), (1,)]
+
+
+@pytest.mark.parametrize("after", [None, (), ("p",)])
+def test_nothing_but_what_is_held_stands_behind_the_pivot(after):
+    with pytest.raises(DefinitionError, match=r"'b' .* stands behind its pivot 'p'"):
+        dependencies([late("a"), late("p", pivot=True), late("b", after)], "tx-1")
+    held = dependencies([late("a"), late("p", pivot=True), late("h", after, on_commit=True)])
+    assert held[2] == ((1,) if after else ())
+
+
+def test_a_held_step_waits_for_what_it_names_and_nothing_waits_for_it_by_itself():
+    found = dependencies([late("a"), late("h", on_commit=True), late("b"), late("c")])
+    assert found == [(), (), (0,), (2,)]
+    found = dependencies([late("a"), late("h", ("a",), on_commit=True), late("b")])
+    assert found == [(), (0,), (0,)]
+
+
+def test_a_step_cannot_wait_for_one_that_is_held():
+    held = late("h", on_commit=True)
+    refers = StepDefinition("b", "a", "act", {}, after=(), references=(Reference(("x",), "h"),))
+    for waits in (late("b", ("h",)), refers):
+        with pytest.raises(DefinitionError, match=r"'b' .* waits for 'h'.*on_commit=True as well"):
+            dependencies([late("a"), held, waits])
+    assert dependencies([late("a"), held, late("i", ("h",), on_commit=True)])[2] == (1,)
+
+
+# --------------------------------------------------------------------------------- descendants
+
+
+def test_descendants_are_all_that_depends_on_it_directly_or_not():
+    dependents = [[1, 2], [3], [3], [], []]
+    assert descendants(dependents, [0]) == {1, 2, 3}
+    assert descendants(dependents, [1, 2]) == {3}
+    assert descendants(dependents, [0, 3]) == {1, 2, 3}
+    assert descendants(dependents, [4]) == set()
+    assert descendants(dependents, []) == set()

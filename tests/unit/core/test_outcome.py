@@ -6,7 +6,6 @@ from aumai_transactions.core.definition import Reference, Retry
 from aumai_transactions.core.observations import CommitCalled, PlanGiven, RollbackCalled
 from aumai_transactions.core.outcome import (
     attention_of,
-    instant,
     is_runnable,
     needed_actions,
     result_of,
@@ -14,6 +13,7 @@ from aumai_transactions.core.outcome import (
     summary_of,
     transaction_of,
 )
+from aumai_transactions.core.times import instant
 from aumai_transactions.models import RetryPolicy, Transaction
 
 
@@ -196,7 +196,12 @@ def test_a_transaction_read_from_a_journal_has_everything_that_was_declared(play
     found = transaction_of(tx.saga)
     assert Transaction.model_validate_json(found.model_dump_json()) == found
     assert found.steps[1].after == ["a"]
-    assert found.steps[1].references[0].model_dump() == {"into": ["x"], "step_id": "a", "at": "/y"}
+    assert found.steps[1].references[0].model_dump() == {
+        "into": ["x"],
+        "step_id": "a",
+        "at": "/y",
+        "type": None,
+    }
     assert (found.timeout_scope, found.on_crash, found.name) == ("transaction", "resume", "trip")
     assert found.on_compensation_failure == "halt"
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aumai_transactions.core.definition import Reference, Retry, idempotency_key
+from aumai_transactions.core.doubts import UNKNOWN_ATTEMPTS_MAX
 from aumai_transactions.core.entries import StepStarted
 from aumai_transactions.core.observations import (
     DriverArrived,
@@ -16,7 +17,7 @@ from aumai_transactions.core.observations import (
     RetryAsked,
     RollbackCalled,
 )
-from aumai_transactions.core.planning import UNKNOWN_ATTEMPTS_MAX, plan
+from aumai_transactions.core.planning import plan
 from aumai_transactions.errors import InvalidTransactionState
 
 # ------------------------------------------------------------------------------------------ graph

@@ -23,7 +23,7 @@ def step(action="act", undo="undo", data=None, **options):
 
 def codes(*steps, handlers=HANDLERS, **options):
     found = risks_of(Definition(0, 60, steps, **options), handlers)
-    assert all(risk.step_id in ("s1", None) for risk in found)
+    assert all(risk.step_id in {step.step_id for step in steps} | {None} for risk in found)
     return [risk.code for risk in found]
 
 
@@ -37,6 +37,11 @@ def codes(*steps, handlers=HANDLERS, **options):
         step(policy=SAFE._replace(retry=Retry(), timeout_seconds=60)),
         step(data={"traveller": "Alice", "tokens": 3, "token": ""}),
         step(data={"token": None}, references=(Reference(("token",), "s0", "/t"),)),
+        step(undo=None, effect="irreversible"),
+        step(undo=None, pivot=True),
+        step(undo=None, on_commit=True),
+        step(confirming_action="undo", requires_approval=True),
+        step(undo_within_seconds=5),
     ],
 )
 def test_what_is_declared_well_has_no_risk(safe):
@@ -56,6 +61,9 @@ def test_what_is_declared_well_has_no_risk(safe):
         (step(data={"header": "Bearer abcdefgh"}), "secret_in_data"),
         (step(data={"note": "-----BEGIN RSA PRIVATE KEY-----\nx"}), "secret_in_data"),
         (step(data={"id": "AKIAABCDEFGHIJKLMNOP"}), "secret_in_data"),
+        (step(pivot=True, policy=Policy()), "undo_never_runs"),
+        (step(on_commit=True, policy=Policy()), "undo_never_runs"),
+        (step(confirming_action="nobody"), "unknown_action"),
     ],
 )
 def test_each_risk_is_named(risky, code):
@@ -100,3 +108,29 @@ def test_a_secret_is_named_by_its_place_and_never_shown():
     (risk,) = risks_of(Definition(0, 60, (step(data={"a": [{"secret": "hunter2"}]}),)), HANDLERS)
     assert "data.a.0.secret" in risk.message
     assert "hunter2" not in risk.message
+
+
+def approved(limit, **options):
+    return step(requires_approval=True, approval_timeout_seconds=limit, **options)
+
+
+@pytest.mark.parametrize("limit,risks", [(None, True), (61, True), (60, False)])
+def test_an_approval_may_outlast_a_deadline_that_every_step_is_held_to(limit, risks):
+    found = codes(approved(limit), timeout_scope="transaction")
+    assert found == (["approval_beyond_deadline"] if risks else [])
+    assert codes(approved(limit)) == []
+
+
+def test_a_step_may_not_be_undone_any_more_when_one_that_takes_longer_is_denied():
+    first = step(undo_within_seconds=60)
+    for limit in (None, 61):
+        later = approved(limit)._replace(step_id="s2")
+        assert codes(first, later) == ["undo_window"]
+        assert codes(first, later, on_undo_window="roll_back") == []
+    assert codes(first, approved(60)._replace(step_id="s2")) == []
+    # What comes before it has ended when its window opens.
+    assert codes(approved(None)._replace(step_id="s0", effect="none"), first) == []
+
+
+def test_a_program_that_has_not_asked_for_a_step_yet_is_no_risk():
+    assert codes(shape="interactive") == []

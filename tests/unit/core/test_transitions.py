@@ -44,7 +44,7 @@ def test_what_takes_effect_gives_its_turn_to_what_waited_for_all_of_it(saga):
     assert (saga.completed, saga.effects, saga.ready) == ([0], [0], [1])
     saga.ready.remove(1)
     take_effect(saga, saga.step("b"))
-    assert (saga.completed, saga.ready, saga.succeeded) == ([0, 1], [2], 2)
+    assert (saga.completed, saga.ready, saga.unsettled) == ([0, 1], [2], 1)
 
 
 def test_what_takes_effect_after_a_doubt_stands_in_the_order_of_its_success(saga):

@@ -26,7 +26,8 @@ from aumai_transactions.cli.story import event_lines, show_lines
 from aumai_transactions.cli.tables import Cell, Row, table
 from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import ATTENTION, state_cell, when
-from aumai_transactions.core.outcome import Summary, instant
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
 

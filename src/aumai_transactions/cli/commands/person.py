@@ -31,7 +31,8 @@ from aumai_transactions.cli.story import attention_lines
 from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import ATTENTION, when
 from aumai_transactions.core.entries import Answer
-from aumai_transactions.core.outcome import Summary, instant
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew, UnknownAction
 from aumai_transactions.models import (

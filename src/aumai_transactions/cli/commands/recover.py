@@ -26,7 +26,8 @@ from aumai_transactions.cli.tables import Cell, table
 from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import STATE_TONES, when
 from aumai_transactions.clock import SystemClock
-from aumai_transactions.core.outcome import Summary, instant
+from aumai_transactions.core.outcome import Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered
