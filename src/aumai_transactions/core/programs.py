@@ -301,7 +301,11 @@ def unsettled_in(saga: Saga, scope: Scope) -> list[str]:
         saga.steps[index].step_id
         for index in scope.all_steps()
         if saga.steps[index].to_undo
-        or (is_in_force(saga.steps[index]) and saga.steps[index].state is not STEP_SUCCEEDED)
+        or (
+            is_in_force(saga.steps[index])
+            and saga.steps[index].state is not STEP_SUCCEEDED
+            and not saga.steps[index].definition.on_commit
+        )
     ]
 
 

@@ -135,6 +135,30 @@ class DoubtsInterest:
         return not saga.undo and all(needs_person(step) for step in doubts)
 
 
+class GroupInterest:
+    """Wait until nothing is under way in a group; or for the end, where the whole goes back."""
+
+    def __init__(self, scope_id: str) -> None:
+        self.scope_id = scope_id
+
+    def covers(self, saga: Saga, call: Call) -> bool:
+        """Tell that the calls of its steps are worth making, and every undo of the whole."""
+        groups = [] if call.step.scope is None else call.step.scope.chain()
+        inside = self.scope_id in [one.definition.scope_id for one in groups]
+        return inside or saga.state is COMPENSATING
+
+    def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
+        """Tell whether all of its steps are at rest, or wait for a person."""
+        if saga.state is not ACTIVE:
+            return saga.state.is_final
+        scope = saga.scopes.get(self.scope_id)
+        steps = [] if scope is None else [saga.steps[index] for index in scope.all_steps()]
+        return all(
+            is_at_rest(saga, step) or step.index in saga.approvals or step.definition.on_commit
+            for step in steps
+        )
+
+
 class StepsInterest:
     """Wait until some steps have been undone; or for the end, where that fails."""
 

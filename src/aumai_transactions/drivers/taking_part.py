@@ -24,9 +24,11 @@ from aumai_transactions.core.observations import (
     UndoAsked,
 )
 from aumai_transactions.core.outcome import scope_result
+from aumai_transactions.core.programs import unsettled_in
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
+    PENDING,
     ROLLED_BACK,
     STEP_SUCCEEDED,
 )
@@ -36,6 +38,7 @@ from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import call_of, with_draw
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
+    GroupInterest,
     Interest,
     NoInterest,
     StepInterest,
@@ -359,6 +362,21 @@ def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[N
     """Commit a nested transaction into what it stands in."""
     yield from _refuse_late(desk, shared, part, group)
     shared.place(group)
+    yield from attend(desk, shared, part, [], GroupInterest(group.scope_id))
+    if part.interrupt is not None:
+        raise part.interrupt
+    if shared.saga.state not in (PENDING, ACTIVE):
+        raise TransactionRolledBack(desk.result_of(shared.run))
+    with shared.lock:
+        scope = shared.saga.scopes.get(group.scope_id)
+        left = [] if scope is None else unsettled_in(shared.saga, scope)
+    if left:
+        raise InvalidTransactionState(
+            f"{shared.run.transaction_id}.{group.scope_id}",
+            "not settled",
+            "commit",
+            f"A person must say what becomes of {', '.join(left)} first, or allow it; or undo it.",
+        )
     scopes = group.definitions()
     yield DoTurn(partial(shared.turn, desk, part, [ScopeEnded(scopes)], NoInterest()), part)
 

@@ -146,9 +146,14 @@ def test_what_is_in_doubt_is_settled_before_it_waits(program):
 
 def test_a_doubt_that_only_a_person_can_settle_is_said_first(program):
     tx = program(**WAIT).ask("a", on_unknown="ask").crash(1)
-    assert tx.outcome() == ("in_doubt", False, None)
+    assert tx.outcome() == ("in_doubt", True, 30)
     assert tx.result.waiting.reason == "in_doubt"
     assert tx.resolve("a", "happened").wakes_after == 30
+
+
+def test_nobody_who_answers_a_doubt_holds_the_time_for_resuming_up(program):
+    tx = program(**WAIT).ask("a", on_unknown="ask").crash(1)
+    assert tx.wait(30).recorded[0] == "rollback_started:a"
 
 
 def test_a_resumed_program_goes_on_where_it_was(program):
