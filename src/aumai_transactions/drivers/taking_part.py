@@ -108,6 +108,7 @@ def attend(
     until: int | None = None,
     polls: bool = False,
     first: Look | None = None,
+    gives_up: bool = False,
 ) -> Procedure[Look]:
     """Take part until what one waits for is settled, and return how things stand then.
 
@@ -120,6 +121,7 @@ def attend(
         until: How long to wait for times and people; microseconds since 1970 UTC, None for ever.
         polls: True to look as well for what others append.
         first: How things stand, where that is known already.
+        gives_up: True where a cancellation ends a wait in which nothing is under way.
     """
     inbox: Inbox | None = None
     ended: Call | None = None
@@ -152,7 +154,8 @@ def attend(
             if seen:
                 continue
             seconds = _patience(desk, look, until, polls=polls)
-            if not in_hand and (seconds == LEAVES or _is_stuck(look, seconds)):
+            given_up = gives_up and part.interrupt is not None and not look.is_going_back
+            if not in_hand and (given_up or seconds == LEAVES or _is_stuck(look, seconds)):
                 return look
             for_others = seconds is None or polls
             item: Ended | None = yield DoNext(inbox, seconds, part, for_others)
@@ -290,14 +293,22 @@ def execute(
         until = waiting_until(desk, wait_max_seconds) if polls else None
         interest = StepInterest(step_id)
         look = yield from attend(
-            desk, shared, part, [], interest, until=until, polls=polls, first=found.look
+            desk,
+            shared,
+            part,
+            [],
+            interest,
+            until=until,
+            polls=polls,
+            first=found.look,
+            gives_up=True,
         )
     finally:
         shared.part(None, part)
     if look.outcome is None:
         raise InternalError("a step was waited for, and nothing is known about it.")
     if part.interrupt is not None:
-        if not found.is_known and look.outcome.state is STEP_SUCCEEDED:
+        if not found.is_known and look.outcome.is_in_force:
             yield from _take_back(desk, shared, step_id, part.interrupt)
         raise part.interrupt
     cause = part.causes.get(step_id) or shared.run.causes.get(step_id)
