@@ -5,16 +5,19 @@ it, and which transactions one of whose handlers is running.
 Rules:
   1. A new task and a worker thread of asyncio inherit them; a thread that a user starts does not,
      and is given them by `bind`.
-  2. An undo, a probe and whatever else a transaction calls on its own stands in no transaction: a
-     step that is called there is just the function.
+  2. An undo, a probe, a held step, a hook and whatever else a transaction calls on its own stands
+     in no transaction: a step that is called there is just the function.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aumai_transactions.drivers.operations import DoCall
 
 CALLING: ContextVar[tuple[str, ...]] = ContextVar("aumai_transactions_calling", default=())
@@ -44,6 +47,16 @@ def served(operation: DoCall) -> tuple[str, ...]:
     return (name,) if operation.operation == "action" else (name, UNDOING + name)
 
 
+@contextmanager
+def on_its_own() -> Iterator[None]:
+    """Let a context stand in no transaction, while a hook or a rule of the user is asked."""
+    token = AMBIENT.set(None)
+    try:
+        yield
+    finally:
+        AMBIENT.reset(token)
+
+
 class Serving:
     """Let a context stand in a call of a handler, and no longer.
 
@@ -57,7 +70,8 @@ class Serving:
         calling = CALLING.get()
         self._calling = CALLING.set((*calling, *served(operation)))
         self._ambient: Token[Any] | None = None
-        if operation.operation != "action" and AMBIENT.get() is not None:
+        is_asked_for = operation.operation == "action" and not operation.step.definition.on_commit
+        if not is_asked_for and AMBIENT.get() is not None:
             self._ambient = AMBIENT.set(None)
 
     def over(self) -> None:

@@ -7,9 +7,10 @@ itself.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from aumai_transactions.actions import ActionRegistry, Handler
 from aumai_transactions.calls import error_record
@@ -25,7 +26,7 @@ from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_step
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING
+from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING, on_its_own
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.options import StepOptions
@@ -156,18 +157,32 @@ class BlockBase:
 
         It stands in the same group and acts for the same agent as the code that binds it.
         """
-        ambient, group, agent = self, self._current_group(), AGENT.get()
+        group, agent = self._current_group(), AGENT.get()
 
-        @functools.wraps(function)
-        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-            tokens = AMBIENT.set(ambient), AGENT.set(agent), SCOPES.set(SCOPES.get())
-            enter(ambient._transaction.transaction_id, group)
+        @contextmanager
+        def inside() -> Iterator[None]:
+            tokens = AMBIENT.set(self), AGENT.set(agent), SCOPES.set(SCOPES.get())
+            enter(self._transaction.transaction_id, group)
             try:
-                return function(*args, **kwargs)
+                yield
             finally:
                 SCOPES.reset(tokens[2])
                 AGENT.reset(tokens[1])
                 AMBIENT.reset(tokens[0])
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def bound_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with inside():
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", bound_async)
+
+        @functools.wraps(function)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+            with inside():
+                return function(*args, **kwargs)
 
         return bound
 
@@ -298,7 +313,8 @@ class BlockBase:
             compensating_action,
             options,
         )
-        definition = frozen_step(step, "the step", registry, desk.before_record)
+        with on_its_own():
+            definition = frozen_step(step, "the step", registry, desk.before_record)
         if desk.strict:
             names = [definition.action, definition.compensating_action]
             missing = registry.missing(name for name in names if name is not None)

@@ -5,6 +5,7 @@ Owns: the manager of this process on the command line's default store, and `tran
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Unpack
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 
 _guard = threading.Lock()
-_managers: dict[str, TransactionManager] = {}
+_managers: dict[tuple[int, str], TransactionManager] = {}
+"""By process and store: what a process has opened is of no use to its children."""
 
 
 def default_manager() -> TransactionManager:
@@ -30,11 +32,12 @@ def default_manager() -> TransactionManager:
     That is `$AUMAI_TRANSACTIONS_STORE`, else `~/.aumai/transactions/transactions.db`.
     """
     name = default_store()
+    key = os.getpid(), name
     with _guard:
-        if name not in _managers:
+        if key not in _managers:
             store = open_store(name, create=True, make_parent=True)
-            _managers[name] = TransactionManager(store=store)
-        return _managers[name]
+            _managers[key] = TransactionManager(store=store)
+        return _managers[key]
 
 
 class DefaultBlock:

@@ -12,7 +12,7 @@ from aumai_transactions.core.doubts import needs_person
 from aumai_transactions.core.planning import reason_to_go_back
 from aumai_transactions.core.saga import Saga, SagaStep
 from aumai_transactions.core.scopes import is_in_force
-from aumai_transactions.core.states import ACTIVE, COMPENSATING, STEP_PENDING
+from aumai_transactions.core.states import ACTIVE, COMPENSATING, PENDING, STEP_PENDING
 from aumai_transactions.core.values import clone
 from aumai_transactions.models import StepState, TransactionState
 
@@ -150,7 +150,7 @@ class GroupInterest:
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether all of its steps are at rest, or wait for a person."""
         if saga.state is not ACTIVE:
-            return saga.state.is_final
+            return saga.state is PENDING or saga.state.is_final
         scope = saga.scopes.get(self.scope_id)
         steps = [] if scope is None else [saga.steps[index] for index in scope.all_steps()]
         return all(

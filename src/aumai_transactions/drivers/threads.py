@@ -192,7 +192,8 @@ class ThreadRunner:
     ) -> tuple[Answered, BaseException | None]:
         step, kind, callee = operation.step, operation.operation, operation.callee
         calling = CALLING.set((*CALLING.get(), *served(operation)))
-        ambient = AMBIENT.set(None) if kind != "action" and AMBIENT.get() is not None else None
+        is_asked_for = kind == "action" and not step.definition.on_commit
+        ambient = None if is_asked_for or AMBIENT.get() is None else AMBIENT.set(None)
         try:
             value = call(callee, operation.arguments)
             if value is not None and inspect.isawaitable(value):
