@@ -37,6 +37,7 @@ def reread_answered(saga: Saga, entry: RereadAnswered) -> None:
     """Take note whether what a step had read still holds."""
     step = saga.step(entry.step_id)
     require(saga.state is ACTIVE, "something is read again out of turn")
+    step.rereading = False
     saga.rereads[step.index] = entry.holds
     step.rereading = False
     if not entry.holds:

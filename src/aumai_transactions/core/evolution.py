@@ -368,6 +368,8 @@ def _step_failed(saga: Saga, entry: StepFailed) -> None:
         require(step.state is STEP_RUNNING, "a step that does not run fails")
         saga.running -= 1
         step.refused |= {entry.attempt}
+        if step.definition.pivot:
+            saga.rereads = {}  # Whatever commits instead, it is looked at again before that.
     not_done(saga, step, entry.error, entry.will_retry)
 
 

@@ -100,7 +100,8 @@ class BlockBase:
     @property
     def state(self) -> TransactionState:
         """Where the transaction stands; a nested one stands where its root stands."""
-        if self._shared_run is None:
+        # Why also once it was let go of: others go on with it, and the caller's object follows.
+        if self._shared_run is None or self._shared_run.broken is not None:
             return self._transaction.state
         return self._shared_run.saga.state
 
@@ -142,7 +143,7 @@ class BlockBase:
 
         `str()` of it is text, `model_dump()` JSON; both are short and in a stable order.
         """
-        if self._shared_run is None:
+        if self._shared_run is None or self._shared_run.saga.definition is None:
             return describe(self._empty(), self._manager._clock.now())  # noqa: SLF001 (one package)
         with self._shared_run.lock:
             return describe(self._shared_run.saga, self._manager._clock.now())  # noqa: SLF001

@@ -29,6 +29,7 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import COMPENSATING
+from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
 from aumai_transactions.drivers.in_place import carry_out
@@ -102,6 +103,7 @@ class Shared:
         run.shared = self
         self.lock = threading.Lock()
         self.broken: TransactionError | None = None
+        self.has_let_go = False
         self.replayed: dict[str, int] = {}
         self.recorded: dict[str, list[str]] = {}
         self._definition = definition
@@ -353,6 +355,7 @@ class Shared:
             hint = "This program has let go of it; look at it with show."
             name = self.run.transaction_id
             self._break(TransactionNotActive(name, state, "go on with", hint))
+            self.has_let_go = True
 
     def give_up(self) -> None:
         """Do nothing more with it here; it is settled from the journal, as after a crash."""
@@ -363,9 +366,15 @@ class Shared:
         """Tell the user's hook what has become durable; not under the lock, for it may ask."""
         if not self._unannounced:
             return
-        with self._announcing:
-            while self._unannounced:
-                desk.tell(self.run, self._unannounced.popleft())
+        # Why as in a handler: a hook may ask for a step, but would wait for itself where it wants
+        # something undone or ended.
+        calling = CALLING.set((*CALLING.get(), self.run.transaction_id))
+        try:
+            with self._announcing:
+                while self._unannounced:
+                    desk.tell(self.run, self._unannounced.popleft())
+        finally:
+            CALLING.reset(calling)
 
     def _take(self, desk: Desk, who: Attendant, seen: list[Observation], *, polls: bool) -> None:
         if self.broken is not None:

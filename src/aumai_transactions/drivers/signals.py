@@ -4,33 +4,68 @@ Owns: that it ends the program by way of its blocks, so that what they did is un
 would end the process at once, and leave that to recovery.
 Rules:
   1. Whoever has a handler of their own keeps it: nothing is changed then.
+  2. It lasts until the last open block has ended, in whichever order they end.
+  3. An event loop is told between two callbacks: an exception that hits it anywhere may make it
+     forget whom it was about to wake.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import asyncio
 
 EXIT_CODE = 128 + signal.SIGTERM
 
+_open: dict[Terminable, asyncio.AbstractEventLoop | None] = {}
+"""The blocks that are open in the main thread, with the loop that is told for them, if one is."""
+
 
 class Terminable:
-    """Let SIGTERM raise `SystemExit` in the main thread, until it is over."""
+    """Let SIGTERM raise `SystemExit` in the main thread, until it is over.
 
-    def __init__(self) -> None:
-        self._is_set = False
+    Args:
+        loop: The event loop that runs in this thread, where the block is one of its tasks'.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _end)
-            self._is_set = True
+        if _open:
+            _open[self] = next(iter(_open.values()))
+        elif signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            _open[self] = loop if loop is not None and _is_told(loop) else None
+            if _open[self] is None:
+                signal.signal(signal.SIGTERM, _end_at_once)
 
     def over(self) -> None:
-        """Let SIGTERM mean what it meant before."""
-        if self._is_set and signal.getsignal(signal.SIGTERM) is _end:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        """Let SIGTERM mean what it meant before, unless another block is open."""
+        if self not in _open:
+            return
+        loop = _open.pop(self)
+        if _open or threading.current_thread() is not threading.main_thread():
+            return
+        if loop is None:
+            if signal.getsignal(signal.SIGTERM) is _end_at_once:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        elif not loop.is_closed():
+            loop.remove_signal_handler(signal.SIGTERM)
 
 
-def _end(_signal: int, _frame: Any) -> NoReturn:
+def _is_told(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        loop.add_signal_handler(signal.SIGTERM, _end)
+    except (NotImplementedError, RuntimeError):
+        return False  # Not every loop can be told, on every system.
+    return True
+
+
+def _end_at_once(_signal: int, _frame: Any) -> NoReturn:
+    _end()
+
+
+def _end() -> NoReturn:
     raise SystemExit(EXIT_CODE)

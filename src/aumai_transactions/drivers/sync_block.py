@@ -283,14 +283,22 @@ class TransactionBlock(BlockBase):
     ) -> TransactionResult:
         part = self._part()
         procedure = taking_part.finish(self._desk, self._shared, part, wish, wait)
-        self._result = self._run(procedure)
+        try:
+            self._result = self._run(procedure)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # It came between two operations. An undo is finished, whoever interrupts; who
+            # interrupts that as well is obeyed at once.
+            part.interrupt = interrupt
+            again = self._wish_at_end(interrupt)
+            procedure = taking_part.finish(self._desk, self._shared, self._part(), again, wait)
+            self._result = self._run(procedure)
         if part.interrupt is not None:
             annotate(part.interrupt, self._result)
             raise part.interrupt
         return self._result
 
     def _end(self, error: BaseException | None) -> None:
-        if self._result is not None and self._result.is_final:
+        if self._result is not None and (self._result.is_final or self._shared.has_let_go):
             self._raise_ended(error, self._result)
             return
         wish = self._wish_at_end(error)
@@ -310,7 +318,8 @@ class TransactionBlock(BlockBase):
             self._raise_for_end(result)
             return
         annotate(error, result)
-        if self._is_past_commit_point():
+        # Why not over a cancellation: it must not become an error that is caught.
+        if self._is_past_commit_point() and isinstance(error, Exception):
             name, state = self.transaction_id, result.state.value
             raise CommitPointPassed(name, state, "roll back") from error
 

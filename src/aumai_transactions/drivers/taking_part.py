@@ -28,12 +28,13 @@ from aumai_transactions.core.programs import unsettled_in
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
+    COMMITTING,
+    COMPENSATING,
     PENDING,
     ROLLED_BACK,
-    STEP_SUCCEEDED,
 )
 from aumai_transactions.core.values import ErrorRecord
-from aumai_transactions.drivers.asking import ask, leave, waiting_until
+from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import call_of, with_draw
 from aumai_transactions.drivers.interests import (
@@ -62,6 +63,7 @@ from aumai_transactions.errors import (
     InternalError,
     InvalidTransactionState,
     TransactionError,
+    TransactionNotFinal,
     TransactionRolledBack,
 )
 
@@ -366,7 +368,8 @@ def undo(desk: Desk, shared: Shared, part: Part, asked: UndoAsked) -> Procedure[
     if part.interrupt is not None:
         raise part.interrupt
     if shared.saga.state is not ACTIVE:
-        raise TransactionRolledBack(desk.result_of(shared.run))
+        result = desk.result_of(shared.run)
+        raise TransactionRolledBack(result) if result.is_final else TransactionNotFinal(result)
 
 
 def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[None]:
@@ -420,7 +423,7 @@ def finish(
             raise
         return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
     except BaseException:
-        # A second interrupt: what is left is recovery's.
+        # An interrupt came between two operations; whoever asked goes on from the journal.
         shared.give_up()
         leave(desk, shared.run)
         raise
@@ -454,8 +457,14 @@ def _finish_broken(
         if saga.state.is_final:
             run.saga = saga
             return desk.result_of(run)
-        if isinstance(wish, RollbackCalled):
-            return (
-                yield from ask(desk, run.transaction_id, wish, wait_max_seconds=wait_max_seconds)
-            )
+        result: TransactionResult | None = None
+        if saga.state in (COMPENSATING, COMMITTING):
+            until = waiting_until(desk, wait_max_seconds)
+            result = yield from see_through(desk, run.transaction_id, until, is_callers=True)
+        elif isinstance(wish, RollbackCalled):
+            seconds = wait_max_seconds
+            result = yield from ask(desk, run.transaction_id, wish, wait_max_seconds=seconds)
+        if result is not None:
+            run.saga = yield from read_saga(desk, run.transaction_id)
+            return result
     raise shared.broken or InternalError("a transaction is broken, and nobody knows why.")

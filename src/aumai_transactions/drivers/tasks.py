@@ -75,8 +75,11 @@ class TaskInbox:
     async def get(self, seconds: float | None) -> Ended | None:
         """Wait for something; None where the time is over."""
         if not self._items:
+            # Why not wait_for: before Python 3.12 it loses a cancellation that comes together with
+            # what is waited for.
             try:
-                await asyncio.wait_for(self._came.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._came.wait()
             except TimeoutError:
                 return None
         found = self._items.pop(0)
@@ -101,6 +104,7 @@ class TaskRunner:
         self._clock = clock
         self._desk = desk
         self._started: set[asyncio.Task[Outcome]] = set()
+        self._cancellable: dict[int, set[asyncio.Future[object]]] = {}
 
     def close(self) -> None:
         """Let go of the threads; what runs in them goes on."""
@@ -190,6 +194,8 @@ class TaskRunner:
         except asyncio.CancelledError as cancelled:
             # Why not raised: calls are under way, and half a call is what nobody can undo.
             operation.run.interrupt = operation.run.interrupt or cancelled
+            for future in list(self._cancellable.get(id(operation.run), ())):
+                future.cancel()
             return None
         return found
 
@@ -221,7 +227,13 @@ class TaskRunner:
                 called: Coroutine[Any, Any, object] = self._called(operation)
                 if limit is not None:
                     called = limited(called, limit)
-                value = await _to_the_end(called, run, cancellable=cancellable)
+                future = asyncio.ensure_future(called)
+                if cancellable:
+                    self._cancellable.setdefault(id(run), set()).add(future)
+                try:
+                    value = await _to_the_end(future, run, cancellable=cancellable)
+                finally:
+                    self._forget(run, future)
             elif limit is not None:
                 return await self._called_in_time(operation, limit)
             else:
@@ -233,6 +245,12 @@ class TaskRunner:
             return Limit.of(operation, seconds or 0.0).given_up(given_up)
         except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
             return raised(step, kind, callee.action, error), error
+
+    def _forget(self, run: Attendant, future: asyncio.Future[object]) -> None:
+        mine = self._cancellable.get(id(run), set())
+        mine.discard(future)
+        if not mine:
+            self._cancellable.pop(id(run), None)
 
     async def _called_in_time(self, operation: DoCall, limit: Limit) -> Outcome:
         loop = asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from aumai_transactions.errors import (
     CommitPointPassed,
     DefinitionError,
     InvalidTransactionState,
+    ReadConflict,
     StepFailed,
     StepInDoubt,
     StepUndone,
@@ -71,6 +72,8 @@ def told(
         result = desk.result_of(shared.run)
         if not result.is_final:
             raise TransactionNotFinal(result) from cause
+        if result.reason == "conflict":
+            raise ReadConflict(result) from cause
         raise TransactionRolledBack(result) from cause
     if state is STEP_PENDING:
         raise _not_begun(shared, step_id, outcome)

@@ -10,6 +10,8 @@ import inspect
 import queue
 import sys
 import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from aumai_transactions.calls import Answered, call, raised, returned
@@ -60,18 +62,27 @@ class ThreadInbox:
     """Take in what a thread waits for."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+        self._items: deque[Ended | None] = deque()
+        self._came: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def put(self, item: Ended | None) -> None:
         """Put something in, from any thread."""
-        self._queue.put(item)
+        self._items.append(item)
+        self._came.put(None)
 
-    def get(self, seconds: float | None) -> Ended | None:
-        """Wait for something; None where the time is over."""
-        try:
-            return self._queue.get(timeout=seconds)
-        except queue.Empty:
-            return None
+    def wait(self, seconds: float | None) -> None:
+        """Wait until there is something, or the time is over; take nothing yet."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not self._items:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                self._came.get(timeout=left)
+            except queue.Empty:
+                return
+
+    def take(self) -> Ended | None:
+        """Take what there is; None where there is nothing."""
+        return self._items.popleft() if self._items else None
 
 
 class ThreadRunner:
@@ -169,12 +180,14 @@ class ThreadRunner:
                 "Make the step async, or call it in a thread: await asyncio.to_thread(step, …).",
             )
         try:
-            found: Ended | None = inbox.get(operation.seconds)
+            # Order matters: an interrupt that hits while something is taken would lose it.
+            inbox.wait(operation.seconds)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # Why not raised: calls are under way, and half a call is what nobody can undo.
             if operation.run.interrupt is None:
                 operation.run.interrupt = interrupt
             return None
+        found: Ended | None = inbox.take()
         return found
 
     def call(self, operation: DoCall) -> tuple[Answered, BaseException | None]:
