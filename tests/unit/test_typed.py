@@ -1,10 +1,9 @@
-"""What a plain function's arguments and result are as JSON, and what comes back from there."""
+"""How a plain function is called from JSON, and what its call and its result are as JSON."""
 # mypy: disable-error-code="arg-type, assignment, name-defined, prop-decorator, union-attr"
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import dataclasses
 import enum
 import functools
@@ -12,36 +11,23 @@ import inspect
 import json
 import math
 import typing
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    PrivateAttr,
     SecretStr,
-    computed_field,
     validate_call,
 )
 from typing_extensions import TypedDict
 
 from aumai_transactions.actions import Action, ActionRegistry, StepContext
-from aumai_transactions.answers import NothingToUndo
 from aumai_transactions.errors import DefinitionError, InvalidData
-from aumai_transactions.typed import TypedFunction, TypedUndo
-
-T = TypeVar("T")
+from aumai_transactions.typed import TypedFunction
 
 
 class Colour(enum.Enum):
@@ -62,32 +48,8 @@ class Infant(Passenger):
     months: int = 0
 
 
-class Renamed(BaseModel):
-    flight_id: str = Field(alias="flightId")
-    seat: int = Field(validation_alias="seatNumber", serialization_alias="seat_no")
-
-    @computed_field
-    @property
-    def label(self) -> str:
-        return f"{self.flight_id}/{self.seat}"
-
-
-class Caching(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    name: str
-    _cache: object = PrivateAttr(default_factory=object)
-
-
-class Tree(BaseModel):
-    left: Tree | None = None
-
-
 class Login(BaseModel):
     password: SecretStr
-
-
-class Box(BaseModel, Generic[T]):
-    item: T
 
 
 @dataclasses.dataclass
@@ -106,8 +68,6 @@ class Point(NamedTuple):
     on: date
 
 
-UserId = NewType("UserId", int)
-OpenSecret = Annotated[SecretStr, PlainSerializer(lambda it: it.get_secret_value())]
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250, tzinfo=UTC)
 
 
@@ -134,213 +94,6 @@ def refused(function: TypedFunction, *args: Any, **kwargs: Any) -> InvalidData:
     with pytest.raises(InvalidData) as caught:
         function.data_of(args, kwargs)
     return caught.value
-
-
-# ------------------------------------------------------------------------------------ round trips
-
-ROUND_TRIPS: list[tuple[Any, Any]] = [
-    (str, "a\u00e9\U0001f600"),
-    (int, -5),
-    (float, 1.0),
-    (bool, True),
-    (None, None),
-    (bytes, b"\xff\x00"),
-    (list[bytes], [b"\xff"]),
-    (datetime, NOW),
-    (datetime, datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"), fold=1)),
-    (date, NOW.date()),
-    (time, time(3, 4, 5, 6)),
-    (timedelta, timedelta(days=-1, microseconds=3)),
-    (Decimal, Decimal("10.50")),
-    (uuid.UUID, uuid.UUID(int=7)),
-    (Path, Path("a/b")),
-    (Colour, Colour.RED),
-    (Mood, Mood.GOOD),
-    (Literal["a", 1], 1),
-    (Optional[int], None),  # noqa: UP045
-    (int | str, "1"),
-    (int | date, date(2026, 1, 2)),
-    (Annotated[int, Field(gt=0)], 3),
-    (UserId, UserId(4)),
-    (list[Passenger], [Passenger(name="A"), Passenger(name="B", age=3)]),
-    (dict[str, Passenger], {"a": Passenger(name="A")}),
-    (dict[int, date], {1: date(2026, 1, 2)}),
-    (set[int], {1, 2}),
-    (frozenset[str], frozenset("ab")),
-    (tuple[int, ...], (1, 2)),
-    (tuple[int, Decimal], (1, Decimal(2))),
-    (Sequence[int], [1]),
-    (Mapping[str, int], {"a": 1}),
-    (collections.deque[int], collections.deque([1])),
-    (Passenger | Infant, Infant(name="I", months=2)),
-    (Seat, Seat(3, NOW)),
-    (Fare, {"amount": Decimal("1.10"), "raw": b"\xff"}),
-    (Point, Point(1, date(2026, 1, 2))),
-    (Box[Seat], Box[Seat](item=Seat(1, NOW))),
-    (Tree, Tree(left=Tree())),
-    (Renamed, Renamed.model_validate({"flightId": "F1", "seatNumber": 3})),
-    (OpenSecret, SecretStr("s3cret")),
-    (T, {"a": [1, None]}),
-    (Any, {"a": [1.5, {"b": None}]}),
-    (object, [1]),
-    (inspect.Parameter.empty, "text"),
-]
-
-
-@pytest.mark.parametrize("annotation,value", ROUND_TRIPS)
-def test_an_argument_comes_back_from_json_as_what_it_was(annotation, value):
-    back = travelled(takes(annotation), value)
-    assert back == value or back.isoformat() == value.isoformat()
-    assert type(back) is type(value) or isinstance(value, Path)
-
-
-@pytest.mark.parametrize("annotation,value", ROUND_TRIPS)
-def test_a_result_comes_back_from_json_as_what_it_was(annotation, value):
-    function = takes(annotation)
-    back = function.result_of(json.loads(json.dumps(function.output_of(value))))
-    assert back == value or back.isoformat() == value.isoformat()
-    assert type(back) is type(value) or isinstance(value, Path)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=8,
-)
-
-
-@given(anything=JSON, when=st.datetimes(), amount=st.decimals(allow_nan=False), raw=st.binary())
-def test_whatever_is_accepted_comes_back(anything, when, amount, raw):
-    def pay(when: datetime, amount: Decimal, raw: bytes, anything, *more: Decimal, **named: Any):
-        return when, amount, raw, anything, more, named
-
-    function = TypedFunction(pay)
-    given_ = (when, amount, raw, anything, amount)
-    try:
-        data = function.data_of(given_, {"named": anything})
-    except InvalidData as error:
-        if "NUL" in error.problem or "surrogate" in error.problem or "Infinity" in str(amount):
-            return
-        raise
-    assert function.call(json.loads(json.dumps(data))) == (
-        *given_[:4],
-        (amount,),
-        {"named": anything},
-    )
-
-
-def test_private_and_extra_parts_of_a_model_are_no_reason_to_refuse_it():
-    back = travelled(takes(Caching), Caching.model_validate({"name": "a", "more": [1]}))
-    assert (back.name, back.more) == ("a", [1])
-
-
-def test_an_untyped_tuple_becomes_a_list_as_json_has_it():
-    assert travelled(takes(Any), (1, (2,))) == [1, [2]]
-    assert travelled(takes(dict[str, Any]), {"a": (1,)}) == {"a": [1]}
-
-
-def test_values_are_made_what_the_annotation_says():
-    def book(count: int, when: date, passenger: Passenger):
-        return count, when, passenger
-
-    function = TypedFunction(book)
-    data = function.data_of(("5", "2026-01-02"), {"passenger": {"name": "A"}})
-    assert data == {"count": 5, "when": "2026-01-02", "passenger": {"name": "A", "age": 30}}
-    assert function.call(data) == (5, date(2026, 1, 2), Passenger(name="A"))
-
-
-# --------------------------------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(
-    "annotation,value,path",
-    [
-        (int, "x", "value"),
-        (
-            list[Passenger],
-            [{"name": "a"}, {"name": "b"}, {"name": "c", "age": "old"}],
-            "value[2].age",
-        ),
-        (list[Passenger], [{"age": 1}], "value[0].name"),
-        (int | Passenger, {"name": "a", "age": "old"}, "value.age"),
-        (dict[str, list[int]], {"a": [1, "x"]}, "value.a[1]"),
-        (float, math.nan, "value"),
-        (list[float], [1.0, math.inf], "value[1]"),
-        (Box[float], Box[float](item=math.nan), "value.item"),
-        (int, 2**70, "value"),
-        (str, "a\0b", "value"),
-        (list[str], ["ok", "\ud800"], "value[1]"),
-        (Any, object(), "value"),
-        (Any, {1: 2}, "value"),
-        (Any, NOW, "value"),
-        (Any, {"a": [Mood.GOOD]}, "value.a[0]"),
-        (dict[str, Any], {"when": NOW}, "value.when"),
-        (list, [{1, 2}], "value[0]"),
-        (list[Any], [Point(1, date(2026, 1, 2))], "value[0]"),
-        (dict[tuple[int, int], str], {(1, 2): "a"}, "value.1,2"),
-        (str | date, date(2026, 1, 2), "value"),
-        (Colour, Colour.PAIR, "value"),
-        (Passenger, Infant(name="i"), "value"),
-        (Passenger, Passenger.model_construct(name=[1]), "value"),
-        (list[Login], [Login(password="hunter2")], "value[0].password"),
-        (Annotated[int, AfterValidator(lambda it: it + 1)], 1, "value"),
-        (Annotated[int, AfterValidator(lambda it: {}[it])], 1, "value"),
-        (type[int], int, "value"),
-        (collections.OrderedDict[str, int], collections.OrderedDict(b=1, a=2), "value"),
-    ],
-)
-def test_an_argument_that_does_not_fit_or_come_back_is_refused_by_name(annotation, value, path):
-    error = refused(takes(annotation), value)
-    assert error.path == path
-    assert "hunter2" not in str(error)
-
-
-def test_what_cannot_even_be_compared_is_refused():
-    class Odd(int):
-        def __eq__(self, other):
-            raise OSError
-
-        __hash__ = None
-
-    assert refused(takes(Any), Odd(1)).path == "value"
-
-
-def test_a_model_that_cannot_hold_bytes_says_what_to_set():
-    assert "ser_json_bytes" in refused(takes(Box[bytes]), Box[bytes](item=b"\xff")).problem
-
-
-def test_a_circle_is_refused():
-    circle: list[Any] = []
-    circle.append(circle)
-    for annotation in (Any, list[Any]):
-        assert refused(takes(annotation), circle).path.startswith("value")
-        with pytest.raises(InvalidData):
-            takes(annotation).output_of(circle)
-
-
-def test_a_refusal_shows_little_of_what_was_given():
-    def no(value: str) -> str:
-        raise ValueError(f"never {value}")
-
-    for annotation in (int, Annotated[str, AfterValidator(no)]):
-        problem = refused(takes(annotation), "secret-" * 1_000).problem
-        assert problem.count("secret") <= 24
-    hostile = type("Hostile", (), {"__repr__": lambda self: 1 / 0})()
-    assert "cannot be shown" in refused(takes(int), hostile).problem
-
-
-def test_all_that_a_union_wanted_is_said():
-    problem = refused(takes(int | date), "x").problem
-    assert "integer" in problem
-    assert "date" in problem
-
-
-def test_too_much_of_everything_is_refused():
-    def store(one, two):
-        pass
-
-    error = refused(TypedFunction(store), "x" * 1_200_000, "y" * 1_200_000)
-    assert error.path == "arguments"
 
 
 # --------------------------------------------------------------------------- binding and defaults
@@ -428,58 +181,6 @@ def test_a_call_changes_nothing_of_its_data():
     data: dict[str, Any] = {"anything": {"a": []}}
     TypedFunction(f).call(data)
     assert data == {"anything": {"a": []}}
-
-
-# ---------------------------------------------------------------------------------------- context
-
-
-def by_name(flight_id: str, context):
-    return flight_id, context
-
-
-def by_annotation(about: StepContext, flight_id: str):
-    return flight_id, about
-
-
-def by_union(flight_id: str, *, about: StepContext | None = None):
-    return flight_id, about
-
-
-def by_checkers_name(flight_id: str, about: aumai.StepContext | None = None):  # noqa: F821
-    return flight_id, about
-
-
-@pytest.mark.parametrize("function", [by_name, by_annotation, by_union, by_checkers_name])
-def test_the_context_is_given_and_is_no_data(function):
-    typed = TypedFunction(function)
-    assert typed.context_parameter in ("context", "about")
-    told = context()
-    data = typed.data_of((), {"flight_id": "F1", typed.context_parameter: told})
-    assert data == typed.data_of(("F1",), {}) == {"flight_id": "F1"}
-    assert typed.call(data, told) == ("F1", told)
-    assert typed.call(data) == ("F1", None)
-    assert typed.handler()("book", data, context=told)[1]["step_id"] == "step-1"
-
-
-def test_a_context_given_in_its_place_is_dropped():
-    for given_ in (None, context()):
-        assert TypedFunction(by_name).data_of(("F1", given_), {}) == {"flight_id": "F1"}
-        assert TypedFunction(by_annotation).data_of((given_, "F1"), {}) == {"flight_id": "F1"}
-
-
-def test_what_stands_behind_the_context_is_not_taken_for_it():
-    def f(flight_id, *rest: int | None, context=None):
-        return rest
-
-    assert travelled(TypedFunction(f), "F1", None, 2) == (None, 2)
-
-
-def test_a_context_of_another_type_is_data():
-    def ask(context: str):
-        return context
-
-    assert TypedFunction(ask).context_parameter is None
-    assert travelled(TypedFunction(ask), "the weather") == "the weather"
 
 
 # ------------------------------------------------------------------- definitions and annotations
@@ -636,6 +337,10 @@ def test_a_name_that_never_comes_is_refused_at_the_first_call():
             call()
 
 
+def by_name(flight_id: str, context):
+    return flight_id, context
+
+
 def test_the_function_stays_as_it_is():
     function = TypedFunction(by_name)
     assert function.function is by_name
@@ -757,175 +462,3 @@ def test_a_handler_is_one_that_the_registry_takes_and_asks_for_no_more_than_it_n
     assert [one.context_parameter for one in found.values()] == [None, "context", None]
     assert [one.is_async for one in found.values()] == [False, False, True]
     assert found["plain"].handler("plain", {"x": 1}) == 1
-
-
-# ------------------------------------------------------------------------------------------ undos
-
-
-class Booking(BaseModel):
-    ref: uuid.UUID
-    at: datetime
-
-
-REF = uuid.UUID(int=5)
-BOOKING = {"ref": str(REF), "at": "2026-03-01T12:30:15.000250Z"}
-
-
-def book(
-    flight_id: str, seats: tuple[int, ...] = (), *, price: Decimal = Decimal(1), **options: date
-) -> Booking:
-    raise AssertionError
-
-
-def undone(undo: Callable[..., Any], forward: Callable[..., Any] = book, *args: Any, **told: Any):
-    """Return what an undo is given after this call, and after a restart."""
-    function = TypedFunction(forward)
-    data = json.loads(json.dumps(function.data_of(args or ("F1", (1, 2)), {})))
-    handler = TypedUndo(undo, function).handler()
-    if "context" in inspect.signature(handler).parameters:
-        return handler("undo_it", data, context=context(**told))
-    return handler("undo_it", data)
-
-
-def test_an_undo_gets_what_it_names_in_any_order():
-    def cancel(result, price, seats, flight_id):
-        return result, price, seats, flight_id
-
-    given_ = undone(cancel, output=BOOKING)
-    assert given_ == (Booking(ref=REF, at=NOW), Decimal(1), (1, 2), "F1")
-
-
-def test_an_undo_reads_what_it_gets_by_its_own_annotations():
-    def hold(token: str, amount: Decimal) -> Booking:
-        raise AssertionError
-
-    def release(amount: float, token: uuid.UUID, result: dict[str, Any] | None, context):
-        return token, amount, result, context.step_id
-
-    assert undone(release, hold, str(REF), 2, output=BOOKING) == (REF, 2.0, BOOKING, "step-1")
-    with pytest.raises(InvalidData, match="token: "):
-        undone(release, hold, "no uuid", 2)
-
-
-@pytest.mark.parametrize("told", [{}, {"output": BOOKING, "in_doubt": True}])
-def test_a_result_that_is_in_doubt_or_was_not_recorded_is_none(told):
-    def cancel(result: Booking, about: StepContext):
-        return result
-
-    assert undone(cancel, **told) is None
-    assert undone(lambda result: result, **told) is None
-
-
-def test_keywords_of_an_undo_take_all_that_it_does_not_name():
-    def cancel(flight_id, /, **more):
-        return flight_id, more
-
-    def mirror(flight_id, seats=(), *, price, **options):
-        return options
-
-    function = TypedFunction(book)
-    options = {"from_day": date(2026, 1, 2), "to_day": date(2026, 1, 3)}
-    data = function.data_of(("F1", [1]), options)
-    assert TypedUndo(cancel, function).handler()("undo_it", data) == (
-        "F1",
-        {"seats": (1,), "price": Decimal(1), **options},
-    )
-    assert TypedUndo(mirror, function).handler()("undo_it", data) == options
-    assert TypedUndo(lambda options: options, function).handler()("undo_it", data) == options
-
-
-def test_an_undo_may_repeat_the_signature_of_what_it_undoes():
-    def add(a: int, /, b: int = 2, *rest: Decimal, c: date | None = None):
-        raise AssertionError
-
-    def subtract(a, /, b, *rest, c):
-        return a, b, rest, c
-
-    assert undone(subtract, add, 1, 2, "3.5") == (1, 2, (Decimal("3.5"),), None)
-    assert undone(lambda rest: rest, add, 1, 2, "3.5") == (Decimal("3.5"),)
-    assert undone(lambda *other: other, add, 1, 2, "3.5") == ()
-
-
-def test_a_default_that_json_cannot_carry_reaches_the_undo_too():
-    unset = object()
-
-    def start(job: str, mode=unset, limit: int = None):  # noqa: RUF013
-        raise AssertionError
-
-    def stop(mode, limit: int, job):
-        return mode is unset, limit, job
-
-    assert undone(stop, start, "j") == (True, None, "j")
-    assert undone(lambda job, limit=7: limit, start, "j") == 7
-    assert undone(lambda **more: more, start, "j") == {"job": "j", "mode": unset, "limit": None}
-
-
-def test_a_plain_handler_is_an_undo():
-    def cancel(action: str, data: dict[str, Any]):
-        return action, data
-
-    def cancel_with_context(action, data, context):
-        return action, data, context.step_id
-
-    data = {"flight_id": "F1", "seats": [1, 2], "price": "1", "options": {}}
-    assert undone(cancel) == ("undo_it", data)
-    assert undone(cancel_with_context) == ("undo_it", data, "step-1")
-
-
-def test_a_name_that_the_forward_function_has_is_its_argument():
-    def store(data: dict[str, int], result: str, context: int):
-        raise AssertionError
-
-    def drop(result, data, context, about: StepContext):
-        return result, data, context, about.output
-
-    assert undone(drop, store, {"a": 1}, "r", 3, output="o") == ("r", {"a": 1}, 3, "o")
-    with pytest.raises(DefinitionError, match=r"'action' .*: data, result, context, context\."):
-        TypedUndo(lambda action, data: None, TypedFunction(store))
-
-
-@pytest.mark.parametrize("undo", [lambda _action, payload: None, lambda flight_id, *, why: None])
-def test_an_undo_that_needs_what_there_is_not_is_refused_and_told_what_there_is(undo):
-    there = "flight_id, seats, price, options, action, data, result, context"
-    with pytest.raises(DefinitionError, match=f"(_action|why)' .*: {there}"):
-        TypedUndo(undo, TypedFunction(book))
-
-
-def test_an_undo_keeps_what_is_its_own():
-    def cancel(flight_id, *, client: Trip, retries: Trip | None = None):
-        return flight_id, client, retries
-
-    trip = Trip()
-    assert undone(functools.partial(cancel, client=trip)) == ("F1", trip, None)
-
-
-def test_an_unfit_annotation_of_an_undo_is_refused_by_name():
-    def cancel(flight_id: Trip):
-        pass
-
-    with pytest.raises(DefinitionError, match=r"parameter 'flight_id' of .*cancel"):
-        TypedUndo(cancel, TypedFunction(book))
-    with pytest.raises(DefinitionError, match="'self'"):
-        TypedUndo(Trip.book, TypedFunction(book))
-
-
-def test_an_undo_finds_local_types_that_come_later():
-    def cancel(flight_id: Later):
-        return flight_id
-
-    undo = TypedUndo(cancel, TypedFunction(book))
-    Later = NewType("Later", str)
-    assert undo.handler()("undo_it", {"flight_id": "F1"}) == "F1"
-
-
-def test_what_an_undo_returns_passes_through_untouched():
-    answer = NothingToUndo("never booked")
-
-    async def later(flight_id):
-        return answer
-
-    assert undone(lambda flight_id: answer) is answer
-    undo = TypedUndo(later, TypedFunction(book))
-    assert undo.is_async
-    assert inspect.iscoroutinefunction(undo.handler())
-    assert asyncio.run(undo.handler()("undo_it", {"flight_id": "F1"})) is answer

@@ -25,7 +25,7 @@ from aumai_transactions.drivers.driving import MOVED, append_request, decide_and
 from aumai_transactions.drivers.interests import is_at_rest
 from aumai_transactions.drivers.operations import DoSleep, Procedure
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.drivers.taking_part import Part, attend
+from aumai_transactions.drivers.taking_part import Part, Patience, attend
 from aumai_transactions.errors import (
     DefinitionError,
     StepFailed,
@@ -120,7 +120,7 @@ def serve(desk: Desk, shared: Shared) -> Procedure[None]:
     """Carry out the steps that others ask for, until the transaction ends."""
     part = Part(shared.run.transaction_id, is_callers=False)
     try:
-        yield from attend(desk, shared, part, [], RequestInterest(), polls=True)
+        yield from attend(desk, shared, part, [], RequestInterest(), patience=Patience(polls=True))
     except TransactionError as error:
         # Why only a log line: whoever has the transaction meets the same, and is told.
         log.debug("transaction %s: no more requests: %s", part.transaction_id, error)

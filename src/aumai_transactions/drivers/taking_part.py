@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.core.observations import (
     CommitCalled,
@@ -100,6 +100,23 @@ class Part:
     causes: dict[str, BaseException] = field(default_factory=dict)
 
 
+class Patience(NamedTuple):
+    """Say how long somebody waits, and for what.
+
+    Args:
+        until: For times and people; microseconds since 1970 UTC, None for ever.
+        polls: True to look as well for what others append.
+        gives_up: True where a cancellation ends a wait in which nothing is under way.
+    """
+
+    until: int | None = None
+    polls: bool = False
+    gives_up: bool = False
+
+
+ENDLESS = Patience()
+
+
 def attend(
     desk: Desk,
     shared: Shared,
@@ -107,10 +124,8 @@ def attend(
     seen: list[Observation],
     interest: Interest,
     *,
-    until: int | None = None,
-    polls: bool = False,
+    patience: Patience = ENDLESS,
     first: Look | None = None,
-    gives_up: bool = False,
 ) -> Procedure[Look]:
     """Take part until what one waits for is settled, and return how things stand then.
 
@@ -120,10 +135,8 @@ def attend(
         part: Who takes part.
         seen: What was seen first.
         interest: What they wait for.
-        until: How long to wait for times and people; microseconds since 1970 UTC, None for ever.
-        polls: True to look as well for what others append.
+        patience: How long they wait.
         first: How things stand, where that is known already.
-        gives_up: True where a cancellation ends a wait in which nothing is under way.
     """
     inbox: Inbox | None = None
     ended: Call | None = None
@@ -133,9 +146,8 @@ def attend(
             if first is not None:
                 look, first = first, None
             else:
-                turn = partial(
-                    shared.turn, desk, part, seen, interest, ended=ended, polls=polls and not seen
-                )
+                polls = patience.polls and not seen
+                turn = partial(shared.turn, desk, part, seen, interest, ended=ended, polls=polls)
                 look = yield DoTurn(turn, part)
             shared.announce(desk)
             in_hand += len(look.calls) - (ended is not None)
@@ -155,17 +167,14 @@ def attend(
             seen = _cancelled(shared, part)
             if seen:
                 continue
-            seconds = _patience(desk, look, until, polls=polls)
-            given_up = gives_up and part.interrupt is not None and not look.is_going_back
-            if not in_hand and (given_up or seconds == LEAVES or _is_stuck(look, seconds)):
+            seconds = _seconds(desk, look, patience)
+            if not in_hand and _leaves(part, look, patience, seconds):
                 return look
-            for_others = seconds is None or polls
+            for_others = seconds is None or patience.polls
             item: Ended | None = yield DoNext(inbox, seconds, part, for_others)
             if item is not None:
-                seen, ended = (
-                    _seen(desk, shared, part, item.call, item.answer, item.error),
-                    item.call,
-                )
+                ended = item.call
+                seen = _seen(desk, shared, part, ended, item.answer, item.error)
     finally:
         shared.part(inbox, part)
 
@@ -225,16 +234,20 @@ def _call(
     return call_of(desk, shared.run, part, command)
 
 
-def _is_stuck(look: Look, seconds: float | None) -> bool:
-    """True where the whole goes back, and neither time nor anybody here moves it on."""
-    return seconds is None and look.is_going_back and not look.is_busy
+def _leaves(part: Part, look: Look, patience: Patience, seconds: float | None) -> bool:
+    """True where it is not worth waiting any longer."""
+    if patience.gives_up and part.interrupt is not None and not look.is_going_back:
+        return True
+    # The whole goes back, and neither time nor anybody here moves it on.
+    is_stuck = seconds is None and look.is_going_back and not look.is_busy
+    return seconds == LEAVES or is_stuck
 
 
-def _patience(desk: Desk, look: Look, until: int | None, *, polls: bool) -> float | None:
+def _seconds(desk: Desk, look: Look, patience: Patience) -> float | None:
     """Return how long to wait for something to happen; `LEAVES` where it is not worth waiting."""
-    seconds = look.seconds
+    seconds, until = look.seconds, patience.until
     left = None if until is None else (until - desk.clock.now()) / 1_000_000
-    if polls:
+    if patience.polls:
         if left is not None and left <= 0:
             return LEAVES
         times = [POLL_SECONDS, *(time for time in (seconds, left) if time is not None)]
@@ -300,10 +313,8 @@ def execute(
             part,
             [],
             interest,
-            until=until,
-            polls=polls,
+            patience=Patience(until, polls, gives_up=True),
             first=found.look,
-            gives_up=True,
         )
     finally:
         shared.part(None, part)
@@ -415,7 +426,7 @@ def finish(
     part.goes_back = isinstance(wish, CommitCalled)
     seen: list[Observation] = [] if wish is None else [wish]
     try:
-        yield from attend(desk, shared, part, seen, WholeInterest(), until=until)
+        yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
     except InvalidTransactionState:
         raise
     except Exception:

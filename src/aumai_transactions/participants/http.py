@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from aumai_transactions.actions import Action, Handler, StepContext
 from aumai_transactions.answers import Clean, Done, NotDone, NothingToUndo, Residue, Unknown
-from aumai_transactions.core.definition import UnknownPolicy
+from aumai_transactions.core.definition import Effect, UnknownPolicy
 from aumai_transactions.errors import NotDelivered, OutcomeUnknown, StepRejected
 from aumai_transactions.models import RetryPolicy
 from aumai_transactions.participants.address import Host, is_allowed, parsed_address
@@ -225,7 +225,11 @@ def http_action(
     compensating_action: str | None = None,
     idempotent: bool = False,
     on_unknown: UnknownPolicy | None = None,
-    effect: Literal["none"] | None = None,
+    effect: Effect | None = None,
+    confirming_action: str | None = None,
+    requires_approval: bool | None = None,
+    approval_timeout_seconds: float | None = None,
+    undo_within_seconds: float | None = None,
     retry: RetryPolicy | Mapping[str, Any] | None = None,
     probe: Mapping[str, Any] | None = None,
     verify: Mapping[str, Any] | None = None,
@@ -248,7 +252,11 @@ def http_action(
         compensating_action: What undoes it where a step names nothing else.
         idempotent: True where the service does nothing a second time for the same key.
         on_unknown: What to do while nobody knows whether it happened.
-        effect: `none` where it changes nothing.
+        effect: `none` where it changes nothing; `irreversible` where nothing can undo it.
+        confirming_action: What makes it final after the commit point, where it only tries.
+        requires_approval: True where a person must allow it.
+        approval_timeout_seconds: How long that is waited for; then it counts as denied.
+        undo_within_seconds: How long after it has succeeded it can still be undone.
         retry: How often it is tried again when it was not done.
         probe: The request that asks what became of it: the keys of a plan file's `probe`.
         verify: The request that looks whether its undo left anything: those of `verify`.
@@ -260,9 +268,15 @@ def http_action(
     limits = {"timeout_seconds": timeout_seconds, "response_bytes_max": response_bytes_max}
     undo = {"compensating_action": compensating_action, "missing": missing, "verify": verify}
     doubt = {"idempotent": idempotent, "on_unknown": on_unknown, "effect": effect}
+    shape = {
+        "confirming_action": confirming_action,
+        "requires_approval": requires_approval,
+        "approval_timeout_seconds": approval_timeout_seconds,
+        "undo_within_seconds": undo_within_seconds,
+    }
     allowed = hosts if hosts is None or isinstance(hosts, str) else list(hosts)
     asking = {"hosts": allowed, "retry": retry, "probe": probe}
-    return _declared(name, {**request, **limits, **undo, **doubt, **asking})
+    return _declared(name, {**request, **limits, **undo, **doubt, **shape, **asking})
 
 
 def _declared(name: str, keys: dict[str, Any]) -> Action:

@@ -123,7 +123,8 @@ def test_transactions_of_many_threads_share_durable_writes_on_a_real_store(
         threads = [in_thread(manager.commit, txs[0])]
         writing.wait()
         threads += [in_thread(manager.commit, tx) for tx in txs[1:]]
-        queue = manager._append.__self__
+        queue = manager._desk()._queue
+        assert queue is not None
         while len(queue._waiting) < count - 1:
             pass
         go.set()

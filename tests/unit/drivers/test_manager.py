@@ -35,7 +35,8 @@ def test_a_decorated_function_stays_as_it_is_and_is_registered(make_sync):
         return 1
 
     assert act("x", {}) == 1
-    (action,) = manager.actions
+    # Why by name: what any module has decorated with @step is known to every manager.
+    (action,) = [action for action in manager.actions if action.name == "act"]
     assert (action.name, action.compensating_action, action.idempotent) == ("act", "undo", True)
     assert not action.is_plain
 
@@ -86,7 +87,7 @@ def test_on_a_durable_store_what_cannot_be_found_again_needs_a_name(tmp_path, ma
 def test_in_memory_a_lambda_needs_no_name(make_sync):
     manager = make_sync()
     manager.action()(lambda action, data: None)
-    assert len(list(manager.actions)) == 1
+    assert [action.name for action in manager.actions if action.name.endswith(".<lambda>")]
 
 
 @pytest.mark.parametrize("handler", [None, 7, "act", object()])
@@ -145,7 +146,7 @@ def test_step_ids_are_short_and_distinct_even_among_edited_ones(make_sync):
 def test_actions_with_options_can_be_given_when_the_manager_is_made():
     action = Action("act", module_level, compensating_action="undo")
     for kind in (TransactionManager, AsyncTransactionManager):
-        assert list(kind(actions=[action]).actions) == [action]
+        assert action in list(kind(actions=[action]).actions)
 
 
 def test_making_a_manager_touches_no_file(tmp_path):

@@ -30,9 +30,31 @@ def test_what_has_no_effect_cannot_have_an_undo():
         PythonDefinition.model_validate({**keys, "compensating_action": "c"})
 
 
+def test_what_nothing_can_undo_names_nothing_that_undoes_it():
+    keys = {"kind": "python", "call": "json:loads", "effect": "irreversible"}
+    action = PythonDefinition.model_validate(keys).action("a")
+    assert (action.effect, action.compensating_action) == ("irreversible", None)
+    with pytest.raises(ValidationError, match="nothing can undo it"):
+        PythonDefinition.model_validate({**keys, "compensating_action": "c"})
+
+
+def test_what_an_action_declares_about_approval_and_commit_is_registered_with_it():
+    keys = {"kind": "python", "call": "json:loads", "confirming_action": "c"}
+    plain = PythonDefinition.model_validate(keys).action("a")
+    assert (plain.confirming_action, plain.requires_approval) == ("c", False)
+    keys |= {"requires_approval": True, "approval_timeout_seconds": 9, "undo_within_seconds": 8}
+    action = PythonDefinition.model_validate(keys).action("a")
+    assert action.requires_approval is True
+    assert (action.approval_timeout_seconds, action.undo_within_seconds) == (9, 8)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
+        {"requires_approval": "yes"},
+        {"approval_timeout_seconds": 0},
+        {"undo_within_seconds": -1},
+        {"confirming_action": " "},
         {"idempotent": "yes"},
         {"idempotent": 1},
         {"on_unknown": "guess"},

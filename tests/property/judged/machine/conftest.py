@@ -9,6 +9,7 @@ and another manager recovers, or the same program is run again under its key.
 # mypy: disable-error-code="arg-type, assignment, attr-defined"
 # mypy: disable-error-code="possibly-undefined, union-attr, var-annotated"
 
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -27,14 +28,22 @@ from aumai_transactions import (
     Unknown,
 )
 from aumai_transactions.actions import Action
-from aumai_transactions.calls import attempt_of, call, late, raised, returned, timed_out
+from aumai_transactions.calls import call, late, raised, returned, timed_out
 from aumai_transactions.core.codec import decode
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked, RollbackCalled
 from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers import asking, procedures, recovery
 from aumai_transactions.drivers.desk import read_result
-from aumai_transactions.drivers.operations import DoAppend, DoBlocking, DoCall
+from aumai_transactions.drivers.operations import (
+    DoAppend,
+    DoBlocking,
+    DoCall,
+    DoInbox,
+    DoNext,
+    DoStart,
+    Ended,
+)
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,
@@ -319,14 +328,25 @@ class Simulation:
             return self.call(desk, operation)
         if isinstance(operation, DoBlocking):
             return operation.function()
+        if isinstance(operation, DoInbox):
+            return deque()
+        if isinstance(operation, DoStart):
+            # Why at once: calls under way at the same time have acted when the process dies.
+            self.follow()
+            operation.inbox.append(Ended(operation.call, *self.call(desk, operation.operation)))
+            return None
+        if isinstance(operation, DoNext) and operation.inbox:
+            operation.inbox.rotate(self.program.lag)
+            return operation.inbox.popleft()
+        self.judge.require(operation.seconds is not None, "I2", "it waits for nothing")
         self.clock.advance(operation.seconds)
         return None
 
     def call(self, desk, operation):
         step, kind, callee = operation.step, operation.operation, operation.callee
-        attempt = attempt_of(step, kind)
+        attempt = operation.attempt
         try:
-            value = call(callee, operation.run.saga, step, kind)
+            value = call(callee, operation.arguments)
         except self.violation:
             raise
         except GivenUp as given_up:

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from aumai_transactions import RetryPolicy, calls
-from aumai_transactions.core import decider, evolution, late_returns, planning, settling, undoing
+from aumai_transactions.core import (
+    claims,
+    decider,
+    evolution,
+    late_returns,
+    planning,
+    settling,
+    undo_planning,
+    undoing,
+)
 from aumai_transactions.core.commands import Call, Record
 from aumai_transactions.core.entries import (
     Claimed,
@@ -32,7 +41,7 @@ UNTIL_CAUGHT = settings(max_examples=600, phases=[Phase.generate], report_multip
 
 
 def blind(monkeypatch):
-    for module in (evolution, undoing, late_returns):
+    for module in (claims, evolution, undoing, late_returns):
         monkeypatch.setattr(module, "require", lambda holds, otherwise: None)
 
 
@@ -56,7 +65,7 @@ def act_without_an_intent(monkeypatch):
 def undo_without_an_intent(monkeypatch):
     """I1: likewise, of a compensation."""
 
-    monkeypatch.setattr(planning, "CompensationStarted", lambda at, *rest: CommitRequested(at))
+    monkeypatch.setattr(undo_planning, "CompensationStarted", lambda at, *rest: CommitRequested(at))
 
 
 def forget_what_is_in_doubt(monkeypatch):
@@ -109,7 +118,7 @@ def stop_undoing_at_the_first_failure(monkeypatch):
 def undo_in_the_order_of_execution(monkeypatch):
     """I3: forward instead of backwards."""
     blind(monkeypatch)
-    monkeypatch.setattr(planning, "reversed", iter, raising=False)
+    monkeypatch.setattr(undo_planning, "reversed", iter, raising=False)
 
 
 def undo_over_a_halted_step(monkeypatch):
@@ -120,12 +129,12 @@ def undo_over_a_halted_step(monkeypatch):
 
 def go_on_after_the_rollback(monkeypatch):
     """I4: the next step starts while the others are undone."""
-    sound = planning._plan_undo
+    sound = planning.plan_undo
 
-    def plan_undo(saga, now):
+    def plan_undo(saga, now, parallel_max):
         if saga.ready and saga.ran:
             return planning._plan_ready(saga, saga.ready, now, 1)
-        return sound(saga, now)
+        return sound(saga, now, parallel_max)
 
     def started(saga, entry):
         state, saga.state = saga.state, TransactionState.active
@@ -134,18 +143,18 @@ def go_on_after_the_rollback(monkeypatch):
 
     sound_start = evolution._step_started
     monkeypatch.setattr(evolution, "_step_started", started)
-    monkeypatch.setattr(planning, "_plan_undo", plan_undo)
+    monkeypatch.setattr(planning, "plan_undo", plan_undo)
 
 
 def run_an_unknown_step_again(monkeypatch):
     """I5: whether or not it is idempotent."""
     blind(monkeypatch)
-    monkeypatch.setattr(planning, "_may_run_again", lambda step: step.attempt < 3)
+    monkeypatch.setattr(planning, "may_run_again", lambda step: step.attempt < 3)
 
 
 def forget_that_a_step_was_running(monkeypatch):
-    """I5: after a crash a running step counts as never started."""
-    sound = evolution._claimed
+    """I2, I5: after a crash a running step counts as never started."""
+    sound = claims.claimed
 
     def claimed(saga, entry):
         sound(saga, entry)
@@ -155,7 +164,7 @@ def forget_that_a_step_was_running(monkeypatch):
                 saga.ready.append(step.index)
                 saga.running -= 1
 
-    monkeypatch.setattr(evolution, "_claimed", claimed)
+    monkeypatch.setattr(claims, "claimed", claimed)
     monkeypatch.setattr(
         decider,
         "_driver_arrived",
@@ -239,14 +248,14 @@ def hide_the_doubt_from_the_undo(monkeypatch):
 def ask_no_probe(monkeypatch):
     """C4: what is in doubt runs again or is undone, and nobody was asked."""
     blind(monkeypatch)
-    monkeypatch.setattr(planning, "_must_be_asked", lambda step: False)
+    for module in (planning, undo_planning):
+        monkeypatch.setattr(module, "must_be_asked", lambda step: False)
 
 
 def undo_without_asking(monkeypatch):
     """C4: while going back the probe is not asked."""
     blind(monkeypatch)
-    sound = planning._must_be_asked
-    monkeypatch.setattr(planning, "_must_be_asked", lambda step: sound(step) and not step.to_undo)
+    monkeypatch.setattr(undo_planning, "must_be_asked", lambda step: False)
 
 
 def try_again_what_was_rejected(monkeypatch):
@@ -351,7 +360,7 @@ def try_again_behind_the_deadline(monkeypatch):
 
 def undo_what_still_runs(monkeypatch):
     """C5: an undo does not wait for a call that was left behind."""
-    monkeypatch.setattr(planning, "abandon_at", lambda step: None)
+    monkeypatch.setattr(undo_planning, "abandon_at", lambda step: None)
 
 
 def forget_what_still_runs(monkeypatch):
@@ -367,7 +376,7 @@ def forget_what_still_runs(monkeypatch):
 
 def take_others_for_dead(monkeypatch):
     """I2, C5, D3: with one driver the calls of an earlier one, which lives, are forgotten."""
-    sound = evolution._claimed
+    sound = claims.claimed
 
     def claimed(saga, entry):
         sound(saga, entry)
@@ -375,7 +384,7 @@ def take_others_for_dead(monkeypatch):
             for step in saga.steps:
                 step.left_behind = {}
 
-    monkeypatch.setattr(evolution, "_claimed", claimed)
+    monkeypatch.setattr(claims, "claimed", claimed)
 
 
 def hide_the_output_from_the_undo(monkeypatch):
