@@ -464,10 +464,9 @@ def test_a_registered_action_takes_a_probe_and_a_verification(make_sync):
     def verify(data, context):
         return Clean()
 
-    (action,) = manager._registry
+    action = manager.actions.get("act").action
     assert (action.probe, action.verify, action.timeout_seconds) == (probe, verify, 3)
     assert isinstance(probe({}), Done)
     with pytest.raises(DefinitionError, match="the probe of action 'act'"):
         handler.probe(lambda: None)
-    (unchanged,) = manager._registry
-    assert unchanged.probe is probe
+    assert manager.actions.get("act").action.probe is probe

@@ -264,19 +264,13 @@ def http_action(
     Raises:
         DefinitionError: Something of it is wrong; names the place.
     """
-    request = {"url": url, "method": method, "headers": dict(headers or {}), "json": json}
-    limits = {"timeout_seconds": timeout_seconds, "response_bytes_max": response_bytes_max}
-    undo = {"compensating_action": compensating_action, "missing": missing, "verify": verify}
-    doubt = {"idempotent": idempotent, "on_unknown": on_unknown, "effect": effect}
-    shape = {
-        "confirming_action": confirming_action,
-        "requires_approval": requires_approval,
-        "approval_timeout_seconds": approval_timeout_seconds,
-        "undo_within_seconds": undo_within_seconds,
-    }
-    allowed = hosts if hosts is None or isinstance(hosts, str) else list(hosts)
-    asking = {"hosts": allowed, "retry": retry, "probe": probe}
-    return _declared(name, {**request, **limits, **undo, **doubt, **shape, **asking})
+    # Order matters: nothing else is named in here yet.
+    keys = dict(locals())
+    del keys["name"]
+    keys["headers"] = dict(headers or {})
+    if hosts is not None and not isinstance(hosts, str):
+        keys["hosts"] = list(hosts)
+    return _declared(name, keys)
 
 
 def _declared(name: str, keys: dict[str, Any]) -> Action:

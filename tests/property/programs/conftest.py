@@ -6,6 +6,7 @@ handler. A violation names the invariant (DESIGN.md section 2) that it breaks.
 """
 # mypy: disable-error-code="arg-type, attr-defined, union-attr, var-annotated"
 
+import re
 import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 from aumai_transactions.core.codec import decode
 from aumai_transactions.errors import JournalCorrupt
 
+CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 INTENTS = {
     "action": "StepStarted",
     "compensation": "CompensationStarted",
@@ -173,7 +175,7 @@ class Judge:
             step.last = entry
         if self.state == "committed" and kind not in (*REQUESTS, "Claimed"):
             raise Violation(f"I8: {kind} follows the commit")
-        method = getattr(self, f"_on_{kind}", None)
+        method = getattr(self, f"_on_{CAPITAL.sub('_', kind).lower()}", None)
         if method is None:
             return
         if step is None or kind in ("RollbackStarted", "PartialRollbackStarted"):
@@ -181,7 +183,7 @@ class Judge:
         else:
             method(entry, step)
 
-    def _on_PlanRecorded(self, entry):
+    def _on_plan_recorded(self, entry):
         self.is_parallel = entry.definition.parallel_compensation
         known = []
         for step in entry.definition.steps:
@@ -189,17 +191,17 @@ class Judge:
             self._add(step, before)
             known.append(step.step_id)
 
-    def _on_Claimed(self, entry):
+    def _on_claimed(self, entry):
         require(entry.token == self.token + 1, "I6", f"token {entry.token} follows {self.token}")
         self.token, self.driver = entry.token, entry.driver_id
         for step in self.steps.values():
             step.undo_runs = False
 
-    def _on_ScopeOpened(self, entry):
+    def _on_scope_opened(self, entry):
         scope = entry.scope
         self.groups[scope.scope_id] = (*self.groups.get(scope.parent, ()), scope.scope_id)
 
-    def _on_StepAdded(self, entry):
+    def _on_step_added(self, entry):
         require(self.state == "active", "I4", f"a step is added while it is {self.state}")
         named = {*(entry.step.after or ()), *(item.step_id for item in entry.step.references)}
         self._add(entry.step, named)
@@ -216,16 +218,16 @@ class Judge:
             is_pivot=step.pivot,
         )
 
-    def _on_TransactionActivated(self, _entry):
+    def _on_transaction_activated(self, _entry):
         self.state = "active"
 
-    def _on_CommitRequested(self, _entry):
+    def _on_commit_requested(self, _entry):
         self.commit_requested = True
 
-    def _on_RollbackRequested(self, _entry):
+    def _on_rollback_requested(self, _entry):
         self.back_requested = True
 
-    def _on_StepStarted(self, entry, step):
+    def _on_step_started(self, entry, step):
         if step.is_held:
             require(self.state == "committing", "I8", f"{entry} before the commit point")
         else:
@@ -248,7 +250,7 @@ class Judge:
         bound = self.parallel_max or len(running)
         require(len(running) <= bound, "I3", f"{running} run at once, and {bound} may")
 
-    def _on_StepSucceeded(self, _entry, step):
+    def _on_step_succeeded(self, _entry, step):
         self._done(step)
 
     def _done(self, step):
@@ -264,25 +266,25 @@ class Judge:
             step.state = "left"
             self._ended(step)
 
-    def _on_StepFailed(self, entry, step):
+    def _on_step_failed(self, entry, step):
         step.state = "pending" if entry.will_retry else "failed"
         self._ended(step)
 
-    def _on_StepInDoubt(self, _entry, step):
+    def _on_step_in_doubt(self, _entry, step):
         if step.state != "doubt" and not step.effect:
             self.effects += 1
             step.effect = self.effects
         step.state = "doubt"
         self._left(step)
 
-    def _on_ProbeAnswered(self, entry, step):
+    def _on_probe_answered(self, entry, step):
         if entry.answer == "done":
             self._done(step)
         elif entry.answer == "not_done":
             step.state = "pending" if entry.will_retry else "failed"
             self._ended(step)
 
-    def _on_ResolutionGiven(self, entry, step):
+    def _on_resolution_given(self, entry, step):
         if entry.answer == "happened":
             self._done(step)
         elif entry.answer == "did_not_happen":
@@ -291,11 +293,11 @@ class Judge:
             step.state = "undone" if entry.answer == "undone" else "left"
         self._ended(step)
 
-    def _on_RetryRequested(self, _entry, step):
+    def _on_retry_requested(self, _entry, step):
         if step.state == "outstanding":
             step.state, step.to_undo = "done", True
 
-    def _on_PartialRollbackStarted(self, entry):
+    def _on_partial_rollback_started(self, entry):
         require(self.state == "active", "I8", f"{entry} while it is {self.state}")
         named = set(entry.step_ids)
         for name in entry.step_ids:
@@ -304,19 +306,16 @@ class Judge:
             require(set(live) <= named, "I3", f"{entry} orphans {live}")
             if step.state == "pending":
                 step.state = "skipped"
-            elif step.state == "done" and not step.has_undo:
-                step.state = "left"
-            elif step.state == "doubt" and step.action == "read":
-                step.state = "left"
             else:
                 step.to_undo = True
+                self._left(step)
         if entry.scope_id is not None:
             self.going_back[entry.scope_id] = {n for n in named if self.steps[n].to_undo}
 
     def _dependants(self, name):
         return [one for one in self.steps.values() if name in one.before]
 
-    def _on_RollbackStarted(self, entry):
+    def _on_rollback_started(self, entry):
         require(self.state not in DECIDED, "I8", f"{entry} behind the commit point")
         require(self.state in ("active", "pending"), "I4", f"{entry} while it is {self.state}")
         running = [one.step_id for one in self.steps.values() if one.state == "running"]
@@ -328,7 +327,7 @@ class Judge:
             if step.action == "read":
                 step.to_undo = False
 
-    def _on_CompensationStarted(self, entry, step):
+    def _on_compensation_started(self, entry, step):
         require(self.state not in DECIDED, "I8", f"{entry} behind the commit point")
         require(step.to_undo, "I2", f"{entry}, and nobody wants that")
         require(not step.undo_runs, "I5", f"{entry} while it is being undone")
@@ -354,17 +353,17 @@ class Judge:
         dependants = self._dependants(step.step_id)
         return any(one.state == "outstanding" or self._is_halted(one) for one in dependants)
 
-    def _on_CompensationSucceeded(self, _entry, step):
+    def _on_compensation_succeeded(self, _entry, step):
         step.state = "undone"
         self._ended(step)
 
-    def _on_CompensationFailed(self, entry, step):
+    def _on_compensation_failed(self, entry, step):
         step.undo_runs = False
         if not entry.will_retry:
             step.state = "outstanding"
             self._ended(step)
 
-    def _on_StepOutstanding(self, _entry, step):
+    def _on_step_outstanding(self, _entry, step):
         step.state = "outstanding"
         self._ended(step)
 
@@ -373,14 +372,14 @@ class Judge:
         for names in self.going_back.values():
             names.discard(step.step_id)
 
-    def _on_CommitDecided(self, _entry):
+    def _on_commit_decided(self, _entry):
         self._require_settled("the commit is decided")
         self.state = "committing"
 
-    def _on_ConfirmationStarted(self, entry, step):
+    def _on_confirmation_started(self, entry, step):
         require(self.state == "committing", "I8", f"{entry} before the commit point")
 
-    def _on_TransactionCommitted(self, _entry):
+    def _on_transaction_committed(self, _entry):
         self._require_settled("it commits")
         held = [one.step_id for one in self.steps.values() if one.state == "pending"]
         require(not held, "I2", f"it commits without {held}")
@@ -396,7 +395,7 @@ class Judge:
         ]
         require(not late, "I2", f"{what} over {late}")
 
-    def _on_TransactionRolledBack(self, _entry):
+    def _on_transaction_rolled_back(self, _entry):
         left = [
             one.step_id
             for one in self.steps.values()

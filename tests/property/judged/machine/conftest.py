@@ -33,17 +33,8 @@ from aumai_transactions.core.codec import decode
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked, RollbackCalled
 from aumai_transactions.core.saga import IllegalEntry, Saga
-from aumai_transactions.drivers import asking, procedures, recovery
+from aumai_transactions.drivers import asking, operations, procedures, recovery
 from aumai_transactions.drivers.desk import read_result
-from aumai_transactions.drivers.operations import (
-    DoAppend,
-    DoBlocking,
-    DoCall,
-    DoInbox,
-    DoNext,
-    DoStart,
-    Ended,
-)
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,
@@ -80,7 +71,7 @@ class Pending:
     desk: object
     operation: str
     index: int
-    call: DoCall
+    call: operations.DoCall
     attempt: int
     later: str
     due: int
@@ -319,23 +310,23 @@ class Simulation:
             return done.value
 
     def perform(self, desk, operation):
-        if isinstance(operation, DoAppend):
+        if isinstance(operation, operations.DoAppend):
             (answer,) = self.store.append((operation.append,))
             self.follow()
             return answer
-        if isinstance(operation, DoCall):
+        if isinstance(operation, operations.DoCall):
             self.follow()
             return self.call(desk, operation)
-        if isinstance(operation, DoBlocking):
+        if isinstance(operation, operations.DoBlocking):
             return operation.function()
-        if isinstance(operation, DoInbox):
+        if isinstance(operation, operations.DoInbox):
             return deque()
-        if isinstance(operation, DoStart):
+        if isinstance(operation, operations.DoStart):
             # Why at once: calls under way at the same time have acted when the process dies.
             self.follow()
-            operation.inbox.append(Ended(operation.call, *self.call(desk, operation.operation)))
-            return None
-        if isinstance(operation, DoNext) and operation.inbox:
+            ended = operations.Ended(operation.call, *self.call(desk, operation.operation))
+            return operation.inbox.append(ended)
+        if isinstance(operation, operations.DoNext) and len(operation.inbox) > 0:
             operation.inbox.rotate(self.program.lag)
             return operation.inbox.popleft()
         self.judge.require(operation.seconds is not None, "I2", "it waits for nothing")
@@ -344,7 +335,6 @@ class Simulation:
 
     def call(self, desk, operation):
         step, kind, callee = operation.step, operation.operation, operation.callee
-        attempt = operation.attempt
         try:
             value = call(callee, operation.arguments)
         except self.violation:
@@ -354,7 +344,9 @@ class Simulation:
             is_left = given_up.later is not None
             if is_left:
                 index, due = number_of(step.step_id), self.all_ticks + self.program.lag
-                pending = Pending(desk, kind, index, operation, attempt, given_up.later, due)
+                pending = Pending(
+                    desk, kind, index, operation, operation.attempt, given_up.later, due
+                )
                 self.world.pending.append(pending)
             return timed_out(step, kind, operation.timeout_seconds, left_behind=is_left)
         except Exception as error:

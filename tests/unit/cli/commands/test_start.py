@@ -126,11 +126,11 @@ def test_a_step_says_what_it_waits_for_and_where_the_commit_stands(cli, app):
         for step in found["steps"]
     ]
     assert told == [
-        ([], False, False, False),
-        ([], False, False, False),
+        ([], None, False, False),
+        ([], None, False, False),
         (["s1", "s2"], True, False, False),
-        (None, False, True, False),
-        (None, False, False, True),
+        (None, None, True, False),
+        (None, None, False, True),
     ]
     assert found["steps"][0]["confirming_action"] == "settle"
 

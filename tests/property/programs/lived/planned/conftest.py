@@ -181,7 +181,7 @@ class Carried:
 
     def see_through(self):
         """Let a person settle what nobody else can; then hold the end against the world."""
-        self.process.store.doom = None
+        self.process.store.doom, result = None, None
         for _round in range(20):
             self.follow()
             judge = self.life.judge

@@ -15,11 +15,11 @@ EXAMPLES = int(os.environ.get("AUMAI_EXAMPLES", "0"))
 TORTURE = EXAMPLES or 10_000
 ON_DISK = 10
 """On SQLite one of so many is lived."""
-QUIET = {"suppress_health_check": list(HealthCheck), "deadline": None}
-IN_CI = settings(max_examples=EXAMPLES or 80, stateful_step_count=15, **QUIET)
-ON_DISK_IN_CI = settings(max_examples=EXAMPLES // ON_DISK or 8, stateful_step_count=10, **QUIET)
+QUIET = settings(suppress_health_check=list(HealthCheck), deadline=None)
+IN_CI = settings(QUIET, max_examples=EXAMPLES or 80, stateful_step_count=15)
+ON_DISK_IN_CI = settings(QUIET, max_examples=EXAMPLES // ON_DISK or 8, stateful_step_count=10)
 UNBOUNDED = settings(
-    max_examples=TORTURE, stateful_step_count=30, derandomize=False, print_blob=True, **QUIET
+    QUIET, max_examples=TORTURE, stateful_step_count=30, derandomize=False, print_blob=True
 )
 UNBOUNDED_ON_DISK = settings(
     UNBOUNDED, max_examples=max(TORTURE // ON_DISK, 1), stateful_step_count=20
