@@ -205,8 +205,7 @@ class Rules:
         refused = set(self.model.live_dependants(steps)) - set(steps)
         error = self.plain.Thrown("it failed") if fails else None
         kind = type(error) if error else None
-        # What cannot be undone is said in a note, where an exception passes already.
-        expected = (UndoRefused,) if refused and group.kind == "savepoint" else ()
+        expected = (UndoRefused,) if refused else ()
         _value, raised = self.do(lambda: group.handle.__exit__(kind, error, None))
         if self.process.is_dead:
             return
@@ -235,8 +234,11 @@ class Rules:
     def rollback_to(self, index):
         self.note("rollback_to", index)
         group = self.model.savepoints[index % len(self.model.savepoints)]
-        if any(one.is_over for one in group.chain()):
-            return
+        blocks = [one for one in self.model.stack if one.kind == "child"]
+        if any(one.is_over for one in group.chain()) or any(group in one.chain() for one in blocks):
+            return  # Why not from inside a nested block: that is over then.
+        if any(one.kind == "child" and group in one.chain() for one in self.model.stack):
+            return  # It would be over with that, and the program still stands in it.
         if self.waits_for_more(group):
             # Not yet: what was recorded behind it, and is not asked for again yet, is not spared.
             self.rollback("leave")

@@ -128,7 +128,7 @@ def forget_what_runs_in_what_is_undone(monkeypatch):
 
 
 def leave_what_is_in_doubt(monkeypatch):
-    """I2, I7: the whole goes back, and only what succeeded for certain is undone."""
+    """I2, I3, I7: the whole goes back, and only what succeeded for certain is undone."""
     blind(monkeypatch)
     sound = undoing.rollback_started
 
