@@ -19,7 +19,7 @@ from tests.faults.participant import Hotel
 from tests.faults.scene import DAY_SECONDS, NOON, begun, carried_out
 
 from aumai_transactions import AsyncTransactionManager, TransactionManager
-from aumai_transactions.core.entries import KINDS as ENTRY_KINDS
+from aumai_transactions.core.kinds import KINDS as ENTRY_KINDS
 from aumai_transactions.models import (
     OutstandingCompensation,
     Recovered,

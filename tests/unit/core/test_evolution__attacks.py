@@ -7,6 +7,7 @@ from aumai_transactions.core.definition import Reference, Retry
 from aumai_transactions.core.description import describe
 from aumai_transactions.core.entries import (
     CommitRequested,
+    ErrorRecord,
     PartialRollbackStarted,
     PlanRecorded,
     RollbackStarted,
@@ -342,7 +343,9 @@ def test_a_held_step_that_was_left_in_place_and_acts_late_is_on_the_list(play, m
     assert tx.outcome() == ("outstanding", False, None)
 
 
-@pytest.mark.parametrize("entry", [StepStarted(1, "h", 2), StepFailed(1, "h", 0, None)], ids=str)
+@pytest.mark.parametrize(
+    "entry", [StepStarted(1, "h", 2), StepFailed(1, "h", 0, ErrorRecord("E", ""))], ids=str
+)
 def test_a_held_step_that_was_done_is_not_started_again(play, make_step, entry):
     held = make_step("h", on_commit=True)
     tx = play(make_step("a"), held, make_step("i", on_commit=True)).commit()
@@ -395,7 +398,7 @@ def test_a_step_that_was_denied_is_not_answered_again(play, make_step, answer):
 def test_a_step_that_waits_for_an_approval_does_not_fail_without_a_call(play, make_step):
     tx = play(make_step("a", requires_approval=True)).commit()
     with pytest.raises(IllegalEntry, match="out of its turn"):
-        evolve(tx.saga, StepFailed(1, "a", 0, None))
+        evolve(tx.saga, StepFailed(1, "a", 0, ErrorRecord("E", "")))
 
 
 # ------------------------------------------------------------------------------------------ names

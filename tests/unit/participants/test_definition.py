@@ -39,7 +39,11 @@ def test_what_nothing_can_undo_names_nothing_that_undoes_it():
 
 
 def test_what_an_action_declares_about_approval_and_commit_is_registered_with_it():
-    keys = {"kind": "python", "call": "json:loads", "confirming_action": "c"}
+    keys: dict[str, object] = {
+        "kind": "python",
+        "call": "json:loads",
+        "confirming_action": "c",
+    }
     plain = PythonDefinition.model_validate(keys).action("a")
     assert (plain.confirming_action, plain.requires_approval) == ("c", False)
     keys |= {"requires_approval": True, "approval_timeout_seconds": 9, "undo_within_seconds": 8}
