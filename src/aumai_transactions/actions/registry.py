@@ -128,10 +128,18 @@ class ActionRegistry:
         return [name for name in dict.fromkeys(names) if self.get(name) is None]
 
     def __iter__(self) -> Iterator[Action]:
-        """Yield every action, those of the fallback last."""
+        """Yield every action that was registered, but for the decorated functions."""
         for callee in self._callees.values():
             yield callee.action
-        for action in self._fallback or ():
+        if self._fallback is not None and self._fallback is not DECORATED:
+            for action in self._fallback:
+                if action.name not in self._callees:
+                    yield action
+
+    def everything(self) -> Iterator[Action]:
+        """Yield every action that can be called, the decorated functions of the process last."""
+        yield from self
+        for action in DECORATED:
             if action.name not in self._callees:
                 yield action
 

@@ -206,7 +206,7 @@ def check(desk: Desk, transaction: Transaction | str) -> Procedure[list[Risk]]:
     else:
         saga = yield from read_saga(desk, transaction.transaction_id)
         definition = saga.plan
-    return risks_of(definition, {action.name: action.is_plain for action in registry})
+    return risks_of(definition, {action.name: action.is_plain for action in registry.everything()})
 
 
 def save(desk: Desk, transaction: Transaction) -> Procedure[None]:

@@ -107,7 +107,8 @@ def _differences(
     if _order(recorded.after) != _order(step.after):
         yield "after"
     mine = [(tuple(item.into), item.step_id, item.at, item.type) for item in step.references]
-    if mine != [tuple(item) for item in recorded.references]:
+    # Why only where it has some: they may be set on the step that add_step returns.
+    if mine and mine != [tuple(item) for item in recorded.references]:
         yield "references"
     for field in ("pivot", "on_commit"):
         if getattr(recorded, field) != getattr(step, field):

@@ -85,7 +85,10 @@ def _check_transaction(settings: Settings, name: str) -> dict[str, Any]:
     with session(settings) as held:
         manager = held.manager()
         transaction = manager.get_transaction(held.find_id(name))
-        known = {action.name for action in (*manager.actions, *actions_for(transaction.actions))}
+        known = {
+            action.name
+            for action in (*manager.actions.everything(), *actions_for(transaction.actions))
+        }
         found = manager.check(transaction)
     names = dict.fromkeys(actions_of(transaction))
     missing = [name for name in names if name not in known]

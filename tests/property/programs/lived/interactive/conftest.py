@@ -26,7 +26,6 @@ class Group:
     name: str
     parent: "Group | None"
     handle: object = None
-    is_back: bool = False
     is_over: bool = False
 
     def chain(self):

@@ -205,7 +205,6 @@ class Rules:
         refused = set(self.model.live_dependants(steps)) - set(steps)
         error = self.plain.Thrown("it failed") if fails else None
         kind = type(error) if error else None
-        expected = (UndoRefused,) if refused else ()
         _value, raised = self.do(lambda: group.handle.__exit__(kind, error, None))
         if self.process.is_dead:
             return
@@ -218,13 +217,15 @@ class Rules:
         self.model.stack.pop()
         self.model.current = group.outside if is_child else group.parent
         group.is_over = True
-        self.expect(raised, expected)
         if refused:
+            self.expect(raised, (UndoRefused,))
             return
-        group.is_back = fails and is_child
-        if not self.model.undo(steps):
-            self.model.whole_back()
-            self.leave_all(error)
+        if self.model.undo(steps):
+            self.expect(raised, ())
+            return
+        if not self.model.whole_back() and raised is not None:
+            self.expect(raised, (TransactionNotFinal,))
+        self.leave_all(error)
 
     def has_doubts(self, group):
         return any(one.status == "doubt" for one in self.model.inside(group))
