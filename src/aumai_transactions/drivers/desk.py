@@ -53,6 +53,10 @@ log = logging.getLogger("aumai_transactions")
 ActionSource = Callable[[Mapping[str, Any]], Iterable[Action]]
 """Given the action definitions that a journal holds itself, return the actions."""
 
+# Why not the module's own: whoever seeds that one, in a test or a simulation, means to be the only
+# one who draws from it.
+_DICE = random.Random()  # noqa: S311 (the jitter of waits)
+
 OnEvent = Callable[[Event], object]
 """Given an entry right after it became durable; what it raises becomes a warning."""
 
@@ -84,7 +88,7 @@ class Desk:
     before_record: BeforeRecord | None = None
     on_event: OnEvent | None = None
     action_source: ActionSource | None = None
-    draw: Callable[[], float] = random.random
+    draw: Callable[[], float] = _DICE.random
     parallel_max: int = 1
     _queue: AppendQueue | None = None
     _numbers: count[int] = field(default_factory=lambda: count(1))
