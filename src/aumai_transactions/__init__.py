@@ -18,12 +18,14 @@ from aumai_transactions.answers import (
     Unknown,
 )
 from aumai_transactions.drivers.default import transaction
+from aumai_transactions.drivers.sagas import AsyncSagaOrchestrator, SagaOrchestrator
 from aumai_transactions.drivers.steps import require_transaction, step, transactional
-from aumai_transactions.drivers.sync import SagaOrchestrator, TransactionManager
+from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.drivers.sync_block import Savepoint, TransactionBlock
 from aumai_transactions.errors import (
     ApprovalPending,
     CommitPointPassed,
+    Deadlock,
     DefinitionError,
     DependencyCycle,
     DuplicateStep,
@@ -35,6 +37,7 @@ from aumai_transactions.errors import (
     JournalConflict,
     JournalCorrupt,
     JournalTooNew,
+    LockTimeout,
     NoActiveTransaction,
     NotDelivered,
     OutcomeUnknown,
@@ -68,6 +71,8 @@ from aumai_transactions.models import (
     OutputReference,
     OutstandingCompensation,
     Recovered,
+    Resource,
+    ResourceLock,
     RetryPolicy,
     Risk,
     StepState,
@@ -81,7 +86,7 @@ from aumai_transactions.models import (
 from aumai_transactions.stores import open_store
 
 if TYPE_CHECKING:
-    from aumai_transactions.drivers.aio import AsyncSagaOrchestrator, AsyncTransactionManager
+    from aumai_transactions.drivers.aio import AsyncTransactionManager
     from aumai_transactions.drivers.async_block import AsyncSavepoint, AsyncTransactionBlock
 
 __version__ = "0.1.0"
@@ -97,6 +102,7 @@ __all__ = [
     "Clean",
     "CommitPointPassed",
     "Continue",
+    "Deadlock",
     "DefinitionError",
     "DependencyCycle",
     "DescribedStep",
@@ -112,6 +118,7 @@ __all__ = [
     "JournalConflict",
     "JournalCorrupt",
     "JournalTooNew",
+    "LockTimeout",
     "NoActiveTransaction",
     "NotDelivered",
     "NotDone",
@@ -124,6 +131,8 @@ __all__ = [
     "ReadConflict",
     "Recovered",
     "Residue",
+    "Resource",
+    "ResourceLock",
     "RetryLater",
     "RetryPolicy",
     "Risk",
@@ -168,10 +177,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import what needs asyncio when it is first asked for: asyncio costs 40 ms."""
-    if name in {"AsyncSagaOrchestrator", "AsyncTransactionManager"}:
-        from aumai_transactions.drivers import aio
+    if name == "AsyncTransactionManager":
+        from aumai_transactions.drivers.aio import AsyncTransactionManager
 
-        return getattr(aio, name)
+        return AsyncTransactionManager
     if name in {"AsyncSavepoint", "AsyncTransactionBlock"}:
         from aumai_transactions.drivers import async_block
 

@@ -25,6 +25,7 @@ from aumai_transactions.answers import (
 )
 from aumai_transactions.core.definition import idempotency_key
 from aumai_transactions.core.entries import ErrorRecord, LateOutcome
+from aumai_transactions.core.isolation import fencing_tokens
 from aumai_transactions.core.observations import (
     HandlerRaised,
     HandlerReturned,
@@ -76,6 +77,7 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
         output=None if operation == "action" else clone(step.output),
         error=(str(saga.error) if saga.error else saga.reason) if undoing else None,
         can_continue=undoing and may_continue(saga, step),
+        resources=fencing_tokens(saga, step),
     )
 
 

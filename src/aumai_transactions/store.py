@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: ten methods, and what each one guarantees.
+Owns: the contract between drivers and stores: eleven methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
@@ -12,12 +12,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from aumai_transactions.core.entries import WITHOUT_TOKEN, Claimed, Entry
+from aumai_transactions.core.entries import WITHOUT_TOKEN, Claimed, Entry, ReadVersion
 from aumai_transactions.core.journal import Journal
+from aumai_transactions.core.locking import Holding, LockTable
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.errors import InternalError
 from aumai_transactions.models import TransactionState
@@ -38,6 +39,8 @@ class AppendAnswer(StrEnum):
     """A higher token is in force: stop, do nothing more."""
     held = "held"
     """A claim was refused, for a living driver holds the transaction."""
+    blocked = "blocked"
+    """What it would hold is held by another transaction, or what it has read has changed."""
 
 
 class Append(NamedTuple):
@@ -54,6 +57,9 @@ class Append(NamedTuple):
             holds a `Claimed` entry carries that entry's token: one more than the token in force.
         driver_id: Who claims; given exactly when the entries hold a `Claimed`.
         release: True where the driver lets go of the transaction with this append.
+        holdings: What the transaction holds and waits for from then on, all of it; None where
+            that does not change.
+        reads: The versions of resources that must still be the last ones.
     """
 
     transaction_id: str
@@ -64,6 +70,8 @@ class Append(NamedTuple):
     token: int | None = None
     driver_id: str | None = None
     release: bool = False
+    holdings: Sequence[Holding] | None = None
+    reads: Sequence[ReadVersion] = ()
 
 
 def check_append(append: Append) -> None:
@@ -183,6 +191,16 @@ class Store(Protocol):
         `fenced` comes before `already_ours`, so that a driver whose append had worked, but who
         has been replaced since, does not act on it.
 
+        An append that could be made by these is `blocked`, and changes nothing, where a holding
+        with a token that its transaction does not have yet is not the next one of its resource
+        (`Fence.token`), or another transaction holds that resource and not both share it
+        (`locking.holders_in_the_way`); or where the version of one of its `reads` is not the
+        resource's last one (`Fence.version`), but for grants of this transaction itself.
+        Otherwise its holdings take the place of those that the store had of the transaction:
+        a grant moves `Fence.token`, and `Fence.version` too where it is exclusive; a resource that
+        it begins to wait for gets the next ticket of the store, one that it waits for already
+        keeps its ticket and its cost. Fences stay for ever.
+
         Raises:
             StoreUnavailable: Nobody knows whether it became durable (`outcome_unknown`), or it
                 certainly did not. Appending the very same appends again is safe and tells.
@@ -206,6 +224,17 @@ class Store(Protocol):
             driver_id: Who asks.
             limit: How many at most.
             now: Microseconds since 1970 UTC.
+        """
+
+    def locks(self, resources: Collection[str] | None) -> LockTable:
+        """Return who holds and who waits for these resources.
+
+        The locks on every resource that anybody waits for are there as well, so that circles of
+        waiting transactions can be seen.
+
+        Args:
+            resources: Canonical names, each of which has its fence in the table; None for all
+                locks, with the fences of the resources that are locked.
         """
 
     def info(self, *, thorough: bool = False) -> StoreInfo:

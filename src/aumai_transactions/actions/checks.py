@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from aumai_transactions.actions.declaration import Action, Handler, StepContext
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import SECONDS_MAX, RetryPolicy
+from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy
 
 
 class Callee(NamedTuple):
@@ -66,6 +66,7 @@ def check_policies(action: Action) -> None:
             'of its data, such as ("order_id",).'
         )
         raise DefinitionError(message)
+    check_resources(action)
     for option in ("in_doubt_on", "retry_on"):
         kinds = getattr(action, option)
         fits = isinstance(kinds, tuple) and all(
@@ -77,6 +78,21 @@ def check_policies(action: Action) -> None:
                 "exception classes, such as (ConnectionError,)."
             )
             raise DefinitionError(message)
+
+
+def check_resources(action: Action) -> None:
+    """Refuse what cannot say what an action uses."""
+    resources: object = action.resources
+    if resources is None or callable(resources):
+        return
+    is_list = isinstance(resources, (list, tuple))
+    if not is_list or not all(isinstance(item, (str, Resource)) for item in resources):  # type: ignore[attr-defined]
+        message = (
+            f"resources of action {action.name!r} is {resources!r:.80}; it must be a list of names "
+            'and Resource objects, such as ["account:{account}"], or a function of the data that '
+            "returns one."
+        )
+        raise DefinitionError(message)
 
 
 def checked_retry(value: object, what: str) -> RetryPolicy | None:

@@ -5,16 +5,19 @@ Owns: `Action`, `StepContext`, and the shapes of handlers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aumai_transactions.core.definition import Effect, Operation, UnknownPolicy
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import RetryPolicy
+from aumai_transactions.models import Resource, RetryPolicy
 
 ActionHandler = Callable[[str, dict[str, object]], None]
 """What the seed calls a handler: it is given the action's name and the step's data."""
+
+Resources = Sequence[str | Resource] | Callable[[dict[str, Any]], Sequence[str | Resource]]
+"""What an action uses: a list, or a function of its data that returns one."""
 
 Handler = Callable[..., Any]
 """Any handler: `(action, data)`, or `(action, data, context)` where it asks for the context;
@@ -52,6 +55,8 @@ class StepContext:
         output: In every operation but the action itself: what the action returned.
         error: In a compensation: why the transaction goes back.
         can_continue: In a compensation: whether `Continue` would be heard now.
+        resources: The fencing token of each resource that the step uses and that is locked, by
+            canonical name; hand it to whoever keeps the resource.
     """
 
     transaction_id: str
@@ -70,6 +75,7 @@ class StepContext:
     output: Any = None
     error: str | None = None
     can_continue: bool = False
+    resources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,6 +118,9 @@ class Action:
             for all of them.
         once: True where the same step, asked for again in one transaction, is not carried out
             again, but answered with what it returned.
+        resources: What it uses that other transactions may use as well: names, in which `{key}`
+            and `{/json/pointer}` are filled in from its data, `Resource` objects, or a function of
+            `(data)` that returns such a list.
     """
 
     name: str
@@ -137,6 +146,7 @@ class Action:
     undo_within_seconds: float | None = None
     identity: tuple[str, ...] | None = None
     once: bool = False
+    resources: Resources | None = None
 
 
 class FunctionName(NamedTuple):

@@ -21,11 +21,18 @@ from aumai_transactions.core.definition import (
     Definition,
     Policy,
     Reference,
+    ResourceUse,
     Retry,
     ScopeDefinition,
     StepDefinition,
 )
-from aumai_transactions.core.entries import Entry, ErrorRecord, PlanRecorded
+from aumai_transactions.core.entries import (
+    Entry,
+    ErrorRecord,
+    Grant,
+    PlanRecorded,
+    ReadVersion,
+)
 from aumai_transactions.core.kinds import KINDS
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
@@ -114,7 +121,11 @@ _NESTED: dict[str, type | None] = {
     "verify_retry": Retry,
     "undo_retry": Retry,
     "confirm_retry": Retry,
+    "resources": ResourceUse,
+    "grants": Grant,
+    "versions": ReadVersion,
     "into": None,
+    "behind": None,
     "after": None,
     "step_ids": None,
 }

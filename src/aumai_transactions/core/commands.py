@@ -34,4 +34,10 @@ class Call(NamedTuple):
     intent: Entry | None
 
 
-Command = Record | Call
+class Look(NamedTuple):
+    """Have the store show who holds these resources, and who waits for them."""
+
+    names: tuple[str, ...]
+
+
+Command = Record | Call | Look

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aumai_transactions.core.commands import Call, Command, Record
+from aumai_transactions.core.commands import Call, Command, Look, Record
 from aumai_transactions.core.doubts import may_run_again, must_be_asked, probe_of
 from aumai_transactions.core.entries import (
     CommitDecided,
@@ -21,6 +21,7 @@ from aumai_transactions.core.entries import (
     StepStarted,
     TransactionCommitted,
 )
+from aumai_transactions.core.isolation import unchecked_reads
 from aumai_transactions.core.states import STEP_IN_DOUBT, STEP_RUNNING, STEP_SUCCEEDED
 from aumai_transactions.core.turns import fill_in
 
@@ -37,6 +38,8 @@ def plan_commit(saga: Saga, now: int) -> Sequence[Command]:
         return read_again(saga)
     if not pivot and (failed := impossible(saga, now)) is not None:
         return (failed,)
+    if not pivot and saga.locks is not None and (names := unchecked_reads(saga)):
+        return (Look(names),)
     if saga.deferred or pivot or saga.has_tries:
         return (Record(CommitDecided(now)),)
     return (Record(TransactionCommitted(now)),)

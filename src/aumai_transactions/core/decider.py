@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core import programs, settling
+from aumai_transactions.core import isolation, programs, settling
 from aumai_transactions.core.codec import same_definition
-from aumai_transactions.core.commands import Call, Record
+from aumai_transactions.core.commands import Call, Look, Record
 from aumai_transactions.core.entries import (
     Claimed,
     CommitRequested,
@@ -39,6 +39,7 @@ from aumai_transactions.core.observations import (
     HandlerRaised,
     HandlerReturned,
     LateReturn,
+    LocksSeen,
     Observation,
     PlanGiven,
     ProbeReturned,
@@ -93,14 +94,22 @@ def advance(
         for entry in decide(saga, observation, now):
             evolve(saga, entry)
             entries.append(entry)
+        if isinstance(observation, LocksSeen):
+            isolation.look(saga, observation.table)
     calls: list[Call] = []
     while not calls:
         commands = plan(saga, now, parallel_max)
         if not commands:
             break
+        looks = 0
         for command in commands:
             if isinstance(command, Record):
                 entry = command.entry
+            elif isinstance(command, Look):
+                looks += 1
+                if saga.locks is not None:
+                    saga.locks.look.update(dict.fromkeys(command.names))
+                continue
             else:
                 calls.append(command)
                 if command.intent is None:
@@ -109,6 +118,8 @@ def advance(
                 entry = command.intent
             evolve(saga, entry)
             entries.append(entry)
+        if looks == len(commands):
+            break
     return entries, calls
 
 
@@ -147,6 +158,8 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
             return _retry_asked(saga, observation, now)
         case ResolutionAnswered():
             return _resolution_answered(saga, observation, now)
+        case LocksSeen():
+            return isolation.seen(saga, observation, now)
         case RereadReturned():
             return settling.reread(saga, observation, now)
         case StepAsked():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from aumai_transactions.models import JsonType
+from aumai_transactions.models import LOCK_TIMEOUT_SECONDS, JsonType
 
 CrashPolicy = Literal["resume", "roll_back", "wait"]
 CompensationFailurePolicy = Literal["continue", "halt"]
@@ -21,6 +21,8 @@ Operation = Literal["action", "compensation", "probe", "verification", "confirma
 Effect = Literal["none", "irreversible"]
 UndoWindowPolicy = Literal["warn", "roll_back"]
 ScopeKind = Literal["savepoint", "child"]
+LockMode = Literal["exclusive", "shared"]
+Isolation = Literal["none", "exclusive", "validated"]
 
 
 class Reference(NamedTuple):
@@ -37,6 +39,18 @@ class Reference(NamedTuple):
     step_id: str
     at: str = ""
     type: JsonType | None = None
+
+
+class ResourceUse(NamedTuple):
+    """Name something that a step must not share with other transactions, or only for reading.
+
+    Args:
+        name: Its canonical name, such as `account:42`.
+        mode: `exclusive`, or `shared` with others that only read it as well.
+    """
+
+    name: str
+    mode: LockMode = "exclusive"
 
 
 class Retry(NamedTuple):
@@ -120,6 +134,7 @@ class StepDefinition(NamedTuple):
         approval_timeout_seconds: How long that is waited for; then it counts as denied.
         undo_within_seconds: How long after it has succeeded it can still be undone.
         intent: What was asked for, as a digest by which a restarted program finds it again.
+        resources: What it uses that other transactions may use as well.
     """
 
     step_id: str
@@ -141,6 +156,7 @@ class StepDefinition(NamedTuple):
     approval_timeout_seconds: float | None = None
     undo_within_seconds: float | None = None
     intent: str | None = None
+    resources: tuple[ResourceUse, ...] = ()
 
 
 class ScopeDefinition(NamedTuple):
@@ -183,6 +199,10 @@ class Definition(NamedTuple):
             step before one that can be undone.
         resume_within_seconds: How long recovery waits for a program that resumes it.
         on_undo_window: `warn`, or `roll_back` before a step can no longer be undone.
+        isolation: `none` takes no notice of resources; `exclusive` locks them; `validated` locks
+            those used exclusively, and checks before the commit whether the shared ones changed.
+        lock_timeout_seconds: How long it waits for a resource.
+        release_outstanding_locks: True to let go of the resources of outstanding steps as well.
     """
 
     created_at: int
@@ -199,6 +219,9 @@ class Definition(NamedTuple):
     allow_irreversible_first: bool = False
     resume_within_seconds: float | None = None
     on_undo_window: UndoWindowPolicy = "warn"
+    isolation: Isolation = "exclusive"
+    lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
+    release_outstanding_locks: bool = False
 
     @property
     def deadline(self) -> float:

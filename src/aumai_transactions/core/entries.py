@@ -19,6 +19,13 @@ from aumai_transactions.core.definition import (
     ScopeDefinition,
     StepDefinition,
 )
+from aumai_transactions.core.lock_entries import (
+    Grant,
+    LocksAwaited,
+    LocksGranted,
+    ReadVersion,
+    VersionsRead,
+)
 from aumai_transactions.core.requests import (
     REQUESTS,
     Answer,
@@ -34,7 +41,7 @@ from aumai_transactions.core.requests import (
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.models import RollbackReason, TransactionState
 
-# Why these: whoever reads entries need not know which of them are requests.
+# Why these: whoever reads entries need not know which of them stand in another file.
 __all__ = [
     "REQUESTS",
     "Answer",
@@ -42,10 +49,15 @@ __all__ = [
     "ApprovalGiven",
     "CommitRequested",
     "ErrorRecord",
+    "Grant",
+    "LocksAwaited",
+    "LocksGranted",
+    "ReadVersion",
     "ResolutionGiven",
     "RetryRequested",
     "RollbackRequested",
     "StepRequested",
+    "VersionsRead",
 ]
 
 InDoubtCause = Literal["crash", "unknown", "cancelled", "timeout"]
@@ -445,6 +457,9 @@ Entry = (
     | ConfirmationStarted
     | ConfirmationSucceeded
     | ConfirmationFailed
+    | LocksAwaited
+    | LocksGranted
+    | VersionsRead
     | TransactionActivated
     | TransactionCommitted
     | TransactionRolledBack

@@ -11,7 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core import approvals, claims, committing, late_returns, scopes, undoing
+from aumai_transactions.core import (
+    approvals,
+    claims,
+    committing,
+    isolation,
+    late_returns,
+    probing,
+    scopes,
+    undoing,
+)
 from aumai_transactions.core.entries import (
     ApprovalDenied,
     ApprovalGiven,
@@ -27,6 +36,8 @@ from aumai_transactions.core.entries import (
     ConfirmationStarted,
     ConfirmationSucceeded,
     Entry,
+    LocksAwaited,
+    LocksGranted,
     PartialRollbackStarted,
     PlanRecorded,
     ProbeAnswered,
@@ -57,6 +68,7 @@ from aumai_transactions.core.entries import (
     UndoWindowClosing,
     VerificationAnswered,
     VerificationStarted,
+    VersionsRead,
 )
 from aumai_transactions.core.graph import dependencies, topological_order
 from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
@@ -117,8 +129,11 @@ _OfShape = (
     | ConfirmationStarted
     | ConfirmationSucceeded
     | ConfirmationFailed
+    | LocksAwaited
+    | LocksGranted
+    | VersionsRead
 )
-"""What is about interactive transactions, approvals and the commit point."""
+"""What is about interactive transactions, approvals, the commit point and resources."""
 
 
 def evolve(saga: Saga, entry: Entry) -> None:
@@ -167,6 +182,8 @@ def evolve(saga: Saga, entry: Entry) -> None:
         case _:
             _evolve_rare(saga, entry)
     saga.state = STATE_WITH.get(type(entry), saga.state)
+    if saga.locks is not None and saga.state.is_final:
+        isolation.let_go(saga, saga.locks)
     saga.sequence += 1
 
 
@@ -190,9 +207,9 @@ def _evolve_rare(
         case RetryScheduled():
             _retry_scheduled(saga, entry)
         case ProbeStarted():
-            _probe_started(saga, entry)
+            probing.probe_started(saga, entry)
         case ProbeAnswered():
-            _probe_answered(saga, entry)
+            probing.probe_answered(saga, entry)
         case VerificationStarted():
             undoing.verification_started(saga, entry)
         case VerificationAnswered():
@@ -251,6 +268,12 @@ def _evolve_shape(saga: Saga, entry: _OfShape) -> None:
             committing.confirmation_succeeded(saga, entry)
         case ConfirmationFailed():
             committing.confirmation_failed(saga, entry)
+        case LocksAwaited():
+            isolation.locks_awaited(saga, entry)
+        case LocksGranted():
+            isolation.locks_granted(saga, entry)
+        case VersionsRead():
+            isolation.versions_read(saga, entry)
         case _:
             assert_never(entry)
 
@@ -272,6 +295,8 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
         _late_steps(saga)
     if [s for s in definition.steps if s.policy.has_reread]:
         saga.has_reads = True
+    if definition.isolation != "none" and [s for s in definition.steps if s.resources]:
+        saga.locks = isolation.Locks()
     saga.unsettled = len(saga.steps) - len(saga.deferred)
     for index, befores in enumerate(edges):
         if not befores and not saga.steps[index].definition.on_commit:
@@ -308,6 +333,9 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
         raise IllegalEntry(message)
     if entry.attempt != step.attempt + 1:
         raise IllegalEntry(undoing.ATTEMPTS)
+    if step.definition.resources:
+        # Invariant: I10, a step runs only while its transaction holds what it uses.
+        require(not isolation.missing(saga, step), "a step starts without what it uses")
     if step.state is STEP_IN_DOUBT:
         # Invariant: I5, an unknown outcome runs again only where that is safe or was decided, and
         # only after the participant was asked, where it can be.
@@ -401,36 +429,6 @@ def _retry_scheduled(saga: Saga, entry: RetryScheduled) -> None:
     require(not busy, "another attempt is scheduled while one runs")
     step.due_at = entry.due_at
     saga.waiting[step.index] = entry.due_at
-
-
-def _probe_started(saga: Saga, entry: ProbeStarted) -> None:
-    step = saga.step(entry.step_id)
-    asked = step.state is STEP_IN_DOUBT and not step.probing
-    require(asked, "a probe is asked about a step that is not in doubt")
-    require(entry.attempt == step.probe_attempt + 1, undoing.ATTEMPTS)
-    if step.probe_attempt == step.probe_base:
-        step.probe_first_at = entry.at
-    step.probe_attempt = entry.attempt
-    step.probing = True
-    no_longer_waiting(saga, step)
-
-
-def _probe_answered(saga: Saga, entry: ProbeAnswered) -> None:
-    step = saga.step(entry.step_id)
-    require(step.probing, "a probe answers that was not asked")
-    step.probing = False
-    if entry.warning:
-        saga.warnings.append(entry.warning)
-    if entry.answer == "unknown":
-        step.probe_spent = not entry.will_retry
-        return
-    # Order matters: whether there is anything to undo is known only now.
-    if entry.answer == "done":
-        step.output = entry.output
-        known_done(saga, step)
-    else:
-        not_done(saga, step, entry.error or step.error, entry.will_retry)
-    undoing.settled(saga, step)
 
 
 def _retry_requested(saga: Saga, entry: RetryRequested) -> None:

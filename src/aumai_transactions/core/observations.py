@@ -20,6 +20,7 @@ from aumai_transactions.core.entries import (
     ProbeAnswer,
     VerificationAnswer,
 )
+from aumai_transactions.core.locking import LockTable
 from aumai_transactions.models import RollbackReason
 
 
@@ -47,6 +48,12 @@ class RollbackCalled(NamedTuple):
     reason: RollbackReason = "requested"
     error: ErrorRecord | None = None
     scope_id: str | None = None
+
+
+class LocksSeen(NamedTuple):
+    """The store showed who holds what, and who waits for it."""
+
+    table: LockTable
 
 
 class RetryAsked(NamedTuple):
@@ -291,6 +298,7 @@ Observation = (
     | UndoAsked
     | ScopeEnded
     | ApprovalAnswered
+    | LocksSeen
     | PlanGiven
     | CommitCalled
     | RollbackCalled

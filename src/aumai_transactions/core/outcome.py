@@ -35,6 +35,7 @@ from aumai_transactions.core.waiting import asking, only_approvals, waiting_of
 from aumai_transactions.models import (
     OutputReference,
     OutstandingCompensation,
+    Resource,
     RetryPolicy,
     Transaction,
     TransactionResult,
@@ -232,6 +233,9 @@ def transaction_of(saga: Saga) -> Transaction:
         allow_irreversible_first=definition.allow_irreversible_first,
         resume_within_seconds=definition.resume_within_seconds,
         on_undo_window=definition.on_undo_window,
+        isolation=definition.isolation,
+        lock_timeout_seconds=definition.lock_timeout_seconds,
+        release_outstanding_locks=definition.release_outstanding_locks,
     )
 
 
@@ -291,6 +295,8 @@ def step_of(step: SagaStep) -> TransactionStep:
             "requires_approval": definition.requires_approval or None,
             "approval_timeout_seconds": definition.approval_timeout_seconds,
             "undo_within_seconds": definition.undo_within_seconds,
+            # Why not an empty list: whoever saved it may not have known what its action uses.
+            "resources": [Resource(**use._asdict()) for use in definition.resources] or None,
             "scope_id": definition.scope_id,
         }
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core.commands import Call, Command, Record
+from aumai_transactions.core.commands import Call, Command, Look, Record
 from aumai_transactions.core.commit_planning import (
     impossible,
     is_read_again,
@@ -39,6 +39,13 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionRolledBack,
     UndoWindowClosing,
+)
+from aumai_transactions.core.isolation import (
+    awaits_locks,
+    look_again_at,
+    missing,
+    names_wanted,
+    unchecked_reads,
 )
 from aumai_transactions.core.programs import answer_of
 from aumai_transactions.core.scopes import (
@@ -120,6 +127,9 @@ def wake_at(saga: Saga) -> int | None:
         asking = saga.doubtful and not any(saga.steps[i].probing for i in saga.doubtful)
         if times or saga.approvals or asking:
             times += [window_warning_at(saga, index) for index in saga.windows]
+        look_at = look_again_at(saga)
+        if look_at is not None:
+            times.append(look_at)
         return min(times, default=None)
     if state is COMMITTING:
         return None if saga.running else min(saga.waiting.values(), default=None)
@@ -198,6 +208,8 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
         return _plan_interactive(saga, now)
     if saga.doubtful:
         return _plan_doubtful(saga, now)
+    if saga.locks is not None and awaits_locks(saga):
+        return (Look(names_wanted(saga)),)
     if saga.approvals and (found := _overdue(saga, now)):
         return found
     if not saga.ready:
@@ -242,7 +254,11 @@ def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
     if commands or is_open:
         return commands
     pivot = None if saga.pivot is None else saga.steps[saga.pivot].state
-    return plan_commit(saga, now) if saga.commit_requested or pivot is STEP_SUCCEEDED else ()
+    if not saga.commit_requested and pivot is not STEP_SUCCEEDED:
+        return (Look(names_wanted(saga)),) if awaits_locks(saga) else ()
+    if awaits_locks(saga):
+        return (Look(names_wanted(saga)),)
+    return plan_commit(saga, now)
 
 
 def _overdue(saga: Saga, now: int) -> Sequence[Command]:
@@ -287,9 +303,15 @@ def _plan_ready(saga: Saga, ready: list[int], now: int, free: int) -> Sequence[C
                 return (failed,)
         if definition.requires_approval and not step.approved:
             return (Record(approval_of(step, data, now)),)
+        if definition.resources and missing(saga, step):
+            commands.append(Look(names_wanted(saga)))
+            continue
         if definition.pivot:
-            if saga.unsettled > 1 or saga.running or saga.undo:
+            if saga.unsettled > 1 or saga.running or saga.undo or awaits_locks(saga):
                 continue  # It waits until everything else has ended.
+            if saga.locks is not None and (names := unchecked_reads(saga)):
+                commands.append(Look(names))
+                continue
             if (failed := impossible(saga, now)) is not None:
                 return (failed,)
             if not is_read_again(saga):

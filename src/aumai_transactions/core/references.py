@@ -79,7 +79,21 @@ def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:
 
 
 def _at(output: object, step_id: str, pointer: str) -> object:
-    value = output
+    try:
+        return at_pointer(output, pointer)
+    except LookupError as error:
+        message = (
+            f"the output of step {step_id!r} has nothing at {pointer!r} ({error.args[0]} there)"
+        )
+        raise UnresolvedReference(message) from None
+
+
+def at_pointer(value: object, pointer: str) -> object:
+    """Return what stands at a place in a JSON value.
+
+    Raises:
+        LookupError: Nothing stands there; its argument says what kind of thing was found instead.
+    """
     if not pointer:
         return value
     for token in pointer.removeprefix("/").split("/"):
@@ -89,9 +103,7 @@ def _at(output: object, step_id: str, pointer: str) -> object:
         elif isinstance(value, list) and (index := _index(key)) < len(value):
             value = value[index]
         else:
-            kind = type(value).__name__ if value is not None else "null"
-            message = f"the output of step {step_id!r} has nothing at {pointer!r} ({kind} there)"
-            raise UnresolvedReference(message)
+            raise LookupError(type(value).__name__ if value is not None else "null")
     return value
 
 

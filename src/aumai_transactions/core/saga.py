@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.core.definition import Definition, ScopeDefinition, StepDefinition
     from aumai_transactions.core.entries import ApprovalRequested, StepRequested
+    from aumai_transactions.core.isolation import Locks
 
 
 class IllegalEntry(Exception):
@@ -167,7 +168,8 @@ class Saga:
     ended well, or been dealt with, yet; `undoing` the undos that are under way, `undo_awaits` the
     steps that run and are to be undone once they have ended. `stuck` holds the steps that need a
     person before it can go on, `going_back` the groups that are being undone. `touched` collects
-    the steps that changed since somebody last looked, for whoever keeps a projection.
+    the steps that changed since somebody last looked, for whoever keeps a projection. `locks` is
+    there only where steps use resources that have to be isolated.
     """
 
     # Why slots: with so many attributes an instance dict is no longer shared, and slow.
@@ -200,6 +202,7 @@ class Saga:
         "has_reads",
         "has_tries",
         "is_interactive",
+        "locks",
         "named",
         "pivot",
         "ran",
@@ -256,6 +259,7 @@ class Saga:
         self.is_interactive: bool = False
         self.has_reads: bool = False
         self.has_tries: bool = False
+        self.locks: Locks | None = None
         self.pivot: int | None = None
         self.decided_at: int | None = None
         self.denied: tuple[str, str] | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aumai_transactions.core.entries import PartialRollbackStarted, UndoRequestRefused
 from aumai_transactions.core.graph import descendants
+from aumai_transactions.core.isolation import Locks
 from aumai_transactions.core.saga import SagaStep, Scope
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -95,6 +96,8 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     if entry.request_id is not None:
         require(entry.request_id in saga.step_requests, "a step answers a wish that nobody had")
         del saga.step_requests[entry.request_id]
+    if definition.resources and saga.locks is None and saga.plan.isolation != "none":
+        saga.locks = Locks()
     saga.steps.append(step)
     saga.by_id[definition.step_id] = step
     if definition.intent is not None:

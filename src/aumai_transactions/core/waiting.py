@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.doubts import needs_person
+from aumai_transactions.core.isolation import Locks, look_again_at
 from aumai_transactions.core.planning import (
     may_have_decided,
     only_its_program,
@@ -41,6 +42,8 @@ def waiting_of(saga: Saga) -> Waiting | None:
         return _in_doubt(saga, persons)
     if saga.state is ACTIVE and only_approvals(saga) and not saga.running:
         return _approvals(saga)
+    if saga.locks is not None and saga.locks.queued and not saga.running:
+        return _locks(saga, saga.locks)
     due = wake_at(saga)
     until = resume_until(saga)
     if saga.state is ACTIVE and due is not None and due not in saga.waiting.values():
@@ -111,6 +114,20 @@ def _approvals(saga: Saga) -> Waiting:
         f"{steps[0]} | deny {name} {steps[0]} --note '…'"
     )
     return Waiting(reason="approval", detail=detail, step_ids=steps, until=until)
+
+
+def _locks(saga: Saga, locks: Locks) -> Waiting:
+    waited = list(locks.queued.items())
+    names = sorted({use.name for _, queued in waited for use in queued.resources})
+    behind = dict.fromkeys(name for _, queued in waited for name in queued.behind)
+    at = look_again_at(saga)
+    detail = (
+        f"it waits for {', '.join(names)}, behind {', '.join(behind)}; see who has it with: "
+        "aumai-transactions locks"
+    )
+    steps = [saga.steps[place].step_id for place, _ in waited if place >= 0]
+    until = None if at is None else instant(at)
+    return Waiting(reason="lock", detail=detail, step_ids=steps, until=until)
 
 
 def _resume(saga: Saga, due: int | None) -> Waiting:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import (
@@ -25,6 +25,7 @@ from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import frozen_step
+from aumai_transactions.drivers.locks import RUNS_AGAIN, checked_retries, read_locks
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
@@ -38,16 +39,15 @@ from aumai_transactions.drivers.options import (
 )
 from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import AsyncStoredTransactions
-from aumai_transactions.drivers.templates import Template
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
+    ResourceLock,
     Risk,
     Transaction,
     TransactionResult,
-    TransactionStep,
     Verification,
 )
 from aumai_transactions.store import Query
@@ -55,7 +55,6 @@ from aumai_transactions.store import Query
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from aumai_transactions.actions import Handler
     from aumai_transactions.core.entries import Answer
     from aumai_transactions.store import Listed, StoreInfo
 
@@ -142,6 +141,25 @@ class AsyncTransactionManager(ManagerBase):
         made = self._interactive(timeout_seconds, options)
         accepts = options.get("accepts_requests", False)
         return AsyncTransactionBlock(self, made, accepts_requests=accepts)
+
+    async def run(
+        self,
+        function: Callable[[AsyncTransactionBlock], Awaitable[T]],
+        *,
+        retries: int = 3,
+        timeout_seconds: float = BLOCK_TIMEOUT_SECONDS,
+        **options: Unpack[BlockOptions],
+    ) -> T:
+        """Run a coroutine function in a transaction; see `TransactionManager.run`."""
+        left = checked_retries(retries)
+        while True:
+            try:
+                async with self.transaction(timeout_seconds, **options) as tx:
+                    return await function(tx)
+            except RUNS_AGAIN:
+                if left == 0:
+                    raise
+                left -= 1
 
     async def resume(self, tx: Transaction | str) -> AsyncTransactionBlock:
         """Go on with one whose process died; see `TransactionManager.resume`."""
@@ -263,6 +281,10 @@ class AsyncTransactionManager(ManagerBase):
         desk = await self._desk()
         return await self._blocking(lambda: desk.store.find(query or Query()))
 
+    async def locks(self, resource: str | None = None) -> list[ResourceLock]:
+        """Return who holds which resource and who waits; see `TransactionManager.locks`."""
+        return await self._run(read_locks(await self._desk(), resource))
+
     async def verify(self, tx: Transaction | str | None = None) -> Verification:
         """Check the hash chain and every entry of one journal, or of all."""
         name = None if tx is None else _id(tx)
@@ -319,39 +341,6 @@ class AsyncTransactionManager(ManagerBase):
     async def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""
         return await self._tasks.run(procedure)
-
-
-class AsyncSagaOrchestrator:
-    """Register steps once, and carry them out as a transaction as often as wanted.
-
-    Args:
-        manager: What carries them out.
-    """
-
-    def __init__(self, manager: AsyncTransactionManager) -> None:
-        self._manager = manager
-        self._template = Template(manager)
-
-    def register(
-        self,
-        agent_id: str,
-        action: str,
-        data: dict[str, Any],
-        compensating_action: str | Handler | None = None,
-        **options: Unpack[StepOptions],
-    ) -> TransactionStep:
-        """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
-        return self._template.register(agent_id, action, data, compensating_action, options)
-
-    async def execute(
-        self,
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Unpack[BeginOptions],
-    ) -> TransactionResult:
-        """Carry out the registered steps as one new transaction, and return the outcome."""
-        tx = await self._manager.begin(timeout_seconds, **options)
-        self._template.fill(tx)
-        return await self._manager.commit(tx)
 
 
 def _id(tx: Transaction | str) -> str:

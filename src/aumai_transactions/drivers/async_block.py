@@ -26,6 +26,7 @@ from aumai_transactions.errors import (
     TransactionError,
     TransactionNotActive,
     TransactionRolledBack,
+    rolled_back,
 )
 from aumai_transactions.models import TransactionResult, TransactionStep
 
@@ -329,7 +330,7 @@ class AsyncTransactionBlock(BlockBase):
         if self._group is not None and self._group.is_over:
             self._result = self._scope_result()
             if error is None and not self._went_back_by_itself:
-                raise TransactionRolledBack(self._result)
+                raise rolled_back(self._result)
             return
         if error is None:
             await self._commit_nested()

@@ -37,8 +37,8 @@ from aumai_transactions.errors import (
     DefinitionError,
     InvalidTransactionState,
     NoActiveTransaction,
-    TransactionRolledBack,
     UnknownAction,
+    rolled_back,
 )
 from aumai_transactions.models import (
     Description,
@@ -420,7 +420,7 @@ class BlockBase:
         if self._went_back_by_itself and result.state is TransactionState.rolled_back:
             return
         result.raise_for_state()
-        raise TransactionRolledBack(result)
+        raise rolled_back(result)
 
 
 def options_of(given: Mapping[str, Any]) -> StepOptions:

@@ -16,15 +16,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aumai_transactions.calls import arguments_of, attempt_of
 from aumai_transactions.core.decider import advance, decide
-from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.isolation import holdings_of, reads_to_check
 from aumai_transactions.core.observations import (
     DriverArrived,
     HandlerMissing,
     HandlerRaised,
     HandlerReturned,
+    LocksSeen,
     Observation,
     PlanGiven,
     RereadReturned,
@@ -32,11 +32,10 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.outcome import is_runnable, show, summary_of
 from aumai_transactions.core.planning import timer_at, wake_at
-from aumai_transactions.core.saga import IllegalEntry
+from aumai_transactions.core.saga import IllegalEntry, Saga
+from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
-from aumai_transactions.drivers.late import hand_in
 from aumai_transactions.drivers.operations import (
-    Attendant,
     DoAppend,
     DoCall,
     DoInbox,
@@ -46,6 +45,7 @@ from aumai_transactions.drivers.operations import (
     Ended,
     Inbox,
     Procedure,
+    blocking,
 )
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InternalError, JournalConflict, StoreUnavailable
@@ -72,6 +72,7 @@ ALREADY_OURS = AppendAnswer.already_ours
 MOVED = AppendAnswer.moved
 HELD = AppendAnswer.held
 FENCED = AppendAnswer.fenced
+BLOCKED = AppendAnswer.blocked
 
 
 class HeldByAnother(Exception):
@@ -108,6 +109,9 @@ def take_turn(
         run.planned_at = now = desk.clock.now()
         try:
             entries, calls = advance(run.saga, seen, now, run.parallel_max)
+            if run.saga.locks is not None and run.saga.locks.look:
+                more, further = yield from _with_locks(desk, run, now)
+                entries, calls = [*entries, *more], [*calls, *further]
         except IllegalEntry as error:
             raise _our_bug(run, error) from error
         if not entries:
@@ -117,11 +121,28 @@ def take_turn(
         answer = _answer_at_once(desk, append)
         if answer is None:
             answer = yield from _until_answered(append, run)
-        _take(run, answer, claims=claims)
-        if answer is not MOVED:
+        _take(run, append, answer, claims=claims)
+        if answer is not MOVED and answer is not BLOCKED:
+            run.is_released = leaves
             _told(desk, run, entries)
             return calls
-        yield from _reread(desk, run, seen)
+        yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
+
+
+def _with_locks(desk: Desk, run: Run, now: int) -> Procedure[tuple[list[Entry], list[Call]]]:
+    """Look who holds what the transaction wants, and decide on that."""
+    locks = run.saga.locks
+    names = () if locks is None else tuple(locks.look)
+    table = yield from blocking(partial(desk.store.locks, names))
+    decided = advance(run.saga, [LocksSeen(table)], now, run.parallel_max)
+    if locks is not None:
+        run.look_at = None
+        if locks.look:
+            # Still in somebody's way.
+            run.look_at = now + round(locks.pause_seconds * 1_000_000)
+        locks.look.clear()
+        locks.checked = False
+    return decided
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
@@ -155,7 +176,7 @@ def stop(
         answer = _answer_at_once(desk, append)
         if answer is None:
             answer = yield from _until_answered(append, run)
-        _take(run, answer, claims=claims)
+        _take(run, append, answer, claims=claims)
         if answer is not MOVED:
             _told(desk, run, entries)
             return
@@ -195,6 +216,8 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
             yield DoSleep(pause, run)
             seen = _cancelled(run)
         else:
+            if run.look_at is not None and not run.is_released:
+                yield from stop(desk, run, [], claims=False)
             break
     run.result = desk.result_of(run)
     if run.interrupt is not None:
@@ -241,12 +264,18 @@ def seconds_left(desk: Desk, run: Run) -> float | None:
     Why from when it was planned: what has fallen due since then has not been looked at yet.
     """
     due = timer_at(run.saga, run.planned_at)
+    if run.look_at is not None:
+        due = run.look_at if due is None else min(due, run.look_at)
     return None if due is None else max(0.0, (due - desk.clock.now()) / 1_000_000)
 
 
 def _pause(desk: Desk, run: Run) -> float | None:
     """Return how long to sleep with the transaction in hand; None to let go of it."""
     saga = run.saga
+    if run.look_at is not None and saga.locks is not None and saga.locks.queued:
+        since = min(queued.at for queued in saga.locks.queued.values())
+        is_early = run.look_at - since <= HOLD_SECONDS_MAX * 1_000_000
+        return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000) if is_early else None
     if not saga.waiting and not saga.undo and not saga.approvals and not saga.windows:
         return None
     due = wake_at(saga)
@@ -313,7 +342,7 @@ def append_request(desk: Desk, run: Run, entries: Sequence[Entry]) -> Procedure[
     """Make durable what needs no token, and what the run's saga has said already."""
     append = _built(desk, run, entries, claims=False, release=False)
     answer = yield from _until_answered(append, run)
-    _take(run, answer, claims=False)
+    _take(run, append, answer, claims=False)
     if run.interrupt is not None:
         # Why here: nothing follows with this run that would raise it.
         raise run.interrupt
@@ -333,6 +362,7 @@ def _built(
         release: True to let go of the transaction with them.
     """
     saga = run.saga
+    holdings = None if saga.locks is None else holdings_of(saga)
     return Append(
         run.transaction_id,
         saga.sequence - len(entries),
@@ -342,6 +372,8 @@ def _built(
         saga.token if claims else (run.token or None),
         desk.driver_id if claims else None,
         release,
+        None if holdings == run.holdings else holdings,
+        () if saga.locks is None else reads_to_check(saga, entries),
     )
 
 
@@ -377,7 +409,7 @@ def _until_answered(append: Append, run: Run) -> Procedure[AppendAnswer]:
     return answer
 
 
-def _take(run: Run, answer: AppendAnswer, *, claims: bool) -> None:
+def _take(run: Run, append: Append, answer: AppendAnswer, *, claims: bool) -> None:
     """Draw the consequences of an answer.
 
     Raises:
@@ -386,6 +418,8 @@ def _take(run: Run, answer: AppendAnswer, *, claims: bool) -> None:
     """
     if answer is APPENDED or answer is ALREADY_OURS:
         run.sequence = run.saga.sequence
+        if append.holdings is not None:
+            run.holdings = tuple(append.holdings)
         if claims:
             run.token = run.saga.token
     elif answer is HELD:
@@ -413,9 +447,25 @@ def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:
     )
 
 
-def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None]:
-    """Take up what somebody else has appended; what was seen is decided upon again."""
+def _reread(
+    desk: Desk, run: Run, seen: Sequence[Observation], *, is_blocked: bool = False
+) -> Procedure[None]:
+    """Take up what somebody else has appended; what was seen is decided upon again.
+
+    Args:
+        desk: The manager's.
+        run: The transaction.
+        seen: What was seen.
+        is_blocked: True where somebody else has taken a resource, and the journal is as it was.
+    """
+    run.holdings = None
+    if is_blocked and run.sequence == 0:
+        run.saga = Saga(run.transaction_id)  # Nothing of it stands in the journal yet.
+        return
     saga = yield from read_saga(desk, run.transaction_id)
+    if is_blocked and (saga.token == run.token or not run.token):
+        run.saga = saga
+        return
     if any(isinstance(observation, PlanGiven) for observation in seen):
         # Why not the journal's: the caller's object does not show what stands there.
         run.sequence = run.sequence or 1
@@ -430,38 +480,6 @@ def _reread(desk: Desk, run: Run, seen: Sequence[Observation]) -> Procedure[None
     run.sequence = saga.sequence
     if run.transaction is not None:
         saga.touched.extend(range(len(saga.steps)))
-
-
-Unmade = HandlerMissing | HandlerRaised
-"""What is seen where nobody here can make a call."""
-
-
-def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Unmade:
-    """Return the call that a command stands for; or that nobody here can make it.
-
-    Args:
-        desk: The manager's.
-        run: The transaction.
-        who: Who waits for the call.
-        command: The command.
-    """
-    step, operation = command.step, command.operation
-    definition = step.definition
-    callee = run.registry.find(operation, definition)
-    if callee is None and operation == "action" and step.request_id is not None:
-        # Why no dry run: who asks for it cannot see that nothing is done here.
-        name = definition.action
-        why = ErrorRecord("UnknownAction", f"{name!r} has no handler where it is carried out")
-        return HandlerRaised(step.step_id, operation, "not_done", why, may_retry=False)
-    if callee is None:
-        return HandlerMissing(definition.step_id, operation)
-    arguments = arguments_of(callee, run.saga, step, operation)
-    timeout = definition.policy.timeout_of(operation)
-    if timeout is None:
-        return DoCall(callee, who, step, operation, arguments)
-    on_late = partial(hand_in, desk, run.transaction_id)
-    attempt = attempt_of(step, operation)
-    return DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
 
 
 def _remember(run: Run, command: Call, error: BaseException) -> None:

@@ -31,6 +31,7 @@ from aumai_transactions.core.values import (
     checked_object,
     clone,
 )
+from aumai_transactions.drivers.resources import resources_of
 from aumai_transactions.errors import DefinitionError, InvalidData, InvalidTransactionState
 from aumai_transactions.models import (
     JsonType,
@@ -122,6 +123,9 @@ def frozen(
         allow_irreversible_first=transaction.allow_irreversible_first,
         resume_within_seconds=transaction.resume_within_seconds,
         on_undo_window=transaction.on_undo_window,
+        isolation=transaction.isolation,
+        lock_timeout_seconds=transaction.lock_timeout_seconds,
+        release_outstanding_locks=transaction.release_outstanding_locks,
     )
     check_shape(definition, transaction.transaction_id, registry.is_idempotent)
     return definition
@@ -154,6 +158,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "parallel_compensation": (False, True),
     "allow_irreversible_first": (False, True),
     "on_undo_window": ("warn", "roll_back"),
+    "isolation": ("none", "exclusive", "validated"),
+    "release_outstanding_locks": (False, True),
 }
 
 
@@ -171,6 +177,9 @@ def checked_choices(transaction: Transaction) -> None:
             message = f"{option} must be one of {named}, not {value!r:.80}."
             raise DefinitionError(message)
     checked_seconds(transaction.resume_within_seconds, "resume_within_seconds")
+    if checked_seconds(transaction.lock_timeout_seconds, "lock_timeout_seconds") is None:
+        message = "lock_timeout_seconds must be a positive number of seconds, not None."
+        raise DefinitionError(message)
     if transaction.name is not None:
         checked_name(transaction.name, "name")
     if transaction.idempotency_key is not None:
@@ -233,6 +242,8 @@ def _is_plain(step: TransactionStep, action: Action) -> bool:
         or step.confirming_action
         or step.approval_timeout_seconds
         or step.undo_within_seconds
+        or step.resources
+        or action.resources
         or action.confirming_action
         or action.requires_approval
         or action.undo_within_seconds
@@ -242,7 +253,7 @@ def _is_plain(step: TransactionStep, action: Action) -> bool:
 def _with_shape(
     definition: StepDefinition, step: TransactionStep, action: Action
 ) -> StepDefinition:
-    """Return a definition with what is said about commit point, approval and undo window."""
+    """Return a definition with what is said about commit point, approval, undo and resources."""
     for option in ("pivot", "on_commit"):
         if not isinstance(getattr(step, option), bool):
             message = f"{option} of step {step.step_id!r} must be True or False."
@@ -264,6 +275,7 @@ def _with_shape(
         requires_approval=requires,
         approval_timeout_seconds=checked_seconds(timeout, "approval_timeout_seconds"),
         undo_within_seconds=checked_seconds(window, "undo_within_seconds"),
+        resources=resources_of(definition, step, action),
     )
 
 

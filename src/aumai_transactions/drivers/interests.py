@@ -59,6 +59,7 @@ class StepOutcome(NamedTuple):
         is_in_force: True where nobody undoes it.
         output: What it returned; a copy.
         error: What it raised, as text; None where it did not.
+        error_type: What kind of error that was.
         attempt: How often its action was called.
         is_held: True where it waits for the commit.
         digest: Of what a person is to allow, where it waits for that.
@@ -70,6 +71,7 @@ class StepOutcome(NamedTuple):
     is_in_force: bool
     output: Any
     error: str | None
+    error_type: str | None
     attempt: int
     is_held: bool
     digest: str | None
@@ -112,6 +114,7 @@ class StepInterest:
             is_in_force(step),
             clone(step.output),
             None if step.error is None else str(step.error),
+            None if step.error is None else step.error.type,
             step.attempt,
             step.definition.on_commit,
             None if asked is None else asked.digest,

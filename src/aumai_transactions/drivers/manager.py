@@ -44,11 +44,14 @@ from aumai_transactions.drivers.options import (
     BlockOptions,
     CallOptions,
     StepOptions,
+    checked_after,
     checked_block_options,
     checked_call_options,
+    checked_parallel,
     checked_step_options,
 )
 from aumai_transactions.drivers.repeating import repeat_of, repeated
+from aumai_transactions.drivers.resources import checked_resources
 from aumai_transactions.drivers.run import Book
 from aumai_transactions.drivers.threads import ThreadRunner
 from aumai_transactions.errors import (
@@ -59,6 +62,7 @@ from aumai_transactions.errors import (
     UnknownStep,
 )
 from aumai_transactions.models import (
+    LOCK_TIMEOUT_SECONDS,
     Transaction,
     TransactionStep,
 )
@@ -105,7 +109,7 @@ class ManagerBase:
         self._before_record = before_record
         self._on_event = on_event
         self._action_source = action_source
-        self._parallel_max = _checked_parallel(parallel_max)
+        self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
         self._guard = threading.Lock()
         self._opened: Desk | None = None
@@ -290,6 +294,7 @@ class ManagerBase:
             "requires_approval": None,
             "approval_timeout_seconds": None,
             "undo_within_seconds": None,
+            "resources": None,
             "scope_id": None,
         }
         if options:
@@ -314,6 +319,7 @@ class ManagerBase:
         confirming = self._name_of(fields["confirming_action"], "confirming_action")
         fields["confirming_action"] = confirming
         fields["after"] = checked_after(fields["after"])
+        fields["resources"] = checked_resources(fields["resources"])
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
         fields: dict[str, Any] = {
@@ -333,6 +339,9 @@ class ManagerBase:
             "allow_irreversible_first": False,
             "resume_within_seconds": None,
             "on_undo_window": "warn",
+            "isolation": "exclusive",
+            "lock_timeout_seconds": LOCK_TIMEOUT_SECONDS,
+            "release_outstanding_locks": False,
         }
         fields.update(options)
         transaction = Transaction.made(fields)
@@ -473,26 +482,3 @@ class ManagerBase:
             )
             raise DefinitionError(message)
         return name
-
-
-def _checked_parallel(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000:
-        return value
-    message = f"parallel_max must be a whole number from 1 to 1,000, not {value!r:.80}."
-    raise DefinitionError(message)
-
-
-def checked_after(value: object) -> list[str] | None:
-    """Return the ids of the steps to wait for.
-
-    Raises:
-        DefinitionError: It is no list of steps and ids.
-    """
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)):
-        names = [item.step_id if isinstance(item, TransactionStep) else item for item in value]
-        if all(isinstance(name, str) for name in names):
-            return names
-    message = f"after must be a list of steps or of their ids, not {value!r:.80}."
-    raise DefinitionError(message)

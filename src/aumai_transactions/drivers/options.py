@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from aumai_transactions.actions import Handler, checked_seconds
+from aumai_transactions.actions import Handler, Resources, checked_seconds
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.freezing import CHOICES
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import SECONDS_MAX, RetryPolicy, TransactionStep
+from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy, TransactionStep
 
 _NAMES = ("name", "idempotency_key")
 
@@ -28,6 +28,9 @@ class BeginOptions(TypedDict, total=False):
     parallel_compensation: bool
     allow_irreversible_first: bool
     on_undo_window: Literal["warn", "roll_back"]
+    isolation: Literal["none", "exclusive", "validated"]
+    lock_timeout_seconds: float
+    release_outstanding_locks: bool
 
 
 class BlockOptions(TypedDict, total=False):
@@ -46,6 +49,9 @@ class BlockOptions(TypedDict, total=False):
     parallel_compensation: bool
     allow_irreversible_first: bool
     on_undo_window: Literal["warn", "roll_back"]
+    isolation: Literal["none", "exclusive", "validated"]
+    lock_timeout_seconds: float
+    release_outstanding_locks: bool
 
 
 def checked_wait(seconds: object) -> float:
@@ -100,6 +106,9 @@ def _check(options: Mapping[str, Any], known: Mapping[str, Any], call: str) -> N
             if value is not None:
                 checked_name(value, option)
             continue
+        if option == "lock_timeout_seconds" and checked_seconds(value, option) is None:
+            message = f"{option} must be a positive number of seconds, not None."
+            raise DefinitionError(message)
         choices = CHOICES.get(option)
         if choices is not None and value not in choices:
             named = ", ".join(repr(choice) for choice in choices)
@@ -121,6 +130,8 @@ class StepOptions(TypedDict, total=False):
         requires_approval: True where a person must allow it.
         approval_timeout_seconds: How long that is waited for; then it counts as denied.
         undo_within_seconds: How long after it has succeeded it can still be undone.
+        resources: What it uses that other transactions may use as well, besides what its action
+            says: names and `Resource` objects.
     """
 
     retry: RetryPolicy | None
@@ -132,6 +143,7 @@ class StepOptions(TypedDict, total=False):
     requires_approval: bool | None
     approval_timeout_seconds: float | None
     undo_within_seconds: float | None
+    resources: Sequence[str | Resource] | None
 
 
 def checked_step_options(options: Mapping[str, Any], call: str) -> None:
@@ -164,6 +176,7 @@ class CallOptions(TypedDict, total=False):
     undo_within_seconds: float | None
     identity: tuple[str, ...] | None
     once: bool
+    resources: Resources | None
 
 
 def checked_call_options(options: CallOptions) -> CallOptions:
@@ -178,3 +191,31 @@ def checked_call_options(options: CallOptions) -> CallOptions:
             message = f"action() has no option {option!r}. Besides its own it has {known}."
             raise DefinitionError(message)
     return options
+
+
+def checked_parallel(value: object) -> int:
+    """Return how many calls of one transaction may be under way at once.
+
+    Raises:
+        DefinitionError: It is no whole number from 1 to 1,000.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000:
+        return value
+    message = f"parallel_max must be a whole number from 1 to 1,000, not {value!r:.80}."
+    raise DefinitionError(message)
+
+
+def checked_after(value: object) -> list[str] | None:
+    """Return the ids of the steps to wait for.
+
+    Raises:
+        DefinitionError: It is no list of steps and ids.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)):
+        names = [item.step_id if isinstance(item, TransactionStep) else item for item in value]
+        if all(isinstance(name, str) for name in names):
+            return names
+    message = f"after must be a list of steps or of their ids, not {value!r:.80}."
+    raise DefinitionError(message)

@@ -18,6 +18,7 @@ from aumai_transactions.models import TransactionState
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
+    from aumai_transactions.core.locking import Holding
     from aumai_transactions.core.saga import Saga
     from aumai_transactions.drivers.shared import Shared
     from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionStep
@@ -51,6 +52,9 @@ class Run:
         unannounced: What the user's hook is to be told of a shared one, outside its lock.
         planned_at: By which time it was planned last; microseconds since 1970 UTC.
         parallel_max: How many of its calls may be under way at once.
+        holdings: What the store is known to keep of its locks; None where that is not known.
+        is_released: True where this process has let go of it with its last append.
+        look_at: When to look again at the resources that it waits for; microseconds since 1970 UTC.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
     """
@@ -71,6 +75,9 @@ class Run:
     announced: TransactionState = TransactionState.pending
     is_callers: bool = True
     wait_until: int | None = None
+    holdings: tuple[Holding, ...] | None = None
+    look_at: int | None = None
+    is_released: bool = False
     parallel_max: int = 1
     planned_at: int = 0
     is_shared: bool = False

@@ -432,6 +432,7 @@ class Shared:
         if saga.token == self.run.token and saga.sequence != self.saga.sequence:
             saga.touched.extend(range(len(saga.steps)))
             self.run.saga = saga
+            self.run.holdings = None
             self.run.sequence = saga.sequence
 
     def _break(self, error: TransactionError) -> None:

@@ -1,4 +1,4 @@
-"""The driver with threads: `TransactionManager` and `SagaOrchestrator`.
+"""The driver with threads: `TransactionManager`.
 
 Owns: how this thread waits for a store, for a handler and for time. The rules are the core's.
 """
@@ -6,7 +6,7 @@ Owns: how this thread waits for a store, for a handler and for time. The rules a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import (
@@ -23,6 +23,7 @@ from aumai_transactions.drivers.desk import (
     read_transaction,
 )
 from aumai_transactions.drivers.freezing import frozen_step
+from aumai_transactions.drivers.locks import RUNS_AGAIN, checked_retries, read_locks
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
@@ -37,16 +38,15 @@ from aumai_transactions.drivers.options import (
 from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import StoredTransactions
 from aumai_transactions.drivers.sync_block import TransactionBlock
-from aumai_transactions.drivers.templates import Template
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
+    ResourceLock,
     Risk,
     Transaction,
     TransactionResult,
-    TransactionStep,
     Verification,
 )
 from aumai_transactions.store import Query
@@ -54,7 +54,6 @@ from aumai_transactions.store import Query
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from aumai_transactions.actions import Handler
     from aumai_transactions.core.entries import Answer
     from aumai_transactions.store import Listed, StoreInfo
 
@@ -207,6 +206,38 @@ class TransactionManager(ManagerBase):
         made = self._interactive(timeout_seconds, options)
         accepts = options.get("accepts_requests", False)
         return TransactionBlock(self, made, accepts_requests=accepts)
+
+    def run(
+        self,
+        function: Callable[[TransactionBlock], T],
+        *,
+        retries: int = 3,
+        timeout_seconds: float = BLOCK_TIMEOUT_SECONDS,
+        **options: Unpack[BlockOptions],
+    ) -> T:
+        """Run a function in a transaction, and the whole of it again where it gave way to others.
+
+        Args:
+            function: Given the block, executes its steps; what it returns is returned. It is run
+                again from the beginning, in a new transaction, so that it must not count on what
+                it remembers of the one before.
+            retries: How often at most it is run again after a `Deadlock` or a `ReadConflict`.
+            timeout_seconds: How long each run may take.
+            **options: See `transaction`.
+
+        Raises:
+            Deadlock: It gave way every time.
+            ReadConflict: What it had read changed every time.
+        """
+        left = checked_retries(retries)
+        while True:
+            try:
+                with self.transaction(timeout_seconds, **options) as tx:
+                    return function(tx)
+            except RUNS_AGAIN:
+                if left == 0:
+                    raise
+                left -= 1
 
     def resume(self, tx: Transaction | str) -> TransactionBlock:
         """Go on with an interactive transaction whose process died; use the result as a block.
@@ -405,6 +436,14 @@ class TransactionManager(ManagerBase):
         """Return one page of summaries, without reading journals."""
         return self._desk().store.find(query or Query())
 
+    def locks(self, resource: str | None = None) -> list[ResourceLock]:
+        """Return who holds which resource and who waits for it.
+
+        Args:
+            resource: Only this one, whatever alias of its name; None for all.
+        """
+        return self._run(read_locks(self._desk(), resource))
+
     def verify(self, tx: Transaction | str | None = None) -> Verification:
         """Check the hash chain and every entry of one journal, or of all."""
         return self._run(recovery.verify(self._desk(), None if tx is None else _id(tx)))
@@ -451,39 +490,6 @@ class TransactionManager(ManagerBase):
     def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""
         return self._threads.run(procedure)
-
-
-class SagaOrchestrator:
-    """Register steps once, and carry them out as a transaction as often as wanted.
-
-    Args:
-        manager: What carries them out.
-    """
-
-    def __init__(self, manager: TransactionManager) -> None:
-        self._manager = manager
-        self._template = Template(manager)
-
-    def register(
-        self,
-        agent_id: str,
-        action: str,
-        data: dict[str, Any],
-        compensating_action: str | Handler | None = None,
-        **options: Unpack[StepOptions],
-    ) -> TransactionStep:
-        """Add a step to the saga, and return it; see `TransactionManager.add_step`."""
-        return self._template.register(agent_id, action, data, compensating_action, options)
-
-    def execute(
-        self,
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **options: Unpack[BeginOptions],
-    ) -> TransactionResult:
-        """Carry out the registered steps as one new transaction, and return the outcome."""
-        tx = self._manager.begin(timeout_seconds, **options)
-        self._template.fill(tx)
-        return self._manager.commit(tx)
 
 
 def _id(tx: Transaction | str) -> str:

@@ -26,6 +26,7 @@ from aumai_transactions.errors import (
     TransactionError,
     TransactionNotActive,
     TransactionRolledBack,
+    rolled_back,
 )
 from aumai_transactions.models import TransactionResult, TransactionStep
 
@@ -327,7 +328,7 @@ class TransactionBlock(BlockBase):
         if self._group is not None and self._group.is_over:
             self._result = self._scope_result()
             if error is None and not self._went_back_by_itself:
-                raise TransactionRolledBack(self._result)
+                raise rolled_back(self._result)
             return
         if error is None:
             self._commit_nested()

@@ -35,8 +35,9 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
+from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
-from aumai_transactions.drivers.driving import call_of, with_draw
+from aumai_transactions.drivers.driving import with_draw
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
     GroupInterest,
@@ -64,7 +65,7 @@ from aumai_transactions.errors import (
     InvalidTransactionState,
     TransactionError,
     TransactionNotFinal,
-    TransactionRolledBack,
+    rolled_back,
 )
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group | None) ->
             asked = UndoAsked(scope_id=one.scope_id, reason="deadline")
             yield from undo(desk, shared, part, asked)
             one.is_over = True
-            raise TransactionRolledBack(nested_result(desk, shared, one))
+            raise rolled_back(nested_result(desk, shared, one))
 
 
 def nested_result(desk: Desk, shared: Shared, group: Group) -> TransactionResult:
@@ -380,7 +381,7 @@ def undo(desk: Desk, shared: Shared, part: Part, asked: UndoAsked) -> Procedure[
         raise part.interrupt
     if shared.saga.state is not ACTIVE:
         result = desk.result_of(shared.run)
-        raise TransactionRolledBack(result) if result.is_final else TransactionNotFinal(result)
+        raise rolled_back(result) if result.is_final else TransactionNotFinal(result)
 
 
 def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[None]:
@@ -391,7 +392,7 @@ def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[N
     if part.interrupt is not None:
         raise part.interrupt
     if shared.saga.state not in (PENDING, ACTIVE):
-        raise TransactionRolledBack(desk.result_of(shared.run))
+        raise rolled_back(desk.result_of(shared.run))
     with shared.lock:
         scope = shared.saga.scopes.get(group.scope_id)
         left = [] if scope is None else unsettled_in(shared.saga, scope)

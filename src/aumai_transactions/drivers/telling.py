@@ -20,14 +20,14 @@ from aumai_transactions.errors import (
     CommitPointPassed,
     DefinitionError,
     InvalidTransactionState,
-    ReadConflict,
+    LockTimeout,
     StepFailed,
     StepInDoubt,
     StepUndone,
     TransactionError,
     TransactionNotActive,
     TransactionNotFinal,
-    TransactionRolledBack,
+    rolled_back,
 )
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def told(
         result = desk.result_of(shared.run)
         if not result.is_final:
             raise TransactionNotFinal(result) from cause
-        if result.reason == "conflict":
-            raise ReadConflict(result) from cause
-        raise TransactionRolledBack(result) from cause
+        raise rolled_back(result) from cause
     if state is STEP_PENDING:
         raise _not_begun(shared, step_id, outcome)
     if state is STEP_FAILED:
@@ -109,6 +107,8 @@ def _raise_failed(
         raise RuntimeError(message) from cause  # noqa: TRY004 (no procedure may raise the other)
     if cause is not None:
         raise cause
+    if outcome.error_type == "LockTimeout":
+        raise LockTimeout(name, step_id, (outcome.error or "").partition(": ")[2])
     if outcome.attempt == 0:
         raise DefinitionError(f"step {step_id} of transaction {name}: {outcome.error}.")
     raise StepFailed(name, step_id, outcome.error or "unknown")

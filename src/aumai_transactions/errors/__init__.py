@@ -8,6 +8,7 @@
       StepInDoubt                       nobody knows whether a step happened; see .undone
       StepFailed                        a step's action raised, elsewhere or earlier
       StepUndone                        a step was undone while its caller waited for it
+      LockTimeout                       others have held what a step uses for too long
       ApprovalPending                   a person has not allowed a step yet; ask again later
       UndoRefused                       something in force depends on what was to be undone
       DefinitionError                   the plan is wrong; raised before anything of it runs
@@ -22,6 +23,7 @@
       TransactionRolledBack             wanted a commit, got a rollback: see .result
         TransactionExpired              the deadline had passed before anything ran (state `failed`)
         ReadConflict                    what was read has changed before the commit point
+        Deadlock                        transactions waited for each other; this one gave way
       TransactionNotFinal               wanted an outcome, something is still waiting: .result
       StoreError                        the journal could not do what was asked
         StoreUnavailable                transient: trying again is safe
@@ -55,10 +57,12 @@ from aumai_transactions.errors.definitions import (
     UnknownStep,
 )
 from aumai_transactions.errors.outcomes import (
+    Deadlock,
     ReadConflict,
     TransactionExpired,
     TransactionNotFinal,
     TransactionRolledBack,
+    rolled_back,
 )
 from aumai_transactions.errors.root import (
     InternalError,
@@ -68,6 +72,7 @@ from aumai_transactions.errors.states import (
     ApprovalPending,
     CommitPointPassed,
     InvalidTransactionState,
+    LockTimeout,
     NoActiveTransaction,
     StepFailed,
     StepInDoubt,
@@ -96,6 +101,7 @@ from aumai_transactions.errors.verdicts import (
 __all__ = [
     "ApprovalPending",
     "CommitPointPassed",
+    "Deadlock",
     "DefinitionError",
     "DependencyCycle",
     "DuplicateStep",
@@ -107,6 +113,7 @@ __all__ = [
     "JournalConflict",
     "JournalCorrupt",
     "JournalTooNew",
+    "LockTimeout",
     "NoActiveTransaction",
     "NotDelivered",
     "OutcomeUnknown",
@@ -131,4 +138,5 @@ __all__ = [
     "UndoRefused",
     "UnknownAction",
     "UnknownStep",
+    "rolled_back",
 ]

@@ -44,6 +44,24 @@ class ReadConflict(TransactionRolledBack):
     """Say that what a step had read changed before the commit point, so that all was undone."""
 
 
+class Deadlock(TransactionRolledBack):
+    """Say that transactions waited for each other's resources, and this one was undone for that.
+
+    Run the whole of it again (`manager.run` does): the others go on meanwhile.
+    """
+
+
+def rolled_back(result: TransactionResult) -> TransactionRolledBack:
+    """Return the exception that says why a transaction went back."""
+    return _BY_REASON.get(result.reason or "", TransactionRolledBack)(result)
+
+
+_BY_REASON: dict[str, type[TransactionRolledBack]] = {
+    "conflict": ReadConflict,
+    "deadlock": Deadlock,
+}
+
+
 class TransactionNotFinal(TransactionError):
     """Say that an outcome was asked for while the transaction still waits for something.
 

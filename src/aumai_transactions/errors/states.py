@@ -119,6 +119,25 @@ class StepFailed(TransactionError):
         super().__init__(f"step {step_id} of transaction {transaction_id} failed: {detail}.")
 
 
+class LockTimeout(TransactionError):
+    """Say that a step was not begun, for others have held what it uses for too long.
+
+    Args:
+        transaction_id: The transaction; it goes on.
+        step_id: The step; nothing of it was done.
+        detail: What it waited for, and who has it.
+    """
+
+    def __init__(self, transaction_id: str, step_id: str, detail: str) -> None:
+        self.transaction_id = transaction_id
+        self.step_id = step_id
+        self.detail = detail
+        super().__init__(
+            f"step {step_id} of transaction {transaction_id} was not begun: {detail}. See who has "
+            "it with: aumai-transactions locks. Try something else, or the same again."
+        )
+
+
 class ApprovalPending(TransactionError):
     """Say that a person has not allowed a step yet; the transaction goes on without it.
 

@@ -18,6 +18,7 @@ from aumai_transactions.models.descriptions import (
 from aumai_transactions.models.reports import (
     Event,
     Recovered,
+    ResourceLock,
     Risk,
     RiskCode,
     Verification,
@@ -38,16 +39,19 @@ from aumai_transactions.models.transactions import (
 )
 from aumai_transactions.models.values import (
     DEFAULT_TIMEOUT_SECONDS,
+    LOCK_TIMEOUT_SECONDS,
     SECONDS_MAX,
     JsonType,
     Model,
     Output,
     OutputReference,
+    Resource,
     RetryPolicy,
 )
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
+    "LOCK_TIMEOUT_SECONDS",
     "SECONDS_MAX",
     "DescribedStep",
     "Description",
@@ -58,6 +62,8 @@ __all__ = [
     "OutputReference",
     "OutstandingCompensation",
     "Recovered",
+    "Resource",
+    "ResourceLock",
     "RetryPolicy",
     "Risk",
     "RiskCode",

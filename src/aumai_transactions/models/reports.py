@@ -68,6 +68,26 @@ class Risk(Model):
     step_id: str | None = None
 
 
+class ResourceLock(Model):
+    """Tell that a transaction holds a resource, or waits for it.
+
+    Args:
+        resource: The resource's canonical name.
+        mode: `exclusive` or `shared`.
+        transaction_id: Who holds it, or waits.
+        token: The fencing token of the hold; it only grows. None while it waits.
+        place: Its place in the queue, from 1; None where it holds it.
+        waits_for: The transactions that have to end, or to go on, before it gets it.
+    """
+
+    resource: str
+    mode: Literal["exclusive", "shared"]
+    transaction_id: str
+    token: int | None = None
+    place: int | None = None
+    waits_for: list[str] = Field(default_factory=list)
+
+
 class Recovered(Model):
     """Say what became of one transaction that recovery looked at.
 

@@ -10,12 +10,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field, computed_field
 
-from aumai_transactions.errors import (
-    ReadConflict,
-    TransactionExpired,
-    TransactionNotFinal,
-    TransactionRolledBack,
-)
+from aumai_transactions.errors import TransactionExpired, TransactionNotFinal, rolled_back
 from aumai_transactions.models.states import RollbackReason, TransactionState
 from aumai_transactions.models.values import Model
 
@@ -51,10 +46,10 @@ class Waiting(Model):
         reason: `in_doubt` (a person must say what happened), `halted` (an undo failed and the
             policy is halt), `retry` (the next attempt is due at `until`), `left_behind` (an undo
             waits, until then at most, for a call that was given up), `approval` (a person must
-            allow a step), `resume` (its program died, and may go on with it), `committing` (its
-            commit is decided, and something behind the commit point failed), `parent` (a nested one
-            has committed into its parent, and is final with it), or `running` (a driver has it, or
-            one must claim it).
+            allow a step), `lock` (others hold what it uses), `resume` (its program died, and may go
+            on with it), `committing` (its commit is decided, and something behind the commit point
+            failed), `parent` (a nested one has committed into its parent, and is final with it), or
+            `running` (a driver has it, or one must claim it).
         detail: A sentence that says what to do next.
         step_ids: The steps that it waits for.
         until: When it goes on, where time alone decides.
@@ -66,6 +61,7 @@ class Waiting(Model):
         "retry",
         "left_behind",
         "approval",
+        "lock",
         "resume",
         "committing",
         "parent",
@@ -156,9 +152,7 @@ class TransactionResult(Model):
             raise TransactionNotFinal(self)
         if self.state is TransactionState.failed:
             raise TransactionExpired(self)
-        if self.reason == "conflict":
-            raise ReadConflict(self) from self.__dict__.get("_cause")
-        raise TransactionRolledBack(self) from self.__dict__.get("_cause")
+        raise rolled_back(self) from self.__dict__.get("_cause")
 
     def __str__(self) -> str:
         """Tell the story in plain lines."""

@@ -14,10 +14,12 @@ from pydantic import AwareDatetime, Field
 from aumai_transactions.models.states import StepState, TransactionState
 from aumai_transactions.models.values import (
     DEFAULT_TIMEOUT_SECONDS,
+    LOCK_TIMEOUT_SECONDS,
     JsonType,
     Model,
     Output,
     OutputReference,
+    Resource,
     RetryPolicy,
 )
 
@@ -46,6 +48,8 @@ class TransactionStep(Model):
         requires_approval: True where a person must allow it; None means what its action says.
         approval_timeout_seconds: How long that is waited for; then it counts as denied.
         undo_within_seconds: How long after it has succeeded it can still be undone.
+        resources: What it uses that other transactions may use as well; None means what its action
+            says.
         scope_id: The savepoint or nested transaction that it belongs to.
     """
 
@@ -65,6 +69,7 @@ class TransactionStep(Model):
     requires_approval: bool | None = None
     approval_timeout_seconds: float | None = None
     undo_within_seconds: float | None = None
+    resources: list[Resource] | None = None
     scope_id: str | None = None
 
     def output(self, at: str = "", type: JsonType | None = None) -> Output:  # noqa: A002 (its word)
@@ -104,6 +109,12 @@ class Transaction(Model):
             one that can be undone.
         resume_within_seconds: With `on_crash="wait"`: how long a program may take to resume it.
         on_undo_window: `warn`, or `roll_back` before a step can no longer be undone.
+        isolation: `exclusive` locks the resources that its steps use, until its end; `validated`
+            locks those used exclusively, and looks before the commit whether the shared ones have
+            changed; `none` takes no notice of them.
+        lock_timeout_seconds: How long it waits for a resource.
+        release_outstanding_locks: True to let go, at the end, of the resources of steps that could
+            not be undone as well.
     """
 
     transaction_id: str = Field(default_factory=lambda: str(uuid4()))
@@ -122,3 +133,6 @@ class Transaction(Model):
     allow_irreversible_first: bool = False
     resume_within_seconds: float | None = None
     on_undo_window: Literal["warn", "roll_back"] = "warn"
+    isolation: Literal["none", "exclusive", "validated"] = "exclusive"
+    lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
+    release_outstanding_locks: bool = False

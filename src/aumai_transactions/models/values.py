@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_TIMEOUT_SECONDS = 60
+LOCK_TIMEOUT_SECONDS = 30.0
 SECONDS_MAX = 10 * 366 * 86_400
 
 JsonType = Literal["string", "integer", "number", "boolean", "object", "array", "null"]
@@ -71,6 +72,26 @@ class RetryPolicy(Model):
     delay_seconds_max: float = Field(default=60.0, ge=0, le=SECONDS_MAX, allow_inf_nan=False)
     jitter: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
     budget_seconds: float | None = Field(default=None, gt=0, le=SECONDS_MAX, allow_inf_nan=False)
+
+
+class Resource(Model):
+    """Name something that transactions must not use at the same time.
+
+    Args:
+        name: What it is called, such as `account:42`, a path, or a URL; aliases of one thing are
+            one resource (`canonical_resource`).
+        mode: `exclusive`, or `shared` with others that only read it as well.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    mode: Literal["exclusive", "shared"] = "exclusive"
+
+    @classmethod
+    def shared(cls, name: str) -> Self:
+        """Return the resource of this name, for reading."""
+        return cls(name=name, mode="shared")
 
 
 @dataclass(frozen=True, slots=True)

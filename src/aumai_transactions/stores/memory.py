@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import islice
-from threading import Lock
+from threading import Lock as ThreadLock
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
+from aumai_transactions.core.locking import Fence, Lock, LockTable, change_of, is_refused
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import (
@@ -31,7 +32,7 @@ from aumai_transactions.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from aumai_transactions.core.entries import Entry
     from aumai_transactions.core.outcome import Summary
@@ -42,6 +43,7 @@ _ALREADY_OURS = AppendAnswer.already_ours
 _MOVED = AppendAnswer.moved
 _FENCED = AppendAnswer.fenced
 _HELD = AppendAnswer.held
+_BLOCKED = AppendAnswer.blocked
 _COMMITTED = TransactionState.committed
 _ROLLED_BACK = TransactionState.rolled_back
 _FAILED = TransactionState.failed
@@ -62,6 +64,76 @@ class _Kept:
         self.marks: list[tuple[int, str]] = []
 
 
+class _Locks:
+    """Hold who holds which resource, and who waits for it."""
+
+    def __init__(self) -> None:
+        self._by_resource: dict[str, list[Lock]] = {}
+        self._by_transaction: dict[str, list[Lock]] = {}
+        self._waited_for: dict[str, int] = {}
+        self._fences: dict[str, Fence] = {}
+        self._tickets = 0
+
+    def take(self, append: Append) -> bool:
+        """Let a transaction hold what its append says; False where it must not."""
+        name, holdings = append.transaction_id, append.holdings
+        mine = self._by_transaction.get(name, [])
+        named = {lock.resource for lock in mine} if holdings is not None else set()
+        named |= {holding.resource for holding in holdings or ()}
+        table = self.table(named | {read.name for read in append.reads}, circles=False)
+        if is_refused(table, name, holdings or (), append.reads):
+            return False
+        if holdings is None:
+            return True
+        change = change_of(table, name, holdings)
+        for lock in change.gone:
+            self._remove(lock)
+        for holding in (*change.granted, *change.queued):
+            self._tickets += 1
+            self._add(
+                Lock(
+                    holding.resource,
+                    holding.mode,
+                    name,
+                    holding.token,
+                    self._tickets,
+                    holding.cost,
+                )
+            )
+        return True
+
+    def _add(self, lock: Lock) -> None:
+        self._by_resource.setdefault(lock.resource, []).append(lock)
+        self._by_transaction.setdefault(lock.transaction_id, []).append(lock)
+        if lock.token is None:
+            self._waited_for[lock.resource] = self._waited_for.get(lock.resource, 0) + 1
+            return
+        version = self._fences.get(lock.resource, Fence()).version
+        if lock.mode == "exclusive":
+            version = lock.token
+        self._fences[lock.resource] = Fence(lock.token, version)
+
+    def _remove(self, lock: Lock) -> None:
+        for index, key in (
+            (self._by_resource, lock.resource),
+            (self._by_transaction, lock.transaction_id),
+        ):
+            index[key].remove(lock)
+            if not index[key]:
+                del index[key]
+        if lock.token is None:
+            self._waited_for[lock.resource] -= 1
+            if not self._waited_for[lock.resource]:
+                del self._waited_for[lock.resource]
+
+    def table(self, resources: Collection[str] | None, *, circles: bool = True) -> LockTable:
+        """Return who holds and who waits for what."""
+        asked = set(self._by_resource if resources is None else resources)
+        names = asked | self._waited_for.keys() if circles else asked
+        locks = [lock for name in sorted(names) for lock in self._by_resource.get(name, ())]
+        return LockTable(locks, {name: self._fences.get(name, Fence()) for name in asked})
+
+
 class MemoryStore:
     """Keep journals in memory; they end with the process."""
 
@@ -69,13 +141,14 @@ class MemoryStore:
     is_durable = False
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = ThreadLock()
         self._store_id = uuid4().hex
         self._by_id: dict[str, _Kept] = {}
         self._in_order: list[_Kept] = []
         self._runnable: dict[str, _Kept] = {}
         self._alive: set[str] = set()
         self._changes = 0
+        self._locks = _Locks()
         self._closed = False
 
     def join(self) -> str:
@@ -131,7 +204,10 @@ class MemoryStore:
         return answers
 
     def _append(self, append: Append) -> AppendAnswer:
-        transaction_id, expected, append_id, entries, summary, token, driver_id, release = append
+        transaction_id, expected, append_id, entries, summary, token, driver_id, release = append[
+            :8
+        ]
+        locks = append.holdings is not None or append.reads
         if token is None or driver_id is not None:
             check_append(append)
         kept = self._by_id.get(transaction_id)
@@ -144,9 +220,13 @@ class MemoryStore:
                 return _FENCED
             if expected != 0:
                 return _MOVED
+            if locks and not self._locks.take(append):
+                return _BLOCKED
             kept = self._new(transaction_id, summary)
         elif (refusal := self._refusal(kept, append)) is not None:
             return refusal
+        elif locks and not self._locks.take(append):
+            return _BLOCKED
         if driver_id is not None:
             kept.token = token  # type: ignore[assignment]  # a claim carries its token
             kept.driver_id = driver_id
@@ -254,6 +334,12 @@ class MemoryStore:
                 if kept.driver_id not in others and (kept.summary.due_at or now) <= now
             ]
         return [transaction_id for _, transaction_id in sorted(found)[: max(limit, 0)]]
+
+    def locks(self, resources: Collection[str] | None) -> LockTable:
+        """Return who holds and who waits for these resources; see `Store.locks`."""
+        with self._lock:
+            self._check_open()
+            return self._locks.table(resources)
 
     def info(self, *, thorough: bool = False) -> StoreInfo:  # noqa: ARG002 (nothing takes long)
         """Return what this store is."""

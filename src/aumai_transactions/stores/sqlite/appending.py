@@ -18,6 +18,7 @@ from aumai_transactions.core.journal import NO_HASH, chain_hash
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
 from aumai_transactions.stores.sqlite import statements
+from aumai_transactions.stores.sqlite.locks import LockKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,12 +98,18 @@ class Appending:
         refusal = self._refusal(head, append)
         if refusal is AppendAnswer.already_ours:
             return refusal
+        keeper = None
+        if refusal is None and (append.holdings is not None or append.reads):
+            keeper = LockKeeper(self._connection, append)
+            refusal = AppendAnswer.blocked if keeper.is_refused() else None
         if refusal is None and not self._write(head, prepared):
             # Entries stand behind the head: somebody tampered. Whoever reads again finds out.
             refusal = AppendAnswer.moved
         if refusal is not None:
             self._refused.add(name)
             return refusal
+        if keeper is not None:
+            keeper.take()
         return AppendAnswer.appended
 
     def _head(self, transaction_id: str) -> Head:

@@ -76,6 +76,26 @@ WHERE driver_id IS NULL AND runnable = 1 AND due_at IS NOT NULL AND due_at <= ?
 ORDER BY due_at, ordinal LIMIT ?
 """
 
+_LOCK = "SELECT resource, mode, transaction_id, token, ticket, cost FROM locks "
+_NAMED = "WHERE resource IN (SELECT value FROM json_each(?)) "
+_WAITED_FOR = "OR resource IN (SELECT resource FROM locks WHERE token IS NULL) "
+_IN_LINE = "ORDER BY resource, ticket"
+ALL_LOCKS = _LOCK + _IN_LINE
+LOCKS = _LOCK + _NAMED + _WAITED_FOR + _IN_LINE
+LOCKS_OF = _LOCK + _NAMED + "OR transaction_id = ? " + _IN_LINE
+FENCES = """
+SELECT name, token, version FROM resources WHERE name IN (SELECT value FROM json_each(?))
+"""
+ADD_LOCK = """
+INSERT INTO locks (resource, transaction_id, mode, token, cost) VALUES (?, ?, ?, ?, ?)
+"""
+REMOVE_LOCK = "DELETE FROM locks WHERE ticket = ?"
+MOVE_FENCE = """
+INSERT INTO resources (name, token, version) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET
+    token = excluded.token, version = max(version, excluded.version)
+"""
+
 ALL_DRIVERS = """
 SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers
 """

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from aumai_transactions.clock import Clock, SystemClock
 from aumai_transactions.core.journal import Journal, StoredEntry
+from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
 from aumai_transactions.store import (
     LEASE_SECONDS,
@@ -33,11 +34,12 @@ from aumai_transactions.stores.sqlite import creation, forking, health, listing,
 from aumai_transactions.stores.sqlite.appending import Appending, prepare
 from aumai_transactions.stores.sqlite.database import Database
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
+from aumai_transactions.stores.sqlite.locks import table_of
 from aumai_transactions.stores.sqlite.schema import SCHEMA_VERSION
 from aumai_transactions.stores.sqlite.writer import WriterLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 Result = TypeVar("Result")
 WRITER_WAIT_SECONDS = 5.0
@@ -208,6 +210,10 @@ class SqliteStore:
                 values = (holder, now, limit)
                 found += connection.execute(statements.DUE_OF_DRIVER, values).fetchall()
         return [transaction_id for _, transaction_id in sorted(found)[:limit]]
+
+    def locks(self, resources: Collection[str] | None) -> LockTable:
+        """Return who holds and who waits for these resources; see `Store.locks`."""
+        return self._read(lambda connection: table_of(connection, resources))
 
     def info(self, *, thorough: bool = False) -> StoreInfo:
         """Return what this store is, and facts for `doctor`.
