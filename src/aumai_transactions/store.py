@@ -215,15 +215,20 @@ class Store(Protocol):
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
 
-    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
+    def due(
+        self, driver_id: str, limit: int, now: int, agents: Collection[str] | None = None
+    ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one.
 
-        Those that wait for a time to come (`Summary.due_at`) are left out until then.
+        Those that wait for a time to come (`Summary.due_at`) are left out until then. The oldest
+        come first; where there are several tenants, they take turns, also from call to call.
 
         Args:
             driver_id: Who asks.
             limit: How many at most.
             now: Microseconds since 1970 UTC.
+            agents: Only those whose `Summary.next_agent` is one of these, or is not known; None
+                for all.
         """
 
     def locks(self, resources: Collection[str] | None) -> LockTable:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core import poison
 from aumai_transactions.core.states import ACTIVE, COMPENSATING
 from aumai_transactions.core.transitions import require
 
@@ -20,6 +21,8 @@ def claimed(saga: Saga, entry: Claimed) -> None:
     require(entry.token == saga.token + 1, "its token does not follow the one in force")
     is_dead = entry.takeover and saga.driver_id != entry.driver_id
     dead = saga.driver_id if is_dead else None
+    if is_dead and poison.under_way(saga):
+        saga.crashes += 1
     saga.token = entry.token
     saga.driver_id = entry.driver_id
     if entry.takeover and saga.state in (ACTIVE, COMPENSATING):

@@ -54,6 +54,7 @@ from aumai_transactions.core.observations import (
     VerificationReturned,
 )
 from aumai_transactions.core.planning import CRASH, plan
+from aumai_transactions.core.poison import is_poisoned
 from aumai_transactions.core.states import (
     ACTIVE,
     COMMITTED,
@@ -69,14 +70,18 @@ from aumai_transactions.core.values import checked_note
 from aumai_transactions.errors import CommitPointPassed, InvalidTransactionState, UnknownStep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.models import TransactionState
 
 
 def advance(
-    saga: Saga, observations: Sequence[Observation], now: int, parallel_max: int = 1
+    saga: Saga,
+    observations: Sequence[Observation],
+    now: int,
+    parallel_max: int = 1,
+    serves: Container[str] | None = None,
 ) -> tuple[list[Entry], list[Call]]:
     """Decide, evolve and plan until something has to be done outside, or nothing is left.
 
@@ -85,6 +90,7 @@ def advance(
         observations: What was seen, in order.
         now: Microseconds since 1970 UTC.
         parallel_max: How many steps may run at once.
+        serves: The agents on whose behalf calls are made here; None for all.
 
     Returns:
         The entries to make durable, and then the calls to make.
@@ -101,14 +107,17 @@ def advance(
         commands = plan(saga, now, parallel_max)
         if not commands:
             break
-        looks = 0
+        left = 0
         for command in commands:
             if isinstance(command, Record):
                 entry = command.entry
             elif isinstance(command, Look):
-                looks += 1
+                left += 1
                 if saga.locks is not None:
                     saga.locks.look.update(dict.fromkeys(command.names))
+                continue
+            elif serves is not None and command.step.definition.agent_id not in serves:
+                left += 1  # Somebody else makes it.
                 continue
             else:
                 calls.append(command)
@@ -118,7 +127,7 @@ def advance(
                 entry = command.intent
             evolve(saga, entry)
             entries.append(entry)
-        if looks == len(commands):
+        if left == len(commands):
             break
     return entries, calls
 
@@ -252,6 +261,9 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the retry")
     doubtful = step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMMITTING)
     doubtful = doubtful or step.index in saga.stuck
+    if is_poisoned(saga):
+        by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
+        return [RetryRequested(now, step.step_id, by, note)]
     waits = step.due_at is not None or (step.to_undo and abandon_at(step) is not None)
     if not doubtful and step.outstanding is None and not waits:
         raise InvalidTransactionState(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from aumai_transactions.models import LOCK_TIMEOUT_SECONDS, JsonType
+from aumai_transactions.models import CRASHES_MAX, LOCK_TIMEOUT_SECONDS, JsonType
 
 CrashPolicy = Literal["resume", "roll_back", "wait"]
 CompensationFailurePolicy = Literal["continue", "halt"]
@@ -203,6 +203,10 @@ class Definition(NamedTuple):
             those used exclusively, and checks before the commit whether the shared ones changed.
         lock_timeout_seconds: How long it waits for a resource.
         release_outstanding_locks: True to let go of the resources of outstanding steps as well.
+        metadata: What its author has noted about it, text by name; `tenant` is one who is to have
+            their turn like all others.
+        crashes_max: How many processes in a row may die in the midst of a call of it; then a person
+            has to look.
     """
 
     created_at: int
@@ -222,6 +226,8 @@ class Definition(NamedTuple):
     isolation: Isolation = "exclusive"
     lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
     release_outstanding_locks: bool = False
+    metadata: dict[str, str] | None = None
+    crashes_max: int = CRASHES_MAX
 
     @property
     def deadline(self) -> float:

@@ -17,6 +17,7 @@ from aumai_transactions.core import (
     committing,
     isolation,
     late_returns,
+    poison,
     probing,
     scopes,
     undoing,
@@ -71,6 +72,7 @@ from aumai_transactions.core.entries import (
     VersionsRead,
 )
 from aumai_transactions.core.graph import dependencies, topological_order
+from aumai_transactions.core.poison import is_poisoned
 from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -182,6 +184,8 @@ def evolve(saga: Saga, entry: Entry) -> None:
         case _:
             _evolve_rare(saga, entry)
     saga.state = STATE_WITH.get(type(entry), saga.state)
+    if saga.crashes:
+        poison.begin_again(saga, entry)
     if saga.locks is not None and saga.state.is_final:
         isolation.let_go(saga, saga.locks)
     saga.sequence += 1
@@ -433,6 +437,8 @@ def _retry_scheduled(saga: Saga, entry: RetryScheduled) -> None:
 
 def _retry_requested(saga: Saga, entry: RetryRequested) -> None:
     step = saga.step(entry.step_id)
+    if is_poisoned(saga) and step.state is not STEP_IN_DOUBT:
+        return  # It had its turn, and has it again.
     if step.due_at is not None:
         step.due_at = saga.waiting[step.index] = entry.at
         return

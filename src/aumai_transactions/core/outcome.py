@@ -16,6 +16,7 @@ from aumai_transactions.core.planning import (
     only_its_program,
     wake_at,
 )
+from aumai_transactions.core.poison import is_poisoned
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -30,6 +31,7 @@ from aumai_transactions.core.states import (
     STEP_SUCCEEDED,
 )
 from aumai_transactions.core.times import instant
+from aumai_transactions.core.undo_planning import next_to_undo
 from aumai_transactions.core.values import clone
 from aumai_transactions.core.waiting import asking, only_approvals, waiting_of
 from aumai_transactions.models import (
@@ -45,10 +47,12 @@ from aumai_transactions.models import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from aumai_transactions.core.definition import Retry
     from aumai_transactions.core.saga import Saga, SagaStep
 
-Attention = Literal["outstanding", "in_doubt", "halted", "approval", "commit"]
+Attention = Literal["outstanding", "in_doubt", "halted", "approval", "commit", "poisoned"]
 
 
 class Summary(NamedTuple):
@@ -68,6 +72,8 @@ class Summary(NamedTuple):
         name: What people call it.
         due_at: When a driver would have something to do, where that is later: microseconds since
             1970 UTC.
+        tenant: What its metadata says under `tenant`.
+        next_agent: On whose behalf the next call is made, as far as that is known.
     """
 
     transaction_id: str
@@ -82,6 +88,8 @@ class Summary(NamedTuple):
     runnable: bool
     name: str | None = None
     due_at: int | None = None
+    tenant: str | None = None
+    next_agent: str | None = None
 
 
 def summary_of(saga: Saga) -> Summary:
@@ -89,7 +97,8 @@ def summary_of(saga: Saga) -> Summary:
     definition = saga.plan
     # Why the short cut: this is made for every append, and nearly none has any trouble.
     trouble = saga.doubtful or saga.waiting or saga.approvals or saga.stuck
-    smooth = saga.state is ACTIVE and not trouble and saga.awaiting_since is None
+    calm = not trouble and saga.awaiting_since is None and saga.locks is None
+    smooth = saga.state is ACTIVE and calm and not is_poisoned(saga)
     return Summary(
         saga.transaction_id,
         saga.state,
@@ -103,6 +112,8 @@ def summary_of(saga: Saga) -> Summary:
         smooth or is_runnable(saga),
         definition.name,
         None if smooth else wake_at(saga),
+        definition.metadata.get("tenant") if definition.metadata else None,
+        next_agent(saga),
     )
 
 
@@ -110,6 +121,8 @@ def attention_of(saga: Saga) -> Attention | None:
     """Return why a person has to look at this saga, if one has to."""
     if saga.halted:
         return "halted"
+    if is_poisoned(saga):
+        return "poisoned"
     if saga.state is ACTIVE and asking(saga):
         return "in_doubt"
     if saga.state is ACTIVE and saga.approvals and saga.denied is None:
@@ -127,6 +140,8 @@ def attention_of(saga: Saga) -> Attention | None:
 
 def is_runnable(saga: Saga) -> bool:
     """True where a driver that claims this saga would have something to do."""
+    if is_poisoned(saga):
+        return False
     if saga.state is PENDING:
         return saga.commit_requested or saga.rollback_requested is not None
     if saga.state is ACTIVE:
@@ -145,33 +160,51 @@ def is_runnable(saga: Saga) -> bool:
     )
 
 
-def needed_actions(saga: Saga) -> list[str]:
+def needed_actions(saga: Saga, agents: Container[str] | None = None) -> list[str]:
     """Return the names of the actions that finishing this saga may call, whichever way it goes.
 
     Undoing a simulated step calls nothing that must exist.
+
+    Args:
+        saga: The transaction.
+        agents: Only what is called on behalf of these; None for all.
     """
+    steps = [step for step in saga.steps if agents is None or step.definition.agent_id in agents]
+    confirmed: list[SagaStep] = []
     if saga.state is ACTIVE:
-        forward = [
-            step.definition.action for step in saga.steps if step.state in _MAY_STILL_BE_CALLED
-        ]
-        back = [step for step in saga.steps if not step.simulated]
+        forward = [step for step in steps if step.state in _MAY_STILL_BE_CALLED]
+        back = confirmed = [step for step in steps if not step.simulated]
     elif saga.state is PENDING and saga.rollback_requested is None:
-        forward = [step.definition.action for step in saga.steps]
-        back = saga.steps
+        forward, back, confirmed = steps, steps, steps
     elif saga.state is PENDING:
-        forward, back = [], saga.steps
+        forward, back, confirmed = [], steps, steps
     elif saga.state is COMMITTING:
-        forward = [saga.steps[index].definition.action for index in saga.deferred]
-        back = []
+        forward = [step for step in steps if step.index in saga.deferred]
+        back, confirmed = [], [step for step in steps if step.index in saga.to_confirm]
     else:
         forward = []
-        back = [saga.steps[index] for index in saga.undo if not saga.steps[index].simulated]
-    names = [step.definition.compensating_action for step in back]
-    if saga.state in (PENDING, ACTIVE):
-        names += [step.definition.confirming_action for step in back]
-    elif saga.state is COMMITTING:
-        names += [saga.steps[index].definition.confirming_action for index in saga.to_confirm]
-    return [*forward, *(name for name in names if name is not None)]
+        back = [step for step in steps if step.index in saga.undo and not step.simulated]
+    names = [
+        *(step.definition.compensating_action for step in back),
+        *(step.definition.confirming_action for step in confirmed),
+    ]
+    return [*(s.definition.action for s in forward), *(name for name in names if name is not None)]
+
+
+def next_agent(saga: Saga) -> str | None:
+    """Return on whose behalf the next call is made; None where none is to be made, or anybody's."""
+    state = saga.state
+    step: SagaStep | None = None
+    if state is COMPENSATING or state is ROLLED_BACK:
+        step = next_to_undo(saga)
+    elif state is COMMITTING:
+        index = next(iter((*saga.to_confirm, *saga.deferred)), None)
+        step = None if index is None else saga.steps[index]
+    elif saga.doubtful:
+        step = saga.steps[next(iter(saga.doubtful))]
+    elif saga.ready and (state is ACTIVE or state is PENDING):
+        step = saga.steps[min(saga.ready)]
+    return None if step is None else step.definition.agent_id
 
 
 _MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
@@ -236,6 +269,8 @@ def transaction_of(saga: Saga) -> Transaction:
         isolation=definition.isolation,
         lock_timeout_seconds=definition.lock_timeout_seconds,
         release_outstanding_locks=definition.release_outstanding_locks,
+        metadata=dict(definition.metadata or {}),
+        crashes_max=definition.crashes_max,
     )
 
 

@@ -47,6 +47,7 @@ from aumai_transactions.core.isolation import (
     names_wanted,
     unchecked_reads,
 )
+from aumai_transactions.core.poison import is_poisoned
 from aumai_transactions.core.programs import answer_of
 from aumai_transactions.core.scopes import (
     is_held_back,
@@ -96,6 +97,8 @@ def plan(saga: Saga, now: int, parallel_max: int = 1) -> Sequence[Command]:
         parallel_max: How many steps of a plan may run at once.
     """
     state = saga.state
+    if saga.crashes and is_poisoned(saga):
+        return ()
     if state is ACTIVE:
         return _plan_forward(saga, now, parallel_max)
     if state is PENDING:

@@ -169,7 +169,8 @@ class Saga:
     steps that run and are to be undone once they have ended. `stuck` holds the steps that need a
     person before it can go on, `going_back` the groups that are being undone. `touched` collects
     the steps that changed since somebody last looked, for whoever keeps a projection. `locks` is
-    there only where steps use resources that have to be isolated.
+    there only where steps use resources that have to be isolated. `crashes` counts the processes
+    that have died of it in a row.
     """
 
     # Why slots: with so many attributes an instance dict is no longer shared, and slow.
@@ -184,6 +185,7 @@ class Saga:
         "commit_requested",
         "completed",
         "conflict",
+        "crashes",
         "decided_at",
         "deferred",
         "definition",
@@ -256,6 +258,7 @@ class Saga:
         self.undoing: int = 0
         self.undo_awaits: int = 0
         self.effect_count: int = 0
+        self.crashes: int = 0
         self.is_interactive: bool = False
         self.has_reads: bool = False
         self.has_tries: bool = False

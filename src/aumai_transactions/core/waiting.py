@@ -16,6 +16,7 @@ from aumai_transactions.core.planning import (
     resume_until,
     wake_at,
 )
+from aumai_transactions.core.poison import is_poisoned, suspects
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.undo_planning import next_to_undo, undo_due
@@ -34,6 +35,8 @@ def waiting_of(saga: Saga) -> Waiting | None:
         return None
     if saga.halted and next_to_undo(saga) is None:
         return _halted(saga)
+    if is_poisoned(saga):
+        return _poisoned(saga)
     persons = asking(saga) if saga.state in (ACTIVE, COMMITTING) else []
     if saga.state is COMMITTING and saga.stuck:
         return _stuck(saga)
@@ -114,6 +117,19 @@ def _approvals(saga: Saga) -> Waiting:
         f"{steps[0]} | deny {name} {steps[0]} --note '…'"
     )
     return Waiting(reason="approval", detail=detail, step_ids=steps, until=until)
+
+
+def _poisoned(saga: Saga) -> Waiting:
+    name = saga.transaction_id
+    steps = [step.step_id for step in suspects(saga)]
+    what = f", all in a call of {', '.join(steps)}" if steps else ""
+    again = f"aumai-transactions retry {name} {steps[0] if steps else 'STEP'}"
+    back = f" or aumai-transactions rollback {name}" if saga.state in (ACTIVE, PENDING) else ""
+    detail = (
+        f"{saga.crashes} processes in a row have died of it{what}, so nobody takes it any more. "
+        f"Find out why, then: {again}{back}"
+    )
+    return Waiting(reason="poisoned", detail=detail, step_ids=steps)
 
 
 def _locks(saga: Saga, locks: Locks) -> Waiting:

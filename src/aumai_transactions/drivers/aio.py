@@ -20,7 +20,14 @@ from aumai_transactions.core.observations import (
     ResolutionAnswered,
     RetryAsked,
 )
-from aumai_transactions.drivers import asking, procedures, recovery, requesting, resuming
+from aumai_transactions.drivers import (
+    asking,
+    procedures,
+    recovery,
+    requesting,
+    resuming,
+    submitting,
+)
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
@@ -116,6 +123,10 @@ class AsyncTransactionManager(ManagerBase):
             return await self._run(procedures.rollback_by_id(desk, tx, wait_max_seconds=seconds))
         procedure = procedures.rollback(await self._desk(), tx, wait_max_seconds=seconds)
         return await self._run_or_go_back(procedure, tx)
+
+    async def submit(self, tx: Transaction) -> TransactionResult:
+        """Leave a pending transaction to workers; see `TransactionManager.submit`."""
+        return await self._run(submitting.submit(await self._desk(), tx))
 
     async def wait(
         self, tx: Transaction | str, *, timeout_seconds: float | None = None

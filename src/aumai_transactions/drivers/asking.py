@@ -33,6 +33,8 @@ from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InvalidTransactionState, JournalConflict
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from aumai_transactions.models import TransactionResult
 
 WAIT_SECONDS_MAX = 30.0
@@ -206,16 +208,21 @@ def _missing(run: Run) -> list[str]:
     Why what asks too: a driver that cannot ask would undo what another could have found done, or
     take for undone what another could have found left.
     """
-    found = run.registry.missing(needed_actions(run.saga))
+    serves = run.serves
+    found = run.registry.missing(needed_actions(run.saga, serves))
     for index in run.saga.doubtful:
         step = run.saga.steps[index]
         definition = step.definition
         if not definition.policy.has_probe or step.probe_spent or definition.action in found:
             continue
+        if serves is not None and definition.agent_id not in serves:
+            continue
         if run.registry.find("probe", definition) is None:
             found.append(f"the probe of {definition.action}")
     for index in run.saga.undo:
         definition = run.saga.steps[index].definition
+        if serves is not None and definition.agent_id not in serves:
+            continue
         if definition.policy.has_verify and run.registry.find("verification", definition) is None:
             found.append(f"the verification of {definition.action}")
     return found
@@ -254,8 +261,15 @@ def leave(desk: Desk, run: Run) -> None:
     desk.book.leave(run)
 
 
-def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult | list[str] | None]:
+def recover_one(
+    desk: Desk, transaction_id: str, agents: Container[str] | None = None
+) -> Procedure[TransactionResult | list[str] | None]:
     """Finish a transaction that nobody drives.
+
+    Args:
+        desk: The manager's.
+        transaction_id: The transaction.
+        agents: Only calls on behalf of these are made; None for all.
 
     Returns:
         Its outcome; or the names of the actions that it needs and that are missing here; or
@@ -270,7 +284,8 @@ def recover_one(desk: Desk, transaction_id: str) -> Procedure[TransactionResult 
         return None
     if due is not None and due > now:
         return desk.result_of(run)
+    run.serves = agents
     missing = _missing(run)
     if missing:
         return missing
-    return (yield from _taken_over(desk, run, now))
+    return (yield from _taken_over(desk, run, now, is_callers=False))

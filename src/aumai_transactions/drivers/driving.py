@@ -35,6 +35,7 @@ from aumai_transactions.core.planning import timer_at, wake_at
 from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
+from aumai_transactions.drivers.late import hand_in, late_returns
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoCall,
@@ -108,7 +109,7 @@ def take_turn(
         calls: list[Call] = []
         run.planned_at = now = desk.clock.now()
         try:
-            entries, calls = advance(run.saga, seen, now, run.parallel_max)
+            entries, calls = advance(run.saga, seen, now, run.parallel_max, run.serves)
             if run.saga.locks is not None and run.saga.locks.look:
                 more, further = yield from _with_locks(desk, run, now)
                 entries, calls = [*entries, *more], [*calls, *further]
@@ -134,7 +135,7 @@ def _with_locks(desk: Desk, run: Run, now: int) -> Procedure[tuple[list[Entry], 
     locks = run.saga.locks
     names = () if locks is None else tuple(locks.look)
     table = yield from blocking(partial(desk.store.locks, names))
-    decided = advance(run.saga, [LocksSeen(table)], now, run.parallel_max)
+    decided = advance(run.saga, [LocksSeen(table)], now, run.parallel_max, run.serves)
     if locks is not None:
         run.look_at = None
         if locks.look:
@@ -185,9 +186,29 @@ def stop(
 
 def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[TransactionResult]:
     """Decide, record, act, and again, until nothing is left to be done here and now."""
-    claims = True
     crew = _Crew()
+    try:
+        return (yield from _drive(desk, run, seen, crew))
+    except JournalConflict:
+        yield from _tell_late(desk, run, crew)
+        raise
+
+
+def _tell_late(desk: Desk, run: Run, crew: _Crew) -> Procedure[None]:
+    """Journal as late what calls have answered, or will, that somebody else has taken over."""
+    seen = list(run.unrecorded)
+    while crew.under_way:
+        seen += yield from crew.next(desk, run)
+    for answer in late_returns(run.saga, seen):
+        yield from blocking(partial(hand_in, desk, run.transaction_id, answer))
+
+
+def _drive(
+    desk: Desk, run: Run, seen: list[Observation], crew: _Crew
+) -> Procedure[TransactionResult]:
+    claims = True
     while True:
+        run.unrecorded = seen
         if run.interrupt is not None and not run.is_callers:
             yield from stop(desk, run, seen, claims=claims, release=not crew.under_way)
             if not crew.under_way:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from aumai_transactions.actions import ActionRegistry
 
 STEPS_MAX = 10_000
+METADATA_MAX = 50
 VALUES_MAX = 200_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,6 +127,8 @@ def frozen(
         isolation=transaction.isolation,
         lock_timeout_seconds=transaction.lock_timeout_seconds,
         release_outstanding_locks=transaction.release_outstanding_locks,
+        metadata=checked_metadata(transaction.metadata) or None,
+        crashes_max=checked_count(transaction.crashes_max, "crashes_max"),
     )
     check_shape(definition, transaction.transaction_id, registry.is_idempotent)
     return definition
@@ -184,6 +187,33 @@ def checked_choices(transaction: Transaction) -> None:
         checked_name(transaction.name, "name")
     if transaction.idempotency_key is not None:
         checked_name(transaction.idempotency_key, "idempotency_key")
+
+
+def checked_metadata(value: object) -> dict[str, str]:
+    """Return what an author has noted: text by name.
+
+    Raises:
+        InvalidData: It is something else, or too much.
+    """
+    if not isinstance(value, dict) or len(value) > METADATA_MAX:
+        problem = f"must be an object of at most {METADATA_MAX} texts, such as {{'tenant': 'a'}}."
+        raise InvalidData("metadata", problem)
+    return {
+        checked_name(key, "metadata"): checked_note(text, f"metadata.{key}")
+        for key, text in value.items()
+    }
+
+
+def checked_count(value: object, what: str) -> int:
+    """Return a whole number from 1 to 1,000,000.
+
+    Raises:
+        DefinitionError: It is something else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000:
+        return value
+    message = f"{what} must be a whole number from 1 to 1,000,000, not {value!r:.80}."
+    raise DefinitionError(message)
 
 
 def frozen_step(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from aumai_transactions.calls import attempt_of, late
 from aumai_transactions.core.decider import decide
 from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.observations import HandlerRaised, HandlerReturned
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.in_place import carry_out
@@ -20,7 +22,10 @@ from aumai_transactions.errors import StoreUnavailable
 from aumai_transactions.store import Append, AppendAnswer
 
 if TYPE_CHECKING:
-    from aumai_transactions.core.observations import LateReturn
+    from collections.abc import Iterator, Sequence
+
+    from aumai_transactions.core.observations import LateReturn, Observation
+    from aumai_transactions.core.saga import Saga
 
 log = logging.getLogger("aumai_transactions")
 
@@ -52,6 +57,21 @@ def hand_in(desk: Desk, transaction_id: str, seen: LateReturn) -> None:
                 error,
             )
         return
+
+
+def late_returns(saga: Saga, seen: Sequence[Observation]) -> Iterator[LateReturn]:
+    """Yield what calls have answered that are not this driver's any more, as late answers.
+
+    Args:
+        saga: The transaction as this driver saw it, the calls' intents included.
+        seen: What was seen, and could not be recorded.
+    """
+    for one in seen:
+        if isinstance(one, (HandlerReturned, HandlerRaised)):
+            step = saga.by_id.get(one.step_id)
+            answer = None if step is None else late(one, attempt_of(step, one.operation))
+            if answer is not None:
+                yield answer
 
 
 def _record(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[None]:

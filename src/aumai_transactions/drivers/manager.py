@@ -53,6 +53,7 @@ from aumai_transactions.drivers.options import (
 from aumai_transactions.drivers.repeating import repeat_of, repeated
 from aumai_transactions.drivers.resources import checked_resources
 from aumai_transactions.drivers.run import Book
+from aumai_transactions.drivers.submitting import is_submitted
 from aumai_transactions.drivers.threads import ThreadRunner
 from aumai_transactions.errors import (
     DefinitionError,
@@ -62,6 +63,7 @@ from aumai_transactions.errors import (
     UnknownStep,
 )
 from aumai_transactions.models import (
+    CRASHES_MAX,
     LOCK_TIMEOUT_SECONDS,
     Transaction,
     TransactionStep,
@@ -342,6 +344,8 @@ class ManagerBase:
             "isolation": "exclusive",
             "lock_timeout_seconds": LOCK_TIMEOUT_SECONDS,
             "release_outstanding_locks": False,
+            "metadata": {},
+            "crashes_max": CRASHES_MAX,
         }
         fields.update(options)
         transaction = Transaction.made(fields)
@@ -381,6 +385,9 @@ class ManagerBase:
                 "this manager",
                 "Begin it here with begin(), or read it with get_transaction().",
             )
+        if is_submitted(tx):
+            hint = "It is submitted, and workers carry it out; wait for it, or roll it back."
+            raise InvalidTransactionState(tx.transaction_id, "submitted", call, hint)
         if book.run_of(tx.transaction_id) is not None:
             hint = "It is being carried out right now."
             raise InvalidTransactionState(tx.transaction_id, "active", call, hint)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from aumai_transactions.actions import Handler, Resources, checked_seconds
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.freezing import CHOICES
+from aumai_transactions.drivers.freezing import CHOICES, checked_count, checked_metadata
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy, TransactionStep
 
@@ -31,6 +31,8 @@ class BeginOptions(TypedDict, total=False):
     isolation: Literal["none", "exclusive", "validated"]
     lock_timeout_seconds: float
     release_outstanding_locks: bool
+    metadata: dict[str, str]
+    crashes_max: int
 
 
 class BlockOptions(TypedDict, total=False):
@@ -52,6 +54,8 @@ class BlockOptions(TypedDict, total=False):
     isolation: Literal["none", "exclusive", "validated"]
     lock_timeout_seconds: float
     release_outstanding_locks: bool
+    metadata: dict[str, str]
+    crashes_max: int
 
 
 def checked_wait(seconds: object) -> float:
@@ -109,6 +113,12 @@ def _check(options: Mapping[str, Any], known: Mapping[str, Any], call: str) -> N
         if option == "lock_timeout_seconds" and checked_seconds(value, option) is None:
             message = f"{option} must be a positive number of seconds, not None."
             raise DefinitionError(message)
+        if option == "metadata":
+            checked_metadata(value)
+            continue
+        if option == "crashes_max":
+            checked_count(value, option)
+            continue
         choices = CHOICES.get(option)
         if choices is not None and value not in choices:
             named = ", ".join(repr(choice) for choice in choices)

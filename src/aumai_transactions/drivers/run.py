@@ -17,8 +17,11 @@ from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import TransactionState
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from aumai_transactions.actions import ActionRegistry
     from aumai_transactions.core.locking import Holding
+    from aumai_transactions.core.observations import Observation
     from aumai_transactions.core.saga import Saga
     from aumai_transactions.drivers.shared import Shared
     from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionStep
@@ -54,6 +57,8 @@ class Run:
         parallel_max: How many of its calls may be under way at once.
         holdings: What the store is known to keep of its locks; None where that is not known.
         is_released: True where this process has let go of it with its last append.
+        serves: The agents on whose behalf calls are made here; None for all.
+        unrecorded: What was seen and is not durable yet.
         look_at: When to look again at the resources that it waits for; microseconds since 1970 UTC.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
@@ -78,6 +83,8 @@ class Run:
     holdings: tuple[Holding, ...] | None = None
     look_at: int | None = None
     is_released: bool = False
+    serves: Container[str] | None = None
+    unrecorded: list[Observation] = field(default_factory=list)
     parallel_max: int = 1
     planned_at: int = 0
     is_shared: bool = False

@@ -14,7 +14,14 @@ from aumai_transactions.core.observations import (
     ResolutionAnswered,
     RetryAsked,
 )
-from aumai_transactions.drivers import asking, procedures, recovery, requesting, resuming
+from aumai_transactions.drivers import (
+    asking,
+    procedures,
+    recovery,
+    requesting,
+    resuming,
+    submitting,
+)
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.desk import (
     Desk,
@@ -154,6 +161,23 @@ class TransactionManager(ManagerBase):
             return self._run(by_id)
         procedure = procedures.rollback(self._desk(), tx, wait_max_seconds=seconds)
         return self._run_or_go_back(procedure, tx)
+
+    def submit(self, tx: Transaction) -> TransactionResult:
+        """Leave a pending transaction to the workers of its store, and return at once.
+
+        It is durable from then on. Any worker on the store, or `wait` and `recover` of any manager
+        that has the handlers, carries it out; `wait(tx)` waits for the outcome. The deadline is
+        looked at when somebody takes it.
+
+        Returns:
+            How it stands: not final.
+
+        Raises:
+            InvalidTransactionState: It is not pending, or was submitted or committed before.
+            DefinitionError: The plan cannot be carried out; nothing was written.
+            StoreError: The journal could not be written; see the message.
+        """
+        return self._run(submitting.submit(self._desk(), tx))
 
     def wait(
         self, tx: Transaction | str, *, timeout_seconds: float | None = None

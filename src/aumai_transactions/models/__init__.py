@@ -38,6 +38,7 @@ from aumai_transactions.models.transactions import (
     TransactionStep,
 )
 from aumai_transactions.models.values import (
+    CRASHES_MAX,
     DEFAULT_TIMEOUT_SECONDS,
     LOCK_TIMEOUT_SECONDS,
     SECONDS_MAX,
@@ -50,6 +51,7 @@ from aumai_transactions.models.values import (
 )
 
 __all__ = [
+    "CRASHES_MAX",
     "DEFAULT_TIMEOUT_SECONDS",
     "LOCK_TIMEOUT_SECONDS",
     "SECONDS_MAX",

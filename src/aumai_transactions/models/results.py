@@ -48,8 +48,9 @@ class Waiting(Model):
             waits, until then at most, for a call that was given up), `approval` (a person must
             allow a step), `lock` (others hold what it uses), `resume` (its program died, and may go
             on with it), `committing` (its commit is decided, and something behind the commit point
-            failed), `parent` (a nested one has committed into its parent, and is final with it), or
-            `running` (a driver has it, or one must claim it).
+            failed), `parent` (a nested one has committed into its parent, and is final with it),
+            `poisoned` (too many processes have died of it, and a person must look), or `running`
+            (a driver has it, or one must claim it).
         detail: A sentence that says what to do next.
         step_ids: The steps that it waits for.
         until: When it goes on, where time alone decides.
@@ -65,6 +66,7 @@ class Waiting(Model):
         "resume",
         "committing",
         "parent",
+        "poisoned",
         "running",
     ]
     detail: str

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field
 
 from aumai_transactions.models.states import StepState, TransactionState
 from aumai_transactions.models.values import (
+    CRASHES_MAX,
     DEFAULT_TIMEOUT_SECONDS,
     LOCK_TIMEOUT_SECONDS,
     JsonType,
@@ -115,6 +116,10 @@ class Transaction(Model):
         lock_timeout_seconds: How long it waits for a resource.
         release_outstanding_locks: True to let go, at the end, of the resources of steps that could
             not be undone as well.
+        metadata: What its author notes about it, text by name; workers take turns between those
+            whose `tenant` differs.
+        crashes_max: How many processes in a row may die in the midst of a call of it; then it is
+            left to a person.
     """
 
     transaction_id: str = Field(default_factory=lambda: str(uuid4()))
@@ -136,3 +141,5 @@ class Transaction(Model):
     isolation: Literal["none", "exclusive", "validated"] = "exclusive"
     lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
     release_outstanding_locks: bool = False
+    metadata: dict[str, str] = Field(default_factory=dict)
+    crashes_max: int = CRASHES_MAX

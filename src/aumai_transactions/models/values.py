@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_TIMEOUT_SECONDS = 60
 LOCK_TIMEOUT_SECONDS = 30.0
+CRASHES_MAX = 5
 SECONDS_MAX = 10 * 366 * 86_400
 
 JsonType = Literal["string", "integer", "number", "boolean", "object", "array", "null"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from aumai_transactions.core.codec import encode
+from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
 from aumai_transactions.core.locking import Fence, Lock, LockTable, change_of, is_refused
 from aumai_transactions.errors import StoreError
@@ -148,6 +149,7 @@ class MemoryStore:
         self._runnable: dict[str, _Kept] = {}
         self._alive: set[str] = set()
         self._changes = 0
+        self._last_tenant = ""
         self._locks = _Locks()
         self._closed = False
 
@@ -323,17 +325,24 @@ class MemoryStore:
             ):
                 yield kept
 
-    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
+    def due(
+        self, driver_id: str, limit: int, now: int, agents: Collection[str] | None = None
+    ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         with self._lock:
             self._check_open()
             others = self._alive - {driver_id}
             found = [
-                (kept.position, transaction_id)
+                Candidate(kept.position, transaction_id, kept.summary.tenant or "")
                 for transaction_id, kept in self._runnable.items()
-                if kept.driver_id not in others and (kept.summary.due_at or now) <= now
+                if kept.driver_id not in others
+                and (kept.summary.due_at or now) <= now
+                and (agents is None or kept.summary.next_agent in (None, *agents))
             ]
-        return [transaction_id for _, transaction_id in sorted(found)[: max(limit, 0)]]
+            chosen = in_turns(found, limit, self._last_tenant)
+            if chosen:
+                self._last_tenant = chosen[-1].tenant
+        return [candidate.transaction_id for candidate in chosen]
 
     def locks(self, resources: Collection[str] | None) -> LockTable:
         """Return who holds and who waits for these resources; see `Store.locks`."""

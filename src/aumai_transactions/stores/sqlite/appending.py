@@ -35,8 +35,8 @@ class Head:
     hash: bytes = NO_HASH
     token: int = 0
     driver_id: str | None = None
-    # The columns that stand in an index: driver id, state, attention, runnable, due at.
-    indexed: tuple[str | int | None, ...] = (None, None, None, None, None)
+    # The columns that stand in an index: driver id, state, attention, runnable, due at, tenant.
+    indexed: tuple[str | int | None, ...] = (None, None, None, None, None, None)
 
 
 @dataclass(slots=True, frozen=True)
@@ -170,6 +170,7 @@ class Appending:
             summary.attention,
             int(summary.runnable),
             summary.due_at,
+            summary.tenant or "",
         )
         counts = (sequence, before, token, *_counts(summary))
         is_new = head.ordinal is None
@@ -221,6 +222,7 @@ def _counts(summary: Summary) -> tuple[Any, ...]:
         summary.completed,
         json.dumps(summary.agents, ensure_ascii=False, separators=(",", ":")),
         summary.name,
+        summary.next_agent,
     )
 
 

@@ -104,6 +104,8 @@ def _listed(row: tuple[Any, ...]) -> Listed:
         runnable,
         name,
         due_at,
+        tenant,
+        next_agent,
     ) = row
     try:
         summary = Summary(
@@ -119,6 +121,8 @@ def _listed(row: tuple[Any, ...]) -> Listed:
             bool(runnable),
             name,
             due_at,
+            tenant or None,
+            next_agent,
         )
     except (ValueError, TypeError) as error:
         raise JournalCorrupt(transaction_id, 0, f"its summary cannot be read ({error})") from error

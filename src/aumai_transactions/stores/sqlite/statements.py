@@ -18,7 +18,7 @@ STORE_ROW = "SELECT store_id, changes FROM store"
 COUNT_CHANGE = "UPDATE store SET changes = changes + 1"
 
 HEAD = """
-SELECT ordinal, sequence, head_hash, token, driver_id, state, attention, runnable, due_at
+SELECT ordinal, sequence, head_hash, token, driver_id, state, attention, runnable, due_at, tenant
 FROM transactions WHERE transaction_id = ?
 """
 BODIES = """
@@ -28,21 +28,21 @@ ORDER BY sequence
 ADD_TRANSACTION = """
 INSERT INTO transactions (
     transaction_id, sequence, head_hash, token, created_at, updated_at, timeout_seconds, steps,
-    completed, agents, name, driver_id, state, attention, runnable, due_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    completed, agents, name, next_agent, driver_id, state, attention, runnable, due_at, tenant
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # Why two: SQLite rewrites an index whose columns are set, even to what they were.
 UPDATE_COUNTS = """
 UPDATE transactions SET
     sequence = ?, head_hash = ?, token = ?, created_at = ?, updated_at = ?, timeout_seconds = ?,
-    steps = ?, completed = ?, agents = ?, name = ?
+    steps = ?, completed = ?, agents = ?, name = ?, next_agent = ?
 WHERE ordinal = ?
 """
 UPDATE_TRANSACTION = """
 UPDATE transactions SET
     sequence = ?, head_hash = ?, token = ?, created_at = ?, updated_at = ?, timeout_seconds = ?,
-    steps = ?, completed = ?, agents = ?, name = ?, driver_id = ?, state = ?, attention = ?,
-    runnable = ?, due_at = ?
+    steps = ?, completed = ?, agents = ?, name = ?, next_agent = ?, driver_id = ?, state = ?,
+    attention = ?, runnable = ?, due_at = ?, tenant = ?
 WHERE ordinal = ?
 """
 ADD_ENTRY = """
@@ -60,21 +60,35 @@ WHERE t.transaction_id = ? ORDER BY e.sequence
 """
 
 NEXT_HOLDER = "SELECT min(driver_id) FROM transactions WHERE driver_id > ?"
-DUE_OF_DRIVER = """
-SELECT ordinal, transaction_id FROM transactions WHERE driver_id = ? AND runnable = 1
-    AND (due_at IS NULL OR due_at <= ?)
-ORDER BY ordinal LIMIT ?
+_DUE = "SELECT ordinal, transaction_id, tenant FROM transactions "
+_SERVED = """
+AND (:agents IS NULL OR next_agent IS NULL
+    OR next_agent IN (SELECT value FROM json_each(:agents)))
 """
-DUE_OF_NOBODY = """
-SELECT ordinal, transaction_id FROM transactions
-WHERE driver_id IS NULL AND runnable = 1 AND due_at IS NULL
-ORDER BY ordinal LIMIT ?
-"""
-PARKED_AND_DUE = """
-SELECT ordinal, transaction_id FROM transactions
-WHERE driver_id IS NULL AND runnable = 1 AND due_at IS NOT NULL AND due_at <= ?
-ORDER BY due_at, ordinal LIMIT ?
-"""
+DUE_OF_DRIVER = (
+    _DUE
+    + "WHERE driver_id = :driver_id AND runnable = 1 AND (due_at IS NULL OR due_at <= :now) "
+    + _SERVED
+    + "ORDER BY ordinal LIMIT :limit"
+)
+_FREE = "runnable = 1 AND driver_id IS NULL AND due_at IS NULL "
+_TENANT = "SELECT min(tenant) FROM transactions WHERE "
+NEXT_TENANT = _TENANT + _FREE + "AND tenant > ?"
+FIRST_TENANT = _TENANT + _FREE
+DUE_OF_TENANT = (
+    _DUE
+    + "WHERE "
+    + _FREE
+    + "AND tenant = :tenant "
+    + _SERVED
+    + "ORDER BY tenant, ordinal LIMIT :limit"
+)
+PARKED_AND_DUE = (
+    _DUE
+    + "WHERE driver_id IS NULL AND runnable = 1 AND due_at IS NOT NULL AND due_at <= :now "
+    + _SERVED
+    + "ORDER BY due_at, ordinal LIMIT :limit"
+)
 
 _LOCK = "SELECT resource, mode, transaction_id, token, ticket, cost FROM locks "
 _NAMED = "WHERE resource IN (SELECT value FROM json_each(?)) "
@@ -114,7 +128,7 @@ FORGET_DRIVER = "DELETE FROM drivers WHERE driver_id = ?"
 
 _LISTED = """
 SELECT ordinal, driver_id, transaction_id, state, created_at, updated_at, timeout_seconds, steps,
-    completed, agents, attention, runnable, name, due_at
+    completed, agents, attention, runnable, name, due_at, tenant, next_agent
 FROM transactions """
 _COUNTED = "SELECT count(*) FROM transactions "
 _PREFIX = "transaction_id >= :low AND transaction_id < :high "

@@ -10,15 +10,17 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal, StoredEntry
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
@@ -84,6 +86,7 @@ class SqliteStore:
         self._host = os.uname().nodename if os.name == "posix" else ""
         self._is_closed = False
         self._is_tidy = False
+        self._last_tenant = ""
         # Why realpath: two names of one file must have one -wal and one set of lock files.
         self._path = _real_path(path)
         self._locks = DriverLocks(self._path)
@@ -186,30 +189,50 @@ class SqliteStore:
         """Return how many transactions the query fits; its limit and offset do not matter."""
         return self._read(lambda connection: listing.count(connection, query))
 
-    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
+    def due(
+        self, driver_id: str, limit: int, now: int, agents: Collection[str] | None = None
+    ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
+        values = {
+            "driver_id": driver_id,
+            "limit": max(limit, 0),
+            "now": now,
+            "agents": None if agents is None else json.dumps(sorted(agents)),
+        }
         with self._lock:
             self._check_usable()
             if not self._is_tidy:
                 self._tidy()
-            return self._database.read(
-                lambda connection: self._due(connection, driver_id, max(limit, 0), now)
-            )
+            found = self._database.read(lambda connection: self._due(connection, values))
+            chosen = in_turns(found, limit, self._last_tenant)
+            if chosen:
+                self._last_tenant = chosen[-1].tenant
+        return [candidate.transaction_id for candidate in chosen]
 
-    def _due(
-        self, connection: sqlite3.Connection, driver_id: str, limit: int, now: int
-    ) -> list[str]:
-        found = connection.execute(statements.DUE_OF_NOBODY, (limit,)).fetchall()
-        found += connection.execute(statements.PARKED_AND_DUE, (now, limit)).fetchall()
+    def _due(self, connection: sqlite3.Connection, values: dict[str, Any]) -> list[Candidate]:
+        """Return all whose turn it may be: more than are asked for, but no more than it takes."""
+        found = connection.execute(statements.PARKED_AND_DUE, values).fetchall()
+        # Why from there on and around: no more tenants need be looked at than have their turn.
+        tenant = connection.execute(statements.NEXT_TENANT, (self._last_tenant,)).fetchone()[0]
+        seen: set[str] = set()
+        while len(seen) < max(values["limit"], 1):
+            if tenant is None:
+                tenant = connection.execute(statements.FIRST_TENANT).fetchone()[0]
+            if tenant is None or tenant in seen:
+                break
+            seen.add(tenant)
+            of_tenant = values | {"tenant": tenant}
+            found += connection.execute(statements.DUE_OF_TENANT, of_tenant).fetchall()
+            tenant = connection.execute(statements.NEXT_TENANT, (tenant,)).fetchone()[0]
         holder = ""
         while True:
             holder = connection.execute(statements.NEXT_HOLDER, (holder,)).fetchone()[0]
             if holder is None:
                 break
-            if holder == driver_id or not self._is_alive(connection, holder):
-                values = (holder, now, limit)
-                found += connection.execute(statements.DUE_OF_DRIVER, values).fetchall()
-        return [transaction_id for _, transaction_id in sorted(found)[:limit]]
+            if holder == values["driver_id"] or not self._is_alive(connection, holder):
+                of_holder = values | {"driver_id": holder}
+                found += connection.execute(statements.DUE_OF_DRIVER, of_holder).fetchall()
+        return [Candidate(*row) for row in found]
 
     def locks(self, resources: Collection[str] | None) -> LockTable:
         """Return who holds and who waits for these resources; see `Store.locks`."""

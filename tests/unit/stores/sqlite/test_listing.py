@@ -43,16 +43,21 @@ def test_few_ids_with_a_prefix_are_looked_up(store):
     assert "COVERING INDEX sqlite_autoindex_transactions_1" in probe
 
 
+DUE = {"driver_id": "d", "tenant": "a", "limit": 9, "now": 9, "agents": None}
+
+
 @pytest.mark.parametrize(
     "statement,values,index",
     [
-        (statements.DUE_OF_NOBODY, (9,), "transactions_free"),
+        (statements.DUE_OF_TENANT, DUE, "transactions_free (tenant=?)"),
+        (statements.NEXT_TENANT, ("a",), "transactions_free (tenant>?)"),
+        (statements.FIRST_TENANT, (), "transactions_free"),
         (
             statements.DUE_OF_DRIVER,
-            ("d", 9, 9),
+            DUE,
             "transactions_held (driver_id=? AND runnable=?)",
         ),
-        (statements.PARKED_AND_DUE, (9, 9), "transactions_parked (due_at>? AND due_at<?)"),
+        (statements.PARKED_AND_DUE, DUE, "transactions_parked (due_at>? AND due_at<?)"),
         (statements.NEXT_HOLDER, ("",), "transactions_held (driver_id>?)"),
         (statements.IDLE_DRIVERS, (), "transactions_held (driver_id=?)"),
         (statements.HEAD, ("t",), "sqlite_autoindex_transactions_1 (transaction_id=?)"),

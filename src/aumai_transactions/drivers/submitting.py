@@ -1,0 +1,53 @@
+"""How a transaction is left to whoever carries it out.
+
+Owns: what `submit` journals, and that nothing is added to a transaction behind that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aumai_transactions.core.observations import CommitCalled, Observation, PlanGiven
+from aumai_transactions.core.states import PENDING
+from aumai_transactions.drivers.desk import Desk, pending_run, read_result, read_saga
+from aumai_transactions.drivers.driving import MOVED, append_request, decide_and_evolve
+from aumai_transactions.drivers.freezing import frozen
+from aumai_transactions.drivers.operations import Procedure
+from aumai_transactions.drivers.repeating import check_whole, repeat_of
+from aumai_transactions.errors import JournalConflict
+
+if TYPE_CHECKING:
+    from aumai_transactions.models import Transaction, TransactionResult
+
+_SUBMITTED = "_submitted"
+
+
+def is_submitted(transaction: Transaction) -> bool:
+    """Tell whether a caller's object has been submitted; then it is no plan any more."""
+    return _SUBMITTED in transaction.__dict__
+
+
+def submit(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[TransactionResult]:
+    """Journal a pending transaction and the wish that it be committed, and leave it to others.
+
+    One that was begun under a key may have been submitted before; then nothing is written.
+    """
+    name = transaction.transaction_id
+    repeat = repeat_of(transaction)
+    if repeat is not None:
+        check_whole(transaction, repeat)
+        saga = yield from read_saga(desk, name)
+        if saga.commit_requested or saga.state is not PENDING:
+            transaction.__dict__[_SUBMITTED] = True
+            return (yield from read_result(desk, name))
+    run = yield from pending_run(desk, transaction, "submit")
+    definition = frozen(transaction, run.registry, desk.before_record)
+    seen: list[Observation] = [PlanGiven(definition), CommitCalled(by)]
+    entries = [entry for one in seen for entry in decide_and_evolve(desk, run, one)]
+    answer = yield from append_request(desk, run, entries)
+    if answer is MOVED:
+        raise JournalConflict(name, "somebody else changed it while it was submitted here")
+    desk.announce(run, entries)
+    transaction.__dict__[_SUBMITTED] = True
+    desk.book.hold(transaction, run.saga.sequence)
+    return desk.result_of(run)
