@@ -166,8 +166,15 @@ class Postgres:
 
     def __init__(self, version: int, folder: Path):
         self.version = version
+        self.folder = folder
         self.url = f"host={folder} user=postgres dbname=postgres"
         self._numbers = itertools.count(1)
+
+    def store(self, **options: object) -> str:
+        """Return the URL of a store that does not exist yet, or of the one in that schema."""
+        said = {"host": self.folder, "schema": f"store_{next(self._numbers)}"} | options
+        query = "&".join(f"{name}={value}" for name, value in said.items())
+        return f"postgresql://postgres@/postgres?{query}"
 
     def place(self) -> str:
         """Make an empty schema and return the connection string that leads into it."""

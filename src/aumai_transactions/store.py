@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: ten methods, and what each one guarantees.
+Owns: the contract between drivers and stores: twelve methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
@@ -157,6 +157,10 @@ class Store(Protocol):
     def is_durable(self) -> bool:
         """True where an acknowledged append survives kill -9 and power loss."""
 
+    @property
+    def lease_seconds(self) -> float:
+        """How long a driver lives after its last sign; it gives three in that time."""
+
     def join(self) -> str:
         """Return a new driver id, alive from now until `leave`, `close` or the process ends."""
 
@@ -164,7 +168,7 @@ class Store(Protocol):
         """Say that this driver drives nothing any more; what it held can be claimed at once."""
 
     def renew(self, driver_id: str) -> None:
-        """Extend the driver's lease to `LEASE_SECONDS` from now."""
+        """Extend the driver's lease to `lease_seconds` from now."""
 
     def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
         """Make each append durable, or say why not; each has its own answer.
@@ -197,7 +201,7 @@ class Store(Protocol):
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
 
-    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
+    def due(self, driver_id: str, limit: int, now: int, *, reserve_seconds: float = 0) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one.
 
         Those that wait for a time to come (`Summary.due_at`) are left out until then.
@@ -206,6 +210,26 @@ class Store(Protocol):
             driver_id: Who asks.
             limit: How many at most.
             now: Microseconds since 1970 UTC.
+            reserve_seconds: For so long nobody else who reserves is told of the same ones. That is
+                a hint for those who share work: it holds back no claim, and a store of one machine
+                may do without.
+        """
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Block until something was appended that others may wait for, or the time is over.
+
+        News are requests, ends, and transactions that anybody may drive. This is a hint: True may
+        come without news, and False in spite of them, so whoever waits looks again afterwards.
+        """
+
+    def purge(self, before: int, limit: int) -> int:
+        """Delete finished transactions with their journals; return how many.
+
+        Those that need a person, and those of which something is still to be driven, stay.
+
+        Args:
+            before: Only what changed last before this time, microseconds since 1970 UTC.
+            limit: How many at most, in this one durable write.
         """
 
     def info(self, *, thorough: bool = False) -> StoreInfo:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import islice
-from threading import Lock
+from threading import Condition, Lock
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import (
+    LEASE_SECONDS,
     Append,
     AppendAnswer,
     Listed,
@@ -67,12 +69,16 @@ class MemoryStore:
 
     is_blocking = False
     is_durable = False
+    lease_seconds: float = LEASE_SECONDS
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._news = Condition(self._lock)
+        self._waiters = 0
         self._store_id = uuid4().hex
         self._by_id: dict[str, _Kept] = {}
-        self._in_order: list[_Kept] = []
+        # None where one was purged: a place in this list is a position for good.
+        self._in_order: list[_Kept | None] = []
         self._runnable: dict[str, _Kept] = {}
         self._alive: set[str] = set()
         self._changes = 0
@@ -110,6 +116,8 @@ class MemoryStore:
                 answer = self._append(appends[0])
                 if answer is _APPENDED:
                     self._changes += 1
+                    if self._waiters:
+                        self._news.notify_all()
                 return [answer]
             return self._append_all(appends)
 
@@ -128,6 +136,7 @@ class MemoryStore:
             answers.append(answer)
         if _APPENDED in answers:
             self._changes += 1
+            self._news.notify_all()
         return answers
 
     def _append(self, append: Append) -> AppendAnswer:
@@ -222,7 +231,7 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             if query == Query(limit=query.limit, offset=query.offset):
-                return len(self._in_order)
+                return len(self._by_id)
             return sum(1 for _ in self._matching(query))
 
     def _matching(self, query: Query) -> Iterator[_Kept]:
@@ -235,6 +244,8 @@ class MemoryStore:
             positions = range(max(query.after or 0, 0) + 1, last + 1)
         for position in positions:
             kept = self._in_order[position - 1]
+            if kept is None:
+                continue
             summary = kept.summary
             if (
                 (not query.states or summary.state in query.states)
@@ -243,7 +254,14 @@ class MemoryStore:
             ):
                 yield kept
 
-    def due(self, driver_id: str, limit: int, now: int) -> list[str]:
+    def due(
+        self,
+        driver_id: str,
+        limit: int,
+        now: int,
+        *,
+        reserve_seconds: float = 0,  # noqa: ARG002 (who asks in one process is told of all)
+    ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         with self._lock:
             self._check_open()
@@ -254,6 +272,40 @@ class MemoryStore:
                 if kept.driver_id not in others and (kept.summary.due_at or now) <= now
             ]
         return [transaction_id for _, transaction_id in sorted(found)[: max(limit, 0)]]
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Block until something was appended, or the time is over; tell which it was."""
+        until = monotonic() + seconds
+        with self._lock:
+            self._check_open()
+            seen = self._changes
+            self._waiters += 1
+            try:
+                while self._changes == seen and not self._closed:
+                    if not self._news.wait(until - monotonic()):
+                        break
+            finally:
+                self._waiters -= 1
+            return self._changes != seen
+
+    def purge(self, before: int, limit: int) -> int:
+        """Delete finished transactions that need nobody and changed last before a time."""
+        with self._lock:
+            self._check_open()
+            old = (
+                kept
+                for kept in self._by_id.values()
+                if kept.summary.state.is_final
+                and not kept.summary.runnable
+                and kept.summary.attention is None
+                and kept.summary.updated_at < before
+            )
+            gone = list(islice(old, max(limit, 0)))
+            for kept in gone:
+                del self._by_id[kept.summary.transaction_id]
+                self._in_order[kept.position - 1] = None
+            self._changes += bool(gone)
+        return len(gone)
 
     def info(self, *, thorough: bool = False) -> StoreInfo:  # noqa: ARG002 (nothing takes long)
         """Return what this store is."""
@@ -272,6 +324,7 @@ class MemoryStore:
         with self._lock:
             self._closed = True
             self._alive.clear()
+            self._news.notify_all()
 
     def _check_open(self) -> None:
         if self._closed:
