@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 SERVER_VERSION_MIN: Final = 14
-# 01000: what a server says that gave up waiting for a standby after a commit.
-_WARNING: Final = "01000"
+# Who warns in the server of a wait for a standby that was given up. Why not by the text: it is in the
+# server's language, and the code is that of every other warning.
+_WAITING: Final = "SyncRepWaitForLSN"
 _SETTINGS: Final = {
     "lock_timeout": "5s",
     "statement_timeout": "30s",
@@ -70,7 +71,7 @@ class Doubts:
 
     def hear(self, diagnostic: Diagnostic) -> None:
         """Take note of a notice."""
-        if diagnostic.severity_nonlocalized == "WARNING" and diagnostic.sqlstate == _WARNING:
+        if diagnostic.source_function == _WAITING:
             self.warned = diagnostic.message_primary or "a warning"
 
 

@@ -45,16 +45,17 @@ SELECT current_setting('server_version'), current_setting('fsync'),
 SELECT pg_total_relation_size('transactions'), pg_total_relation_size('entries')
 
 -- name: purge
--- Why entries by their ordinals: a journal goes with its head, in one commit, or stays with it.
-WITH gone AS (
-    DELETE FROM transactions WHERE ordinal IN (
-        SELECT ordinal FROM transactions
-        WHERE purgeable_at IS NOT NULL AND purgeable_at < %(before)s
-        ORDER BY purgeable_at LIMIT %(limit)s
-        FOR UPDATE SKIP LOCKED
-    )
-    RETURNING ordinal, nextval('changes')
+-- A journal goes with its head, in one commit, or stays with it.
+-- Why materialized: a subquery that locks may be run more than once, and then finds more than asked.
+WITH over AS MATERIALIZED (
+    SELECT ordinal FROM transactions
+    WHERE purgeable_at IS NOT NULL AND purgeable_at < %(before)s
+    ORDER BY purgeable_at LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM transactions AS t USING over AS o WHERE t.ordinal = o.ordinal
+    RETURNING t.ordinal, nextval('changes')
 ), journals AS (
-    DELETE FROM entries WHERE transaction_ordinal IN (SELECT ordinal FROM gone)
+    DELETE FROM entries AS e USING gone AS g WHERE e.transaction_ordinal = g.ordinal
 )
 SELECT count(*) FROM gone
