@@ -30,6 +30,7 @@ SERVER_VERSION_MIN: Final = 14
 # server's language, and the code is that of every other warning.
 _WAITING: Final = "SyncRepWaitForLSN"
 _SETTINGS: Final = {
+    "synchronous_commit": "on",
     "lock_timeout": "5s",
     "statement_timeout": "30s",
     # Why: a client that is stopped in a transaction would keep its rows for ever.
@@ -127,7 +128,6 @@ def _settle(connection: Connection, address: Address) -> Promises:
     connection.execute(
         statement("settle"), {"names": list(wanted), "values": list(wanted.values())}
     )
-    connection.execute(statement("stronger_commit"))
     promises = promises_of(connection)
     if promises.synchronous_commit not in ("on", "remote_apply"):
         raise StoreUnavailable(

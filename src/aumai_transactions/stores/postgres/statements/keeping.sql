@@ -5,12 +5,12 @@ SELECT to_regclass(quote_ident(%(schema)s) || '.store') IS NOT NULL,
     EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s)
 
 -- name: settle
-SELECT name, set_config(name, value, false)
+-- Why the one exception: a server that waits for its standbys to apply a commit does even more.
+SELECT name, set_config(name, CASE
+    WHEN name = 'synchronous_commit' AND current_setting(name) = 'remote_apply' THEN 'remote_apply'
+    ELSE value
+END, false)
 FROM unnest(%(names)s::text[], %(values)s::text[]) AS wanted (name, value)
-
--- name: stronger_commit
-SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-    WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)
 
 -- name: promises
 SELECT current_setting('fsync'), current_setting('full_page_writes'),
