@@ -127,6 +127,8 @@ def prepare(appends: Sequence[Append]) -> dict[str, list[Prepared]]:
             check_append(append)
         name = append.append_id
         try:
+            # Why: a lone surrogate has no bytes, and a name's bytes are hashed.
+            append.transaction_id.encode()
             bodies = [encode(entry, f"{name}.{i}") for i, entry in enumerate(append.entries)]
         except (TypeError, ValueError, RecursionError) as error:
             raise StoreError(

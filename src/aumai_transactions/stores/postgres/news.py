@@ -45,6 +45,7 @@ class News:
     def wait(self, seconds: float) -> bool:
         """Wait until something was appended, or the time is over; tell which it was."""
         until = monotonic() + seconds
+        has_looked = False
         with self._changed:
             seen = self._count
         while True:
@@ -56,10 +57,10 @@ class News:
                 left = until - monotonic()
                 if self._count != seen:
                     return True
-                if self._is_closed or left <= 0:
+                if self._is_closed or (left <= 0 and has_looked):
                     return False
-                self._is_led = True
-            self._lead(min(left, TURN_SECONDS_MAX))
+                self._is_led = has_looked = True
+            self._lead(min(max(left, 0), TURN_SECONDS_MAX))
 
     def _lead(self, seconds: float) -> None:
         """Read the socket for everybody who waits."""

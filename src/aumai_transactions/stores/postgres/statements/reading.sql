@@ -28,11 +28,13 @@ ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
 -- name: find_states
 -- Why one look for each state: `state = ANY(…) ORDER BY ordinal` would sort all that has finished.
 -- What is sorted here is no more than one page of each state.
+-- Why pairs: `state = wanted` would let PostgreSQL walk through all transactions in order of arrival.
 {listed} FROM unnest(%(states)s::text[]) AS wanted CROSS JOIN LATERAL (
     SELECT * FROM transactions AS t
-    WHERE t.state = wanted AND ordinal > %(above)s AND ordinal < %(below)s
+    WHERE (t.state, t.ordinal) > (wanted, %(above)s::bigint)
+        AND (t.state, t.ordinal) < (wanted, %(below)s::bigint)
         AND transaction_id >= %(low)s AND transaction_id < %(high)s
-    ORDER BY t.ordinal {direction} LIMIT %(limit)s + %(offset)s
+    ORDER BY t.state {direction}, t.ordinal {direction} LIMIT %(limit)s + %(offset)s
 ) AS found
 ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
 
