@@ -16,6 +16,7 @@ import inspect
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -140,15 +141,18 @@ def make_sync(tmp_path):
 
 PROGRAMS = {16: "pginstall", 18: "pginstall18"}
 SECONDS_MAX = 60
-# $1 is the folder, the rest is the server.
+# $1 is the folder, the rest is the server, which is started again where it ends before its time.
 KEEPER = """
 folder=$1; shift
-"$@" 2>&1 &
-server=$!
+(while test ! -e "$folder/stop"; do "$@" 2>&1; done) &
+keeper=$!
 exec >/dev/null
 cat
-kill -QUIT "$server" 2>/dev/null
-wait "$server"
+touch "$folder/stop"
+while kill -0 "$keeper" 2>/dev/null; do
+    read -r server < "$folder/data/postmaster.pid" && kill -QUIT "$server"
+    sleep 0.1
+done 2>/dev/null
 rm -rf "$folder"
 """
 INITDB_OPTIONS = ("--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync", "-U", "postgres")
@@ -164,10 +168,25 @@ SETTINGS = {
 class Postgres:
     """A running server; each place in it is a schema that nobody else uses."""
 
-    def __init__(self, version: int, folder: Path):
+    def __init__(self, version: int, folder: Path, log: "Log"):
         self.version = version
+        self.folder = folder
+        self._log = log
         self.url = f"host={folder} user=postgres dbname=postgres"
         self._numbers = itertools.count(1)
+
+    def crash(self) -> None:
+        """Let the whole server die at once, and come back on the same files."""
+        first_line, _, _ = (self.folder / "data" / "postmaster.pid").read_text().partition("\n")
+        before = self._log.starts
+        os.kill(int(first_line), signal.SIGQUIT)
+        self._log.wait_for_start(before + 1)
+
+    def store(self, **options: object) -> str:
+        """Return the URL of a store that does not exist yet, or of the one in that schema."""
+        said = {"host": self.folder, "schema": f"store_{next(self._numbers)}"} | options
+        query = "&".join(f"{name}={value}" for name, value in said.items())
+        return f"postgresql://postgres@/postgres?{query}"
 
     def place(self) -> str:
         """Make an empty schema and return the connection string that leads into it."""
@@ -204,7 +223,7 @@ def _ids(user: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _started(version: int, folder: Path) -> subprocess.Popen[str]:
+def _started(version: int, folder: Path, changed: dict[str, str]) -> subprocess.Popen[str]:
     user = "nobody" if os.geteuid() == 0 else None
     data = folder / "data"
     data.mkdir()
@@ -222,7 +241,7 @@ def _started(version: int, folder: Path) -> subprocess.Popen[str]:
         cwd=folder,
         env=clean,
     )
-    settings = SETTINGS | {"unix_socket_directories": str(folder)}
+    settings = SETTINGS | {"unix_socket_directories": str(folder)} | changed
     switches = [part for item in settings.items() for part in ("-c", "=".join(item))]
     return subprocess.Popen(
         ["sh", "-c", KEEPER, "sh", folder, programs / "postgres", "-D", data, *switches],
@@ -237,33 +256,55 @@ def _started(version: int, folder: Path) -> subprocess.Popen[str]:
     )
 
 
+class Log:
+    """Read what a server says: one whose log nobody reads stops when the pipe is full."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self._news = threading.Condition()
+        self._lines: list[str] = []
+        self._has_ended = False
+        self.starts = 0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self._stream:
+            with self._news:
+                self._lines.append(line)
+                self.starts += "database system is ready to accept connections" in line
+                self._news.notify_all()
+        with self._news:
+            self._has_ended = True
+            self._news.notify_all()
+
+    def wait_for_start(self, number: int) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self.starts >= number or self._has_ended, SECONDS_MAX)
+            assert self.starts >= number, "PostgreSQL did not start: " + "".join(self._lines)
+
+    def close(self) -> None:
+        self._reader.join(SECONDS_MAX)
+
+
 @contextmanager
-def _postgres(version: int):
+def _postgres(version: int, **changed: str):
     folder = Path(tempfile.mkdtemp(prefix="aumai-postgres-"))
     try:
-        keeper = _started(version, folder)
+        keeper = _started(version, folder, changed)
     except BaseException:
         shutil.rmtree(folder)
         raise
     assert keeper.stdin is not None
     assert keeper.stdout is not None
-    log: list[str] = []
-    # Why read on: a server whose log nobody reads stops when the pipe is full.
-    reader = threading.Thread(target=lambda: log.extend(keeper.stdout or ()), daemon=True)
+    log = Log(keeper.stdout)
     try:
-        for line in keeper.stdout:
-            log.append(line)
-            if "ready to accept connections" in line:
-                break
-        else:
-            raise AssertionError("PostgreSQL did not start: " + "".join(log))
-        reader.start()
-        yield Postgres(version, folder)
+        log.wait_for_start(1)
+        yield Postgres(version, folder, log)
     finally:
         keeper.stdin.close()
         keeper.wait(SECONDS_MAX)
-        if reader.is_alive():
-            reader.join(SECONDS_MAX)
+        log.close()
         keeper.stdout.close()
 
 
@@ -276,4 +317,11 @@ def postgres16():
 @pytest.fixture(scope="session")
 def postgres18():
     with _postgres(18) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def durable_postgres():
+    """A server that keeps what it acknowledges, through its own death as well."""
+    with _postgres(16, fsync="on") as server:
         yield server

@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: eleven methods, and what each one guarantees.
+Owns: the contract between drivers and stores: thirteen methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
@@ -165,6 +165,10 @@ class Store(Protocol):
     def is_durable(self) -> bool:
         """True where an acknowledged append survives kill -9 and power loss."""
 
+    @property
+    def lease_seconds(self) -> float:
+        """How long a driver lives after its last sign; it gives three in that time."""
+
     def join(self) -> str:
         """Return a new driver id, alive from now until `leave`, `close` or the process ends."""
 
@@ -172,7 +176,7 @@ class Store(Protocol):
         """Say that this driver drives nothing any more; what it held can be claimed at once."""
 
     def renew(self, driver_id: str) -> None:
-        """Extend the driver's lease to `LEASE_SECONDS` from now."""
+        """Extend the driver's lease to `lease_seconds` from now."""
 
     def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
         """Make each append durable, or say why not; each has its own answer.
@@ -216,7 +220,13 @@ class Store(Protocol):
         """Return how many transactions the query fits; its limit and offset do not matter."""
 
     def due(
-        self, driver_id: str, limit: int, now: int, agents: Collection[str] | None = None
+        self,
+        driver_id: str,
+        limit: int,
+        now: int,
+        *,
+        agents: Collection[str] | None = None,
+        reserve_seconds: float = 0,
     ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one.
 
@@ -229,6 +239,9 @@ class Store(Protocol):
             now: Microseconds since 1970 UTC.
             agents: Only those whose `Summary.next_agent` is one of these, or is not known; None
                 for all.
+            reserve_seconds: For so long nobody else who reserves is told of the same ones. That is
+                a hint for those who share work: it holds back no claim, and a store of one machine
+                may do without.
         """
 
     def locks(self, resources: Collection[str] | None) -> LockTable:
@@ -240,6 +253,23 @@ class Store(Protocol):
         Args:
             resources: Canonical names, each of which has its fence in the table; None for all
                 locks, with the fences of the resources that are locked.
+        """
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Block until something was appended that others may wait for, or the time is over.
+
+        News are requests, ends, and transactions that anybody may drive. This is a hint: True may
+        come without news, and False in spite of them, so whoever waits looks again afterwards.
+        """
+
+    def purge(self, before: int, limit: int) -> int:
+        """Delete finished transactions with their journals; return how many.
+
+        Those that need a person, and those of which something is still to be driven, stay.
+
+        Args:
+            before: Only what changed last before this time, microseconds since 1970 UTC.
+            limit: How many at most, in this one durable write.
         """
 
     def info(self, *, thorough: bool = False) -> StoreInfo:

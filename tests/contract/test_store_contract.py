@@ -4,6 +4,7 @@ import pytest
 
 from aumai_transactions.store import Store
 from aumai_transactions.stores.memory import MemoryStore
+from aumai_transactions.stores.postgres import PostgresStore
 from aumai_transactions.stores.sqlite import SqliteStore
 from aumai_transactions.testing.store_contract import CHECKS, SHARED_CHECKS, ContractBroken
 
@@ -20,6 +21,18 @@ def test_the_memory_store_keeps_the_contract(check):
 @pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
 def test_the_sqlite_store_keeps_the_contract(check, tmp_path):
     check(lambda: SqliteStore(tmp_path / "contract.db"))
+
+
+@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
+def test_the_postgres_store_keeps_the_contract_on_16(check, postgres16):
+    url = postgres16.store()
+    check(lambda: PostgresStore(url))
+
+
+@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
+def test_the_postgres_store_keeps_the_contract_on_18(check, postgres18):
+    url = postgres18.store()
+    check(lambda: PostgresStore(url))
 
 
 class Forgetful(MemoryStore):

@@ -1,4 +1,4 @@
-"""The rig of the crash tests: real processes, real SIGKILL, one SQLite store.
+"""The rig of the crash tests: real processes, real SIGKILL, one store that they share.
 
 Owns: what a kill is, how it is looked at before anybody recovers, and how it is recovered.
 """
@@ -6,6 +6,7 @@ Owns: what a kill is, how it is looked at before anybody recovers, and how it is
 import random
 import shutil
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from aumai_transactions import TransactionManager, TransactionState
 from aumai_transactions.core.journal import Journal, entries, load
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.store import Query
-from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.stores import open_store
 from aumai_transactions.testing.kill_checks import (
     by_transaction,
     continues,
@@ -85,8 +86,9 @@ class Tally:
 class Scene:
     """One store, its effect file, and the processes that work on them."""
 
-    def __init__(self, folder: Path, nursery: Nursery, seed: int):
+    def __init__(self, folder: Path, nursery: Nursery, seed: int, url: str | None = None):
         self.folder = folder
+        self.url = url or f"sqlite:///{folder}/store.db"
         self.nursery = nursery
         self.random = random.Random(seed)
         self.tally = Tally()
@@ -117,6 +119,7 @@ class Scene:
         defaults = {
             "role": role,
             "folder": str(self.folder),
+            "store": self.url,
             "is_async": False,
             "in_flight": 0,
             "at_once": 1,
@@ -145,7 +148,7 @@ class Scene:
     ) -> dict[str, Journal]:
         """Read journals through a handle of our own: all, in some states, or of some drivers."""
         found: dict[str, Journal] = {}
-        with SqliteStore(path or self.store, create=False) as store:
+        with closing(open_store(path or self.url, create=False)) as store:
             after = None
             while page := store.find(Query(states=states, after=after, limit=PAGE)):
                 for listed in page:
@@ -167,7 +170,8 @@ class Scene:
         that is the recovering process's to do.
         """
         drivers = {self.driver_of(victim) for victim in killed}
-        read = self.copied if nobody_lives else self.journals
+        is_file = self.url.startswith("sqlite:")
+        read = self.copied if nobody_lives and is_file else self.journals
         journals = read(UNFINISHED, drivers=drivers)
         effects = self.recent_effects()
         marks = marks_of(effects)
@@ -234,7 +238,7 @@ class Scene:
     def recovered(self, found: Found) -> None:
         """Check that what a kill left was continued, and that nothing is left unfinished."""
         assert {name: len(journal.entries) for name, journal in self.unfinished().items()} == {}
-        with SqliteStore(self.store, create=False) as store:
+        with closing(open_store(self.url, create=False)) as store:
             broken = [
                 name
                 for name, before in found.journals.items()
@@ -257,7 +261,7 @@ class Scene:
             wrong += problems_of(journal, sagas[name], seen.get(name, []))
             wrong += self.unexpected(sagas[name])
         assert wrong == []
-        with TransactionManager(store=str(self.store)) as manager:
+        with TransactionManager(store=self.url) as manager:
             verification = manager.verify()
             assert manager.find(Query(attention=True)) == []
         assert verification.problems == {}
@@ -275,8 +279,8 @@ def nursery():
 def scenes(tmp_path, nursery):
     """Make scenes, each with a store of its own."""
 
-    def make(seed: int) -> Scene:
-        return Scene(tmp_path / f"scene-{seed}", nursery, seed)
+    def make(seed: int, url: str | None = None) -> Scene:
+        return Scene(tmp_path / f"scene-{seed}", nursery, seed, url)
 
     return make
 
@@ -284,3 +288,8 @@ def scenes(tmp_path, nursery):
 @pytest.fixture
 def scene(scenes):
     return scenes(seed=1)
+
+
+@pytest.fixture
+def postgres_scene(scenes, postgres16):
+    return scenes(seed=1, url=postgres16.store())

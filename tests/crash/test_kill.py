@@ -14,6 +14,8 @@ pytestmark = pytest.mark.crash
 IN_FLIGHT = 200
 FEW_IN_FLIGHT = 12
 RANDOM_KILLS = {"tasks": 17, "threads": 17, "processes": 16}
+# The windows are those of the drivers; what a store of its own kind adds is found by a few.
+RANDOM_KILLS_ON_POSTGRES = {"tasks": 2, "threads": 2, "processes": 4}
 TORTURE_KILLS = int(os.environ.get("AUMAI_TORTURE_KILLS", "1000"))
 EPISODE_KILLS = 25
 # A point is passed before and after each effect, before and after each entry is durable.
@@ -175,6 +177,24 @@ def test_a_kill_at_each_point_is_in_the_window_we_name_and_every_transaction_end
     for point, window in points.items():
         kill_once_at(scene, role, point, window)
     scene.judge()
+
+
+@pytest.mark.parametrize("shape", list(RANDOM_KILLS_ON_POSTGRES))
+def test_whatever_moment_a_kill_hits_every_transaction_on_postgres_ends_whole(
+    postgres_scene, shape
+):
+    for number in range(RANDOM_KILLS_ON_POSTGRES[shape]):
+        kill_at_random(postgres_scene, shape, number)
+    postgres_scene.judge()
+
+
+@pytest.mark.parametrize("role,points", [("drive", CHOSEN), ("recover", CHOSEN_IN_RECOVERY)])
+def test_a_kill_at_each_point_leaves_every_transaction_on_postgres_to_end_whole(
+    postgres_scene, role, points
+):
+    for point, window in points.items():
+        kill_once_at(postgres_scene, role, point, window)
+    postgres_scene.judge()
 
 
 @pytest.mark.torture

@@ -10,6 +10,14 @@ from aumai_transactions.core.journal import entries
 pytestmark = pytest.mark.crash
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def scene(request, scenes):
+    """A lock file tells who lives in the one store, and the process itself in the other."""
+    if request.param == "sqlite":
+        return scenes(seed=1)
+    return scenes(seed=1, url=request.getfixturevalue("postgres16").store())
+
+
 def standing(scene, point, in_flight=1, **orders):
     """A driver that stands still at this point, in the middle of a transaction."""
     victim = scene.start("drive", in_flight=in_flight, stop_at=point, **orders)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aumai_transactions import AsyncTransactionManager, StepRejected, TransactionManager
-from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.stores import open_store
 from aumai_transactions.testing.kill_effects import EffectFile
 from aumai_transactions.testing.kill_nursery import Reporter, serve
 
@@ -238,7 +238,7 @@ def tell(reporter, report):
 
 def run(reporter: Reporter, orders) -> None:
     points = Points(reporter, **orders)
-    store = WatchedStore(SqliteStore(Path(orders["folder"], "store.db")), points)
+    store = WatchedStore(open_store(orders["store"], create=True), points)
     role = {
         ("drive", False): drive,
         ("drive", True): drive_async,

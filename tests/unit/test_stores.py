@@ -1,5 +1,6 @@
 """Which store a name stands for."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from aumai_transactions.errors import StoreError, StoreNotFound
 from aumai_transactions.stores import open_store, shown_url
 from aumai_transactions.stores.memory import MemoryStore
+from aumai_transactions.stores.postgres import PostgresStore
 from aumai_transactions.stores.sqlite import SqliteStore
 
 
@@ -51,6 +53,28 @@ def test_a_path_is_a_sqlite_store(name, path, here):
     store.close()
 
 
+def test_a_postgres_url_is_a_postgres_store_of_its_own_schema(postgres16):
+    url = postgres16.store()
+    with pytest.raises(StoreNotFound, match=f"database postgres, schema {url[-7:]}"):
+        open_store(url, create=False)
+    store = open_store(url.replace("postgresql:", "postgres:"), create=True)
+    again = open_store(store.info().url, create=False)
+    assert again.info().store_id == store.info().store_id
+    for one in (again, store):
+        assert isinstance(one, PostgresStore)
+        one.close()
+
+
+def test_a_postgres_store_without_psycopg_says_what_to_install(monkeypatch):
+    for name in [*sys.modules]:
+        if name.startswith(("psycopg", "aumai_transactions.stores.postgres")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"pip install 'aumai-transactions\[postgres\]'") as caught:
+        open_store("postgresql://me:hush@localhost/x", create=True)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_path_object_will_do(here):
     open_store(Path("rel.db"), create=True).close()
     assert (here / "rel.db").is_file()
@@ -77,9 +101,15 @@ def test_only_who_asks_for_it_makes_a_store(here):
         ("sqlite://host/x.db", "does not name a file"),
         ("sqlite:///x.db?mode=ro", "does not name a file"),
         ("mysql://localhost/x", "no store of the kind 'mysql'"),
-        ("postgres://localhost/x", "no PostgreSQL store yet"),
-        ("postgresql://me:hush@localhost/x", "no PostgreSQL store yet"),
-        ("postgresql+psycopg://localhost/x", "no PostgreSQL store yet"),
+        ("postgresql+psycopg://me:hush@localhost/x", "no store of the kind 'postgresql"),
+        ("postgresql://me:hush@localhost/x?schema=a-b", "schema must be a name"),
+        ("postgresql://me:hush@localhost/x?schema=", "schema must be a name"),
+        ("postgres://me:hush@localhost/x?pool_size=0", "pool_size must be a whole number"),
+        ("postgres://me:hush@localhost/x?pool_size=1.5", "pool_size must be a whole number"),
+        ("postgres://me:hush@localhost/x?lease_seconds=0.5", "lease_seconds must be a number"),
+        ("postgres://me:hush@localhost/x?lease_seconds=nan", "lease_seconds must be a number"),
+        ("postgresql://me:hush@localhost/x?nonsense=1", "no URL that libpq understands"),
+        ("postgresql://me:h%ZZush@localhost/x", "no URL that libpq understands"),
     ],
 )
 def test_a_name_of_no_known_form_is_refused(name, problem, here):

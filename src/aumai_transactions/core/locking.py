@@ -58,6 +58,11 @@ class Lock(NamedTuple):
     ticket: int
     cost: int = 0
 
+    @property
+    def is_new(self) -> bool:
+        """True where no store has given it its ticket yet."""
+        return self.ticket >= LATEST
+
 
 class Fence(NamedTuple):
     """Hold what is remembered about a resource, whoever holds it.

@@ -122,9 +122,16 @@ class LeaseKeeper:
     Args:
         renew: Extends the lease.
         is_driving: Tells whether anything is driven.
+        lease_seconds: How long a lease lasts.
     """
 
-    def __init__(self, renew: Callable[[], None], is_driving: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        renew: Callable[[], None],
+        is_driving: Callable[[], bool],
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self._pause_seconds = lease_seconds / 3
         self._renew = renew
         self._is_driving = is_driving
         self._stopped = threading.Event()
@@ -143,7 +150,7 @@ class LeaseKeeper:
         self._stopped.set()
 
     def _keep(self) -> None:
-        while not self._stopped.wait(LEASE_SECONDS / 3):
+        while not self._stopped.wait(self._pause_seconds):
             if not self._is_driving():
                 continue
             try:

@@ -413,7 +413,9 @@ class ManagerBase:
         driver_id = store.join()
         book = Book(keeps_all=not store.is_durable)
         if store.is_blocking:
-            self._lease = LeaseKeeper(lambda: store.renew(driver_id), book.is_driving)
+            self._lease = LeaseKeeper(
+                lambda: store.renew(driver_id), book.is_driving, store.lease_seconds
+            )
             self._lease.start()
             weakref.finalize(self, self._lease.stop)
         return Desk(

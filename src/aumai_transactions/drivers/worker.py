@@ -143,7 +143,7 @@ class Worker:
         limit = 2 * free + len(self._busy) + len(self._left_alone)
         try:
             desk = self._desk()
-            due = desk.store.due(desk.driver_id, limit, desk.clock.now(), self._agents)
+            due = desk.store.due(desk.driver_id, limit, desk.clock.now(), agents=self._agents)
         except StoreError as error:
             log.warning("no work could be looked for: %s", error)
             return 0
@@ -162,7 +162,7 @@ class Worker:
         try:
             desk = self._desk()
             limit = 1 + len(self._left_alone)
-            later = desk.store.due(desk.driver_id, limit, _FAR, self._agents)
+            later = desk.store.due(desk.driver_id, limit, _FAR, agents=self._agents)
         except StoreError:
             return False
         return all(self._left_alone.get(name) for name in later)

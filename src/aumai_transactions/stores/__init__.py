@@ -24,7 +24,10 @@ STORE_VARIABLE = "AUMAI_TRANSACTIONS_STORE"
 
 # Why two letters at least: `c:/stores/x.db` is a path.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_FORMS = "Use sqlite:///relative.db, sqlite:////absolute.db, a plain path, or memory:"
+_FORMS = (
+    "Use sqlite:///relative.db, sqlite:////absolute.db, a plain path, "
+    "postgresql://user@host/database, or memory:"
+)
 
 
 def open_store(
@@ -37,7 +40,8 @@ def open_store(
     """Open the store that a URL or a path names.
 
     Args:
-        url_or_path: `sqlite:///rel.db`, `sqlite:////abs.db`, a plain path, or `memory:`.
+        url_or_path: `sqlite:///rel.db`, `sqlite:////abs.db`, a plain path,
+            `postgresql://user:password@host/database`, or `memory:`.
         create: True where a store that does not exist is to be made.
         make_parent: True where its folder is to be made too.
         clock: What tells the time; the machine's own clock by default.
@@ -53,6 +57,8 @@ def open_store(
         from aumai_transactions.stores.memory import MemoryStore
 
         return MemoryStore()
+    if _is_postgres(name):
+        return _postgres(name, create=create, clock=clock)
     path = _sqlite_path(name)
     from aumai_transactions.clock import SystemClock
     from aumai_transactions.stores.sqlite import SqliteStore
@@ -88,6 +94,22 @@ def shown_url(url_or_path: str | os.PathLike[str]) -> str:
     return re.sub(r"(?i)([?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)[^&]*", r"\1•••", name)
 
 
+def _is_postgres(name: str) -> bool:
+    scheme = _SCHEME.match(name)
+    return scheme is not None and scheme[1].lower() in ("postgres", "postgresql")
+
+
+def _postgres(url: str, *, create: bool, clock: Clock | None) -> Store:
+    try:
+        from aumai_transactions.stores.postgres import PostgresStore
+    except ImportError as error:
+        raise StoreError(
+            f"{shown_url(url)}: the PostgreSQL store needs psycopg ({error}). "
+            "Run: pip install 'aumai-transactions[postgres]'"
+        ) from error
+    return PostgresStore(url, create=create, clock=clock)
+
+
 def _sqlite_path(name: str) -> Path:
     scheme = _SCHEME.match(name)
     if scheme is None:
@@ -95,8 +117,6 @@ def _sqlite_path(name: str) -> Path:
             raise StoreError(f"{name!r} does not name a store. {_FORMS}.")
         return Path(name).expanduser()
     kind = scheme[1].lower()
-    if kind in ("postgres", "postgresql") or kind.startswith("postgresql+"):
-        raise StoreError(f"{shown_url(name)}: this release has no PostgreSQL store yet. {_FORMS}.")
     if kind != "sqlite":
         raise StoreError(f"{shown_url(name)}: there is no store of the kind {kind!r}. {_FORMS}.")
     rest = name[scheme.end() :]

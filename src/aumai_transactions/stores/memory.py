@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import islice
+from threading import Condition
 from threading import Lock as ThreadLock
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
-from aumai_transactions.core.locking import Fence, Lock, LockTable, change_of, is_refused
+from aumai_transactions.core.lock_book import LockBook
+from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import (
+    LEASE_SECONDS,
     Append,
     AppendAnswer,
     Listed,
@@ -65,92 +69,26 @@ class _Kept:
         self.marks: list[tuple[int, str]] = []
 
 
-class _Locks:
-    """Hold who holds which resource, and who waits for it."""
-
-    def __init__(self) -> None:
-        self._by_resource: dict[str, list[Lock]] = {}
-        self._by_transaction: dict[str, list[Lock]] = {}
-        self._waited_for: dict[str, int] = {}
-        self._fences: dict[str, Fence] = {}
-        self._tickets = 0
-
-    def take(self, append: Append) -> bool:
-        """Let a transaction hold what its append says; False where it must not."""
-        name, holdings = append.transaction_id, append.holdings
-        mine = self._by_transaction.get(name, [])
-        named = {lock.resource for lock in mine} if holdings is not None else set()
-        named |= {holding.resource for holding in holdings or ()}
-        table = self.table(named | {read.name for read in append.reads}, circles=False)
-        if is_refused(table, name, holdings or (), append.reads):
-            return False
-        if holdings is None:
-            return True
-        change = change_of(table, name, holdings)
-        for lock in change.gone:
-            self._remove(lock)
-        for holding in (*change.granted, *change.queued):
-            self._tickets += 1
-            self._add(
-                Lock(
-                    holding.resource,
-                    holding.mode,
-                    name,
-                    holding.token,
-                    self._tickets,
-                    holding.cost,
-                )
-            )
-        return True
-
-    def _add(self, lock: Lock) -> None:
-        self._by_resource.setdefault(lock.resource, []).append(lock)
-        self._by_transaction.setdefault(lock.transaction_id, []).append(lock)
-        if lock.token is None:
-            self._waited_for[lock.resource] = self._waited_for.get(lock.resource, 0) + 1
-            return
-        version = self._fences.get(lock.resource, Fence()).version
-        if lock.mode == "exclusive":
-            version = lock.token
-        self._fences[lock.resource] = Fence(lock.token, version)
-
-    def _remove(self, lock: Lock) -> None:
-        for index, key in (
-            (self._by_resource, lock.resource),
-            (self._by_transaction, lock.transaction_id),
-        ):
-            index[key].remove(lock)
-            if not index[key]:
-                del index[key]
-        if lock.token is None:
-            self._waited_for[lock.resource] -= 1
-            if not self._waited_for[lock.resource]:
-                del self._waited_for[lock.resource]
-
-    def table(self, resources: Collection[str] | None, *, circles: bool = True) -> LockTable:
-        """Return who holds and who waits for what."""
-        asked = set(self._by_resource if resources is None else resources)
-        names = asked | self._waited_for.keys() if circles else asked
-        locks = [lock for name in sorted(names) for lock in self._by_resource.get(name, ())]
-        return LockTable(locks, {name: self._fences.get(name, Fence()) for name in asked})
-
-
 class MemoryStore:
     """Keep journals in memory; they end with the process."""
 
     is_blocking = False
     is_durable = False
+    lease_seconds: float = LEASE_SECONDS
 
     def __init__(self) -> None:
         self._lock = ThreadLock()
+        self._news = Condition(self._lock)
+        self._waiters = 0
         self._store_id = uuid4().hex
         self._by_id: dict[str, _Kept] = {}
-        self._in_order: list[_Kept] = []
+        # None where one was purged: a place in this list is a position for good.
+        self._in_order: list[_Kept | None] = []
         self._runnable: dict[str, _Kept] = {}
         self._alive: set[str] = set()
         self._changes = 0
         self._last_tenant = ""
-        self._locks = _Locks()
+        self._locks = LockBook()
         self._closed = False
 
     def join(self) -> str:
@@ -185,6 +123,8 @@ class MemoryStore:
                 answer = self._append(appends[0])
                 if answer is _APPENDED:
                     self._changes += 1
+                    if self._waiters:
+                        self._news.notify_all()
                 return [answer]
             return self._append_all(appends)
 
@@ -203,13 +143,23 @@ class MemoryStore:
             answers.append(answer)
         if _APPENDED in answers:
             self._changes += 1
+            self._news.notify_all()
         return answers
 
     def _append(self, append: Append) -> AppendAnswer:
-        transaction_id, expected, append_id, entries, summary, token, driver_id, release = append[
-            :8
-        ]
-        locks = append.holdings is not None or append.reads
+        (
+            transaction_id,
+            expected,
+            append_id,
+            entries,
+            summary,
+            token,
+            driver_id,
+            release,
+            holdings,
+            reads,
+        ) = append
+        locks = holdings is not None or reads
         if token is None or driver_id is not None:
             check_append(append)
         kept = self._by_id.get(transaction_id)
@@ -222,12 +172,12 @@ class MemoryStore:
                 return _FENCED
             if expected != 0:
                 return _MOVED
-            if locks and not self._locks.take(append):
+            if locks and self._locks.take(transaction_id, holdings, reads) is None:
                 return _BLOCKED
             kept = self._new(transaction_id, summary)
         elif (refusal := self._refusal(kept, append)) is not None:
             return refusal
-        elif locks and not self._locks.take(append):
+        elif locks and self._locks.take(transaction_id, holdings, reads) is None:
             return _BLOCKED
         if driver_id is not None:
             kept.token = token  # type: ignore[assignment]  # a claim carries its token
@@ -304,7 +254,7 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             if query == Query(limit=query.limit, offset=query.offset):
-                return len(self._in_order)
+                return len(self._by_id)
             return sum(1 for _ in self._matching(query))
 
     def _matching(self, query: Query) -> Iterator[_Kept]:
@@ -317,6 +267,8 @@ class MemoryStore:
             positions = range(max(query.after or 0, 0) + 1, last + 1)
         for position in positions:
             kept = self._in_order[position - 1]
+            if kept is None:
+                continue
             summary = kept.summary
             if (
                 (not query.states or summary.state in query.states)
@@ -326,7 +278,13 @@ class MemoryStore:
                 yield kept
 
     def due(
-        self, driver_id: str, limit: int, now: int, agents: Collection[str] | None = None
+        self,
+        driver_id: str,
+        limit: int,
+        now: int,
+        *,
+        agents: Collection[str] | None = None,
+        reserve_seconds: float = 0,  # noqa: ARG002 (who asks in one process is told of all)
     ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         with self._lock:
@@ -350,6 +308,40 @@ class MemoryStore:
             self._check_open()
             return self._locks.table(resources)
 
+    def wait_for_news(self, seconds: float) -> bool:
+        """Block until something was appended, or the time is over; tell which it was."""
+        until = monotonic() + seconds
+        with self._lock:
+            self._check_open()
+            seen = self._changes
+            self._waiters += 1
+            try:
+                while self._changes == seen and not self._closed:
+                    if not self._news.wait(until - monotonic()):
+                        break
+            finally:
+                self._waiters -= 1
+            return self._changes != seen
+
+    def purge(self, before: int, limit: int) -> int:
+        """Delete finished transactions that need nobody and changed last before a time."""
+        with self._lock:
+            self._check_open()
+            old = (
+                kept
+                for kept in self._by_id.values()
+                if kept.summary.state.is_final
+                and not kept.summary.runnable
+                and kept.summary.attention is None
+                and kept.summary.updated_at < before
+            )
+            gone = list(islice(old, max(limit, 0)))
+            for kept in gone:
+                del self._by_id[kept.summary.transaction_id]
+                self._in_order[kept.position - 1] = None
+            self._changes += bool(gone)
+        return len(gone)
+
     def info(self, *, thorough: bool = False) -> StoreInfo:  # noqa: ARG002 (nothing takes long)
         """Return what this store is."""
         with self._lock:
@@ -367,6 +359,7 @@ class MemoryStore:
         with self._lock:
             self._closed = True
             self._alive.clear()
+            self._news.notify_all()
 
     def _check_open(self) -> None:
         if self._closed:

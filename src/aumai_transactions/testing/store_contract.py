@@ -47,6 +47,7 @@ from aumai_transactions.testing.journals import (
     request,
     same,
 )
+from aumai_transactions.testing.store_keeping import KEEPING_CHECKS, SHARED_KEEPING_CHECKS
 from aumai_transactions.testing.store_lists import LIST_CHECKS
 
 StoreCheck = Callable[[StoreFactory], None]
@@ -301,6 +302,8 @@ def check_a_closed_store_says_so(make_store: StoreFactory) -> None:
         lambda: store.find(Query()),
         lambda: store.count(Query()),
         lambda: store.due("d", 1, NOW),
+        lambda: store.wait_for_news(0),
+        lambda: store.purge(NOW, 1),
     ):
         try:
             call()
@@ -389,10 +392,12 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_the_counter_grows_with_each_change,
     check_a_closed_store_says_so,
     *LIST_CHECKS,
+    *KEEPING_CHECKS,
 )
 SHARED_CHECKS: tuple[StoreCheck, ...] = (
     check_another_handle_sees_the_same,
     check_a_holder_behind_another_handle_is_alive,
     check_handles_in_many_threads_lose_nothing,
     check_a_store_outlives_its_handles,
+    *SHARED_KEEPING_CHECKS,
 )

@@ -110,6 +110,15 @@ ON CONFLICT (name) DO UPDATE SET
     token = excluded.token, version = max(version, excluded.version)
 """
 
+# Why in order of arrival: what is old stands there first, and there is an index for it.
+PURGEABLE = """
+SELECT ordinal FROM transactions
+WHERE state = ? AND runnable = 0 AND attention IS NULL AND updated_at < ?
+ORDER BY ordinal LIMIT ?
+"""
+PURGE_ENTRIES = "DELETE FROM entries WHERE transaction_ordinal = ?"
+PURGE_TRANSACTION = "DELETE FROM transactions WHERE ordinal = ?"
+
 ALL_DRIVERS = """
 SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers
 """

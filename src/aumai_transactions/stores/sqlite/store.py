@@ -16,7 +16,8 @@ import sqlite3
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aumai_transactions.clock import Clock, SystemClock
@@ -24,6 +25,7 @@ from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal, StoredEntry
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
+from aumai_transactions.models import TransactionState
 from aumai_transactions.store import (
     LEASE_SECONDS,
     Append,
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 WRITER_WAIT_SECONDS = 5.0
+NEWS_PAUSE_SECONDS_MIN = 0.005
+NEWS_PAUSE_SECONDS_MAX = 0.25
+FINAL_STATES = tuple(state.value for state in TransactionState if state.is_final)
 _ALWAYS = 2**63 - 1
 
 
@@ -189,8 +194,19 @@ class SqliteStore:
         """Return how many transactions the query fits; its limit and offset do not matter."""
         return self._read(lambda connection: listing.count(connection, query))
 
+    @property
+    def lease_seconds(self) -> float:
+        """How long a driver lives after its last sign, where only that can tell."""
+        return self._lease / 1_000_000
+
     def due(
-        self, driver_id: str, limit: int, now: int, agents: Collection[str] | None = None
+        self,
+        driver_id: str,
+        limit: int,
+        now: int,
+        *,
+        agents: Collection[str] | None = None,
+        reserve_seconds: float = 0,  # noqa: ARG002 (who asks on one machine is told of all)
     ) -> list[str]:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         values = {
@@ -237,6 +253,41 @@ class SqliteStore:
     def locks(self, resources: Collection[str] | None) -> LockTable:
         """Return who holds and who waits for these resources; see `Store.locks`."""
         return self._read(lambda connection: table_of(connection, resources))
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Block until something was appended, or the time is over; tell which it was.
+
+        Why by looking again and again: SQLite tells nobody of a commit by another process.
+        """
+        until = monotonic() + seconds
+        pause = NEWS_PAUSE_SECONDS_MIN
+        seen = self._changes_now()
+        while (left := until - monotonic()) > 0:
+            Event().wait(min(pause, left))
+            if self._changes_now() != seen:
+                return True
+            pause = min(pause * 1.5, NEWS_PAUSE_SECONDS_MAX)
+        return False
+
+    def _changes_now(self) -> int:
+        row = self._read(lambda connection: connection.execute(statements.STORE_ROW).fetchone())
+        return int(row[1])
+
+    def purge(self, before: int, limit: int) -> int:
+        """Delete finished transactions that need nobody and changed last before a time."""
+
+        def work(connection: sqlite3.Connection) -> tuple[int, bool]:
+            gone: list[tuple[int]] = []
+            for state in FINAL_STATES:
+                values = (state, before, max(limit - len(gone), 0))
+                gone += connection.execute(statements.PURGEABLE, values).fetchall()
+            connection.executemany(statements.PURGE_ENTRIES, gone)
+            connection.executemany(statements.PURGE_TRANSACTION, gone)
+            return len(gone), bool(gone)
+
+        with self._lock:
+            self._check_usable()
+            return self._write(work)
 
     def info(self, *, thorough: bool = False) -> StoreInfo:
         """Return what this store is, and facts for `doctor`.

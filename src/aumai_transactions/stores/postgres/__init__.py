@@ -1,0 +1,8 @@
+"""The store in a PostgreSQL database, for processes on many machines.
+
+Owns: the name that other layers import.
+"""
+
+from aumai_transactions.stores.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

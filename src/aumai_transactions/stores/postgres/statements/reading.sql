@@ -1,0 +1,85 @@
+-- What is read of journals, and which transactions are listed.
+-- `{listed}` stands for the statement of that name below, `{direction}` for ASC or DESC; both are
+-- filled in when this file is loaded, and never from data.
+
+-- name: journal
+-- One statement, so that head and entries come from one snapshot.
+SELECT t.sequence, t.head_hash, t.token, t.driver_id, t.ordinal, e.sequence, e.body, e.hash
+FROM transactions AS t LEFT JOIN entries AS e ON e.transaction_ordinal = t.ordinal
+WHERE t.transaction_id = %(id)s ORDER BY e.sequence
+
+-- name: listed
+SELECT ordinal, driver_id, transaction_id, state, created_at, updated_at, timeout_seconds, steps,
+    completed, agents, attention, runnable, name, due_at, tenant, next_agent
+
+-- name: find_every
+{listed} FROM transactions
+WHERE ordinal > %(above)s AND ordinal < %(below)s
+    AND transaction_id >= %(low)s AND transaction_id < %(high)s
+ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: find_attention
+{listed} FROM transactions
+WHERE attention IS NOT NULL AND ordinal > %(above)s AND ordinal < %(below)s
+    AND (%(any_state)s OR state = ANY(%(states)s::text[]))
+    AND transaction_id >= %(low)s AND transaction_id < %(high)s
+ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: find_states
+-- Why one look for each state: `state = ANY(…) ORDER BY ordinal` would sort all that has finished.
+-- What is sorted here is no more than one page of each state.
+-- Why pairs: `state = wanted` would let PostgreSQL walk through all transactions in order of arrival.
+{listed} FROM unnest(%(states)s::text[]) AS wanted CROSS JOIN LATERAL (
+    SELECT * FROM transactions AS t
+    WHERE (t.state, t.ordinal) > (wanted, %(above)s::bigint)
+        AND (t.state, t.ordinal) < (wanted, %(below)s::bigint)
+        AND transaction_id >= %(low)s AND transaction_id < %(high)s
+    ORDER BY t.state {direction}, t.ordinal {direction} LIMIT %(limit)s + %(offset)s
+) AS found
+ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: find_narrow
+-- For a prefix that few ids have: they are read by their names, and sorted. Why OFFSET 0: it keeps
+-- PostgreSQL from walking through all transactions in order of arrival instead.
+{listed} FROM (
+    SELECT * FROM transactions
+    WHERE transaction_id >= %(low)s AND transaction_id < %(high)s
+    OFFSET 0
+) AS found
+WHERE ordinal > %(above)s AND ordinal < %(below)s
+    AND (%(any_state)s OR state = ANY(%(states)s::text[]))
+ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: probe_prefix
+SELECT count(*) FROM (
+    SELECT 1 FROM transactions
+    WHERE transaction_id >= %(low)s AND transaction_id < %(high)s LIMIT %(enough)s
+) AS found
+
+-- name: count_all
+SELECT count(*) FROM transactions
+
+-- name: count_every
+SELECT count(*) FROM transactions
+WHERE ordinal > %(above)s AND ordinal < %(below)s
+    AND transaction_id >= %(low)s AND transaction_id < %(high)s
+
+-- name: count_attention
+SELECT count(*) FROM transactions
+WHERE attention IS NOT NULL AND ordinal > %(above)s AND ordinal < %(below)s
+    AND (%(any_state)s OR state = ANY(%(states)s::text[]))
+    AND transaction_id >= %(low)s AND transaction_id < %(high)s
+
+-- name: count_states
+SELECT count(*) FROM transactions
+WHERE state = ANY(%(states)s::text[]) AND ordinal > %(above)s AND ordinal < %(below)s
+    AND transaction_id >= %(low)s AND transaction_id < %(high)s
+
+-- name: count_narrow
+SELECT count(*) FROM (
+    SELECT * FROM transactions
+    WHERE transaction_id >= %(low)s AND transaction_id < %(high)s
+    OFFSET 0
+) AS found
+WHERE ordinal > %(above)s AND ordinal < %(below)s
+    AND (%(any_state)s OR state = ANY(%(states)s::text[]))

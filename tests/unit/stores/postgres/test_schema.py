@@ -1,0 +1,91 @@
+"""How a schema is brought up to date."""
+
+from functools import partial
+
+import psycopg
+import pytest
+
+from aumai_transactions.errors import SchemaVersionError, StoreError
+from aumai_transactions.stores.postgres.schema import (
+    SCHEMA_VERSION,
+    Migration,
+    migrations,
+    opened,
+)
+from aumai_transactions.testing.journals import claim, plan
+
+PRE = Migration(2, False, "CREATE TABLE more (id int); ALTER TABLE transactions ADD COLUMN x int")
+POST = Migration(2, True, "DROP VIEW entries_readable")
+BROKEN = Migration(2, False, "CREATE TABLE more (id int); SELECT 1 / 0")
+
+
+def reopened(store, known, version, **options):
+    work = partial(
+        opened,
+        address=store._address,
+        create=options.pop("create", False),
+        known=known,
+        version=version,
+    )
+    return store._pool.run(work)
+
+
+def names(database):
+    rows = database.execute(
+        b"SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+    )
+    return {name for (name,) in rows}
+
+
+def test_the_files_lead_to_the_version_of_this_release():
+    assert max(one.version for one in migrations()) == SCHEMA_VERSION
+    assert [one.version for one in migrations()] == sorted(one.version for one in migrations())
+
+
+def test_a_pre_migration_runs_at_once_and_older_processes_go_on(store, database):
+    driver = store.join()
+    store.append([plan("t"), claim("t", 2, 1, driver)])
+    row = reopened(store, [*migrations(), PRE], 2)
+    assert (row.schema_version, row.usable_from) == (2, 1)
+    assert "more" in names(database)
+    assert store.append([plan("u")]) == ["appended"]
+    assert reopened(store, migrations(), 1) == row
+
+
+def test_a_post_migration_waits_for_the_last_driver_of_an_older_release(store, database):
+    driver = store.join()
+    store.append([plan("t"), claim("t", 2, 1, driver)])
+    known = [*migrations(), PRE, POST]
+    assert reopened(store, known, 2).usable_from == 1
+    assert "entries_readable" in names(database)
+    store.leave(driver)
+    row = reopened(store, known, 2)
+    assert (row.schema_version, row.usable_from) == (2, 2)
+    assert "entries_readable" not in names(database)
+    with pytest.raises(SchemaVersionError):
+        reopened(store, migrations(), 1)
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(store, database):
+    before = names(database)
+    with pytest.raises(StoreError, match="division by zero"):
+        reopened(store, [*migrations(), BROKEN], 2)
+    assert names(database) == before
+    assert reopened(store, migrations(), 1).schema_version == 1
+
+
+def test_a_store_whose_making_fails_is_not_there(postgres16, url):
+    from aumai_transactions.stores.postgres.address import address_of
+    from aumai_transactions.stores.postgres.pool import Pool
+
+    address = address_of(url)
+    pool = Pool(address)
+    work = partial(opened, address=address, create=True, known=[BROKEN], version=2)
+    with pytest.raises(StoreError, match="division by zero"):
+        pool.run(work)
+    pool.close()
+    with psycopg.connect(postgres16.url) as connection:
+        found = connection.execute(
+            b"SELECT count(*) FROM pg_namespace WHERE nspname = %s", [address.schema]
+        )
+        assert found.fetchone() == (0,)
