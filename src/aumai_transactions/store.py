@@ -203,7 +203,9 @@ class Store(Protocol):
         Otherwise its holdings take the place of those that the store had of the transaction:
         a grant moves `Fence.token`, and `Fence.version` too where it is exclusive; a resource that
         it begins to wait for gets the next ticket of the store, one that it waits for already
-        keeps its ticket and its cost. Fences stay for ever.
+        keeps its ticket and its cost. Fences stay for ever. Whose turn it is by this
+        (`locking.whose_turn`), and who is nobody's, is due at once, whatever `Summary.due_at`
+        says.
 
         Raises:
             StoreUnavailable: Nobody knows whether it became durable (`outcome_unknown`), or it

@@ -57,8 +57,9 @@ LOOK_SECONDS_MAX = 0.2
 LOOK_SECONDS_STEP = 0.01
 """How long one waits before looking again, for each place in the queue."""
 
-PARKED_LOOK_SECONDS = 1.0
-"""How long a planned transaction that nobody has in hand waits before somebody looks again."""
+PARKED_LOOK_SECONDS = 5.0
+"""How long a planned transaction that nobody has in hand waits before somebody looks again, where
+nobody lets go of what it waits for."""
 
 
 class Queued(NamedTuple):
@@ -160,6 +161,12 @@ def _merged(uses: Iterable[ResourceUse]) -> tuple[ResourceUse, ...]:
 def names_wanted(saga: Saga) -> tuple[str, ...]:
     """Return the resources that have to be looked at before it can go on."""
     return tuple(use.name for want in _wants(saga) for use in want.resources)
+
+
+def is_its_turn(saga: Saga, table: LockTable) -> bool:
+    """Tell whether nobody is in the way of what a plan, or a step, waits for."""
+    name = saga.transaction_id
+    return any(not in_the_way(table, name, want.resources) for want in _wants(saga))
 
 
 def unchecked_reads(saga: Saga) -> tuple[str, ...]:
@@ -280,7 +287,11 @@ def look_again_at(saga: Saga) -> int | None:
     """Return when somebody should look again, where nobody has it in hand; None for never."""
     if saga.locks is None or saga.is_interactive or not saga.locks.queued:
         return None
-    return saga.updated_at + round(PARKED_LOOK_SECONDS * 1_000_000) if awaits_locks(saga) else None
+    if not awaits_locks(saga):
+        return None
+    since = min(queued.at for queued in saga.locks.queued.values())
+    until = since + round(saga.plan.lock_timeout_seconds * 1_000_000)
+    return min(saga.updated_at + round(PARKED_LOOK_SECONDS * 1_000_000), until)
 
 
 def locks_awaited(saga: Saga, entry: LocksAwaited) -> None:

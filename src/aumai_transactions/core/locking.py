@@ -141,6 +141,33 @@ def is_refused(
     return False
 
 
+def whose_turn(locks: Iterable[Lock], changes: Mapping[str, Sequence[Change]]) -> list[str]:
+    """Return the transactions that should look now whether they can have what they wait for.
+
+    Of what was let go of, those that are first in line: where they wait for something else as well,
+    they look in vain, once. Who stands in line from now on, or stays there, only where nothing at
+    all is in their way: it may have become free after they had looked.
+
+    Args:
+        locks: All locks on these resources, with the changes.
+        changes: What has changed, by transaction.
+    """
+    queues = _Queues(locks)
+    found: dict[str, None] = {}
+    for resource in sorted({name for one in changes.values() for c in one for name in c.freed}):
+        held = queues.holders.get(resource, ())
+        for lock in queues.waiters.get(resource, ()):
+            if holders_in_the_way(held, lock.transaction_id, resource, lock.mode):
+                break
+            found[lock.transaction_id] = None
+            if lock.mode == "exclusive":
+                break
+    for name, of_one in changes.items():
+        if of_one[-1].waits and not queues.in_the_way(name, of_one[-1].waits):
+            found[name] = None
+    return list(found)
+
+
 class Change(NamedTuple):
     """Say what becomes of one transaction's lines in the table of locks.
 
@@ -148,16 +175,24 @@ class Change(NamedTuple):
         gone: The lines that are no more.
         granted: What it holds from now on.
         queued: What it waits for from now on.
+        waits: All that it waits for, new or not.
     """
 
     gone: list[Lock]
     granted: list[Holding]
     queued: list[Holding]
+    waits: tuple[ResourceUse, ...] = ()
+
+    @property
+    def freed(self) -> set[str]:
+        """The resources whose queues may move on by this."""
+        return {lock.resource for lock in self.gone}
 
 
 def change_of(table: LockTable, transaction_id: str, holdings: Iterable[Holding]) -> Change:
     """Return what has to change so that the table says of a transaction what its journal says."""
     wanted = {(holding.resource, holding.token is None): holding for holding in holdings}
+    waits = tuple(ResourceUse(h.resource, h.mode) for h in wanted.values() if h.token is None)
     gone = []
     for lock in table.locks:
         if lock.transaction_id != transaction_id:
@@ -169,7 +204,8 @@ def change_of(table: LockTable, transaction_id: str, holdings: Iterable[Holding]
         else:
             del wanted[place]
     granted = [holding for holding in wanted.values() if holding.token is not None]
-    return Change(gone, granted, [h for h in wanted.values() if h.token is None])
+    queued = [holding for holding in wanted.values() if holding.token is None]
+    return Change(gone, granted, queued, waits)
 
 
 def _holds(lock: Lock, transaction_id: str) -> bool:

@@ -9,8 +9,10 @@ Rules:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core.isolation import awaits_locks, is_its_turn, names_wanted
 from aumai_transactions.core.observations import (
     DriverArrived,
     Observation,
@@ -28,7 +30,7 @@ from aumai_transactions.drivers.driving import (
     decide_and_evolve,
     drive,
 )
-from aumai_transactions.drivers.operations import DoSleep, Procedure
+from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InvalidTransactionState, JournalConflict
 
@@ -151,6 +153,9 @@ def see_through(
                 return desk.result_of(run)
             due = wake_at(run.saga)
             left = 0 if due is None else due - desk.clock.now()
+            if left > 0 and awaits_locks(run.saga):
+                left = 0 if (yield from _is_its_turn(desk, run)) else left
+                longest = PAUSE_SECONDS_MAX
             if left > 0:
                 may_answer = any(step.left_behind for step in run.saga.steps)
                 if until is not None and due is not None and due > until and not may_answer:
@@ -171,6 +176,13 @@ def see_through(
         if result is not None and not waits_for_a_time(result):
             # Why that run's own: it knows the exception that made it go back.
             return result
+
+
+def _is_its_turn(desk: Desk, run: Run) -> Procedure[bool]:
+    """Tell whether a transaction could have now what it waits for."""
+    names = names_wanted(run.saga)
+    table = yield from blocking(partial(desk.store.locks, names))
+    return is_its_turn(run.saga, table)
 
 
 def _taken_over(
@@ -282,7 +294,8 @@ def recover_one(
     now = desk.clock.now()
     if not is_runnable(run.saga):
         return None
-    if due is not None and due > now:
+    # Why not where it waits for resources: the store knows better when it is its turn.
+    if due is not None and due > now and not awaits_locks(run.saga):
         return desk.result_of(run)
     run.serves = agents
     missing = _missing(run)

@@ -146,6 +146,16 @@ def _with_locks(desk: Desk, run: Run, now: int) -> Procedure[tuple[list[Entry], 
     return decided
 
 
+def _hear(desk: Desk, run: Run) -> Procedure[None]:
+    """Take up, now and then, what others have asked for while resources are waited for."""
+    if desk.clock.now() < run.heard_at + HOLD_SECONDS_MAX * 1_000_000:
+        return
+    run.heard_at = desk.clock.now()
+    saga = yield from read_saga(desk, run.transaction_id)
+    if saga.sequence != run.saga.sequence:
+        yield from _reread(desk, run, [])
+
+
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
     """Let the caller's object and the user's hook know what is durable now."""
     if run.transaction is not None:
@@ -236,6 +246,8 @@ def _drive(
         elif (pause := _pause(desk, run)) is not None:
             yield DoSleep(pause, run)
             seen = _cancelled(run)
+            if run.look_at is not None:
+                yield from _hear(desk, run)
         else:
             if run.look_at is not None and not run.is_released:
                 yield from stop(desk, run, [], claims=False)
@@ -294,9 +306,9 @@ def _pause(desk: Desk, run: Run) -> float | None:
     """Return how long to sleep with the transaction in hand; None to let go of it."""
     saga = run.saga
     if run.look_at is not None and saga.locks is not None and saga.locks.queued:
-        since = min(queued.at for queued in saga.locks.queued.values())
-        is_early = run.look_at - since <= HOLD_SECONDS_MAX * 1_000_000
-        return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000) if is_early else None
+        # Why not where nobody waits here: the store says when it is its turn.
+        is_patient = run.is_callers and (run.wait_until is None or run.look_at <= run.wait_until)
+        return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000) if is_patient else None
     if not saga.waiting and not saga.undo and not saga.approvals and not saga.windows:
         return None
     due = wake_at(saga)
@@ -393,7 +405,8 @@ def _built(
         saga.token if claims else (run.token or None),
         desk.driver_id if claims else None,
         release,
-        None if holdings == run.holdings else holdings,
+        # Why also where it lets go: what it waits for may have become free just now.
+        None if holdings == run.holdings and not release else holdings,
         () if saga.locks is None else reads_to_check(saga, entries),
     )
 

@@ -120,6 +120,9 @@ def _verify_one(desk: Desk, listed: Listed, found: Verification) -> Procedure[No
         found.problems[name] = str(error)
         return
     told = summary_of(saga)
+    if listed.summary.due_at is None and saga.locks is not None:
+        # It was its turn, and the store has said so.
+        told = told._replace(due_at=None)
     if listed.summary.next_agent is None:
         # Not known: an earlier release wrote the line.
         told = told._replace(next_agent=None)

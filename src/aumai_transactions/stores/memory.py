@@ -23,7 +23,7 @@ from aumai_transactions.core.codec import encode
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
 from aumai_transactions.core.lock_book import LockBook
-from aumai_transactions.core.locking import LockTable
+from aumai_transactions.core.locking import Change, LockTable, whose_turn
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import (
@@ -160,6 +160,7 @@ class MemoryStore:
             reads,
         ) = append
         locks = holdings is not None or reads
+        change: Change | None = None
         if token is None or driver_id is not None:
             check_append(append)
         kept = self._by_id.get(transaction_id)
@@ -172,12 +173,12 @@ class MemoryStore:
                 return _FENCED
             if expected != 0:
                 return _MOVED
-            if locks and self._locks.take(transaction_id, holdings, reads) is None:
+            if locks and (change := self._locks.take(transaction_id, holdings, reads)) is None:
                 return _BLOCKED
             kept = self._new(transaction_id, summary)
         elif (refusal := self._refusal(kept, append)) is not None:
             return refusal
-        elif locks and self._locks.take(transaction_id, holdings, reads) is None:
+        elif locks and (change := self._locks.take(transaction_id, holdings, reads)) is None:
             return _BLOCKED
         if driver_id is not None:
             kept.token = token  # type: ignore[assignment]  # a claim carries its token
@@ -194,7 +195,18 @@ class MemoryStore:
             state = summary.state
             if state is _COMMITTED or state is _ROLLED_BACK or state is _FAILED or release:
                 kept.driver_id = None
+        if change is not None and (change.gone or change.waits):
+            self._wake(transaction_id, change)
         return _APPENDED
+
+    def _wake(self, transaction_id: str, change: Change) -> None:
+        """Let those be due at once whose turn it is."""
+        resources = change.freed | {use.name for use in change.waits}
+        table = self._locks.table(resources, circles=False)
+        for name in whose_turn(table.locks, {transaction_id: [change]}):
+            kept = self._by_id[name]
+            if kept.driver_id is None and kept.summary.due_at is not None:
+                kept.summary = kept.summary._replace(due_at=None)
 
     def _refusal(self, kept: _Kept, append: Append) -> AppendAnswer | None:
         """Return why the append cannot be accepted; None where it can."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.lock_book import LockBook
-from aumai_transactions.core.locking import Change, Fence, Lock, LockTable
+from aumai_transactions.core.locking import Change, Fence, Lock, LockTable, whose_turn
 from aumai_transactions.stores.postgres.statements import statement
 
 if TYPE_CHECKING:
@@ -60,19 +60,16 @@ def write(lent: Lent, changes: Mapping[str, Sequence[Change]], book: LockBook | 
     """
     if book is None:
         return
-    gone = [lock for one in changes.values() for change in one for lock in change.gone]
-    resources = {lock.resource for lock in gone}
-    resources |= {
-        holding.resource
-        for one in changes.values()
-        for change in one
-        for holding in (*change.granted, *change.queued)
-    }
+    said = [change for one in changes.values() for change in one]
+    resources = {name for change in said for name in change.freed}
+    resources |= {use.name for change in said for use in change.waits}
+    resources |= {holding.resource for change in said for holding in change.granted}
     if not resources:
         return
     # Why by what there is now: what a batch has taken and let go of again need not be written.
     now = [lock for lock in book.table(resources, circles=False).locks if lock.is_new]
-    lent.read(statement("remove_locks"), {"tickets": [lock.ticket for lock in gone]})
+    gone = [lock.ticket for change in said for lock in change.gone]
+    lent.read(statement("remove_locks"), {"tickets": gone})
     new = sorted(
         (lock for lock in now if lock.transaction_id in changes), key=lambda lock: lock.ticket
     )
@@ -87,7 +84,11 @@ def write(lent: Lent, changes: Mapping[str, Sequence[Change]], book: LockBook | 
                 "cost": [lock.cost for lock in new],
             },
         )
-    fences = book.table(resources, circles=False).fences
+    table = book.table(resources, circles=False)
+    turns = whose_turn(table.locks, {name: one for name, one in changes.items() if one})
+    if turns:
+        lent.read(statement("wake"), {"ids": turns})
+    fences = table.fences
     lent.read(
         statement("move_fences"),
         {

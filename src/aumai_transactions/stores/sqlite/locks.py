@@ -18,6 +18,7 @@ from aumai_transactions.core.locking import (
     LockTable,
     change_of,
     is_refused,
+    whose_turn,
 )
 from aumai_transactions.stores.sqlite import statements
 
@@ -83,6 +84,12 @@ class LockKeeper:
             execute(statements.MOVE_FENCE, (holding.resource, holding.token, version))
         for holding in change.queued:
             self._add(holding)
+        if change.gone or change.waits:
+            names = change.freed | {use.name for use in change.waits}
+            rows = execute(statements.LOCKS_ON, (json.dumps(sorted(names)),)).fetchall()
+            locks = [Lock(*row) for row in rows]
+            for name in whose_turn(locks, {append.transaction_id: [change]}):
+                execute(statements.WAKE, (name,))
 
     def _add(self, holding: Holding) -> None:
         values = (

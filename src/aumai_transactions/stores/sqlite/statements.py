@@ -96,6 +96,11 @@ _WAITED_FOR = "OR resource IN (SELECT resource FROM locks WHERE token IS NULL) "
 _IN_LINE = "ORDER BY resource, ticket"
 ALL_LOCKS = _LOCK + _IN_LINE
 LOCKS = _LOCK + _NAMED + _WAITED_FOR + _IN_LINE
+LOCKS_ON = _LOCK + _NAMED + _IN_LINE
+WAKE = """
+UPDATE transactions SET due_at = NULL
+WHERE transaction_id = ? AND driver_id IS NULL AND due_at IS NOT NULL
+"""
 LOCKS_OF = _LOCK + _NAMED + "OR transaction_id = ? " + _IN_LINE
 FENCES = """
 SELECT name, token, version FROM resources WHERE name IN (SELECT value FROM json_each(?))

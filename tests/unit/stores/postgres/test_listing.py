@@ -118,7 +118,19 @@ def test_a_page_of_a_list_touches_no_more_than_a_few_pages(filled, query, newest
 
 
 @pytest.mark.parametrize(
-    "name", ["due", "reservable", "reserve", "tenants", "holders", "journal", "heads", "bodies", "purge", "probe_prefix"]
+    "name",
+    [
+        "due",
+        "reservable",
+        "reserve",
+        "tenants",
+        "holders",
+        "journal",
+        "heads",
+        "bodies",
+        "purge",
+        "probe_prefix",
+    ],
 )
 def test_what_drivers_ask_touches_no_more_than_a_few_pages(filled, name):
     values = {**listing._values(Query(prefix="trip-0000001")), **VALUES}

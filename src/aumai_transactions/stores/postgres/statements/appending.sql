@@ -173,3 +173,13 @@ SELECT resource, mode, transaction_id, token, ticket, cost FROM locks ORDER BY r
 
 -- name: fences
 SELECT name, token, version FROM resources WHERE name = ANY(%(names)s::text[])
+
+-- name: wake
+-- Whose turn it is, and who is nobody's, is due at once. Why SKIP LOCKED: whoever holds the row has the
+-- transaction in hand already.
+UPDATE transactions SET due_at = NULL
+WHERE ordinal IN (
+    SELECT ordinal FROM transactions
+    WHERE transaction_id = ANY(%(ids)s::text[]) AND driver_id IS NULL AND due_at IS NOT NULL
+    ORDER BY ordinal FOR UPDATE SKIP LOCKED
+)

@@ -1,0 +1,87 @@
+"""A process of the bank: it works for all, and begins transfers and audits of its own.
+
+    python bank_program.py STORE BANK FOLDER NAME SEED
+
+It begins transactions while the file `begin` is in the folder, and works until `end` is.
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+
+from bank import BARELY, Bank, handlers_of
+
+from aumai_transactions import (
+    Deadlock,
+    LockTimeout,
+    OutcomeUnknown,
+    StepRejected,
+    TransactionManager,
+    TransactionRolledBack,
+)
+from aumai_transactions.drivers.worker import Worker
+from aumai_transactions.errors import StoreError, TransactionError
+
+ACCOUNTS = [f"a{number}" for number in range(6)]
+
+
+def main(store, place, folder, name, seed):
+    folder, dice = Path(folder), random.Random(seed)
+    bank = Bank(place)
+    with TransactionManager(store=store) as manager:
+        handlers_of(manager, bank)
+        with Worker(manager, concurrency=3, poll_seconds=0.2, drain_seconds=60):
+            print("ready", flush=True)
+            number = 0
+            while not (folder / "end").exists():
+                if not (folder / "begin").exists():
+                    time.sleep(0.02)
+                    continue
+                number += 1
+                try:
+                    begin(manager, dice, f"{name}-{number}")
+                except BARELY as error:
+                    print("retry", type(error).__name__, error, file=sys.stderr, flush=True)
+                    time.sleep(0.05)
+
+
+def begin(manager, dice, key):
+    shape = dice.random()
+    one, other = dice.sample(ACCOUNTS, 2)
+    amount, fails = dice.randint(1, 20), dice.random() < 0.15
+    if shape < 0.5:
+        tx = manager.begin(name=key, timeout_seconds=600, lock_timeout_seconds=120)
+        manager.add_step(tx, "out", "move", {"account": one, "by": -amount})
+        manager.add_step(tx, "in", "move", {"account": other, "by": amount, "fails": fails})
+        manager.submit(tx)
+    elif shape < 0.65:
+        tx = manager.begin(name=key, timeout_seconds=600, lock_timeout_seconds=120)
+        for account in dice.sample(ACCOUNTS, 3):
+            manager.add_step(tx, "auditor", "look", {"account": account})
+        manager.submit(tx)
+    else:
+        interactive(manager, one, other, amount, fails=fails)
+
+
+def interactive(manager, one, other, amount, *, fails):
+    def transfer(tx):
+        tx.execute("out", "move", {"account": one, "by": -amount})
+        tx.execute("auditor", "look", {"account": one})
+        tx.execute("in", "move", {"account": other, "by": amount})
+        if fails:
+            raise ValueError("changed my mind")
+
+    try:
+        manager.run(transfer, retries=2, lock_timeout_seconds=5)
+    except (Deadlock, LockTimeout, TransactionRolledBack, ValueError, StepRejected, OutcomeUnknown):
+        return
+    except StoreError:
+        raise
+    except TransactionError as error:
+        # Fenced, or told by a participant that it came too late: somebody else finishes it.
+        print("lost", type(error).__name__, error, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
