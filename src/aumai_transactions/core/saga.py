@@ -184,6 +184,7 @@ class Saga:
         "conflict",
         "decided_at",
         "deferred",
+        "left_out",
         "definition",
         "denied",
         "doubtful",
@@ -291,6 +292,7 @@ class Saga:
         self.named: dict[str, str] = {}
         self.by_intent: dict[str, list[SagaStep]] = {}
         self.deferred: list[int] = []
+        self.left_out: set[int] = set()
         self.to_confirm: list[int] = []
         self.approvals: dict[int, int | None] = {}
         self.windows: dict[int, int] = {}

@@ -200,13 +200,16 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
     for name in ("due_at", "until"):
         if name in fields:
             fields[name] = instant(fields[name]).isoformat()
+    # Why the step's own too: what adds a step holds the whole of it, its id inside. A wish for a
+    # step has no id yet.
+    step_id = fields.pop("step_id", None) or fields.get("step", {}).get("step_id") or None
     return Event(
         transaction_id=saga.transaction_id,
         sequence=sequence,
         kind=kind,
         at=instant(fields.pop("at")),
         state=saga.state,
-        step_id=fields.pop("step_id", None),
+        step_id=step_id,
         fields=fields,
     )
 
