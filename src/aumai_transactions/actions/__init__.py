@@ -21,6 +21,7 @@ from aumai_transactions.actions.declaration import (
     plain_actions,
 )
 from aumai_transactions.actions.registry import (
+    BEHIND,
     DECORATED,
     ActionRegistry,
     F,
@@ -32,6 +33,7 @@ from aumai_transactions.actions.registry import (
 )
 
 __all__ = [
+    "BEHIND",
     "DECORATED",
     "Action",
     "ActionHandler",

@@ -339,13 +339,8 @@ class BlockBase:
         """
         self._check_open()
         registry = self._shared.run.registry
-        if not declared.is_stable and self._desk.store.is_durable:
-            message = (
-                f"{declared.name} cannot be found again after a restart (a lambda, a nested "
-                "function, or one of the main program), and this store outlives the process. "
-                'Give it a name: @step(name="…").'
-            )
-            raise DefinitionError(message)
+        if self._desk.store.is_durable:
+            declared.refuse_unstable()
         name = declared.action.name
         for action in declared.actions:
             known = registry.get(action.name)

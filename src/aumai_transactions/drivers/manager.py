@@ -36,6 +36,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
+from aumai_transactions.drivers.behind import check_functions, declared_as_step
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
 from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
 from aumai_transactions.drivers.ids import free_step_id, new_id
@@ -44,8 +45,10 @@ from aumai_transactions.drivers.options import (
     BlockOptions,
     CallOptions,
     StepOptions,
+    checked_after,
     checked_block_options,
     checked_call_options,
+    checked_parallel,
     checked_step_options,
 )
 from aumai_transactions.drivers.repeating import repeat_of, repeated
@@ -105,7 +108,7 @@ class ManagerBase:
         self._before_record = before_record
         self._on_event = on_event
         self._action_source = action_source
-        self._parallel_max = _checked_parallel(parallel_max)
+        self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
         self._guard = threading.Lock()
         self._opened: Desk | None = None
@@ -294,6 +297,8 @@ class ManagerBase:
         }
         if options:
             self._set_options(fields, options)
+        if callable(compensating_action) or options:
+            check_functions(self._registry, fields, compensating_action, options)
         return TransactionStep.made(fields)
 
     def _set_options(self, fields: dict[str, Any], options: StepOptions) -> None:
@@ -457,6 +462,9 @@ class ManagerBase:
         if not callable(given):
             message = f"{what} must be a name or a function, not {type(given).__name__}."
             raise DefinitionError(message)
+        declared = declared_as_step(given)
+        if declared is not None:
+            return declared.behind_in(self._registry, is_durable=self.has_durable_store)
         name = self._stable_name(given)
         if name not in self._registry:
             self._registry.add(Action(name, given))
@@ -473,26 +481,3 @@ class ManagerBase:
             )
             raise DefinitionError(message)
         return name
-
-
-def _checked_parallel(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000:
-        return value
-    message = f"parallel_max must be a whole number from 1 to 1,000, not {value!r:.80}."
-    raise DefinitionError(message)
-
-
-def checked_after(value: object) -> list[str] | None:
-    """Return the ids of the steps to wait for.
-
-    Raises:
-        DefinitionError: It is no list of steps and ids.
-    """
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)):
-        names = [item.step_id if isinstance(item, TransactionStep) else item for item in value]
-        if all(isinstance(name, str) for name in names):
-            return names
-    message = f"after must be a list of steps or of their ids, not {value!r:.80}."
-    raise DefinitionError(message)

@@ -178,3 +178,31 @@ def checked_call_options(options: CallOptions) -> CallOptions:
             message = f"action() has no option {option!r}. Besides its own it has {known}."
             raise DefinitionError(message)
     return options
+
+
+def checked_parallel(value: object) -> int:
+    """Return how many steps of one transaction may run at once.
+
+    Raises:
+        DefinitionError: It is no whole number from 1 to 1,000.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000:
+        return value
+    message = f"parallel_max must be a whole number from 1 to 1,000, not {value!r:.80}."
+    raise DefinitionError(message)
+
+
+def checked_after(value: object) -> list[str] | None:
+    """Return the ids of the steps to wait for.
+
+    Raises:
+        DefinitionError: It is no list of steps and ids.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)):
+        names = [item.step_id if isinstance(item, TransactionStep) else item for item in value]
+        if all(isinstance(name, str) for name in names):
+            return names
+    message = f"after must be a list of steps or of their ids, not {value!r:.80}."
+    raise DefinitionError(message)
