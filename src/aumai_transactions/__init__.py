@@ -19,9 +19,9 @@ from aumai_transactions.answers import (
 )
 from aumai_transactions.drivers.default import transaction
 from aumai_transactions.drivers.steps import require_transaction, step
-from aumai_transactions.drivers.tools import transactional
 from aumai_transactions.drivers.sync import SagaOrchestrator, TransactionManager
 from aumai_transactions.drivers.sync_block import Savepoint, TransactionBlock
+from aumai_transactions.drivers.tools import transactional
 from aumai_transactions.errors import (
     ApprovalPending,
     CommitPointPassed,

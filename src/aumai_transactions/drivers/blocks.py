@@ -26,7 +26,15 @@ from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_step
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING, on_its_own
+from aumai_transactions.drivers.ambient import (
+    AGENT,
+    AMBIENT,
+    CALLING,
+    INTENT,
+    SCOPES,
+    UNDOING,
+    on_its_own,
+)
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.options import StepOptions
@@ -195,6 +203,22 @@ class BlockBase:
             yield
         finally:
             AGENT.reset(token)
+
+    @contextmanager
+    def intent(self, words: str) -> Iterator[None]:
+        """Say in the program's own words what the step in this block is for.
+
+        It is found again by these words and its action, and no longer by its data. They are for
+        the steps that this code asks for, and not for those that such a step asks for itself.
+
+        Args:
+            words: What it is for, such as "the second room".
+        """
+        token = INTENT.set((checked_name(words, "intent"), CALLING.get()))
+        try:
+            yield
+        finally:
+            INTENT.reset(token)
 
     @property
     def _desk(self) -> Desk:
@@ -368,6 +392,10 @@ class BlockBase:
         names = [] if group is None else group.names()
         if named is not None:
             return named_intent(definition.agent_id, names, checked_name(named, "intent"))
+        said = INTENT.get()
+        if said is not None and said[1] == CALLING.get():
+            # Why with the action: another function in the same block is not the same thing.
+            return named_intent(definition.agent_id, names, ["", definition.action, said[0]])
         callee = registry.get(definition.action)
         identity = callee.action.identity if callee is not None else None
         data: dict[str, Any] = definition.data

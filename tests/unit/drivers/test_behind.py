@@ -179,7 +179,7 @@ def test_one_that_is_named_and_lacks_an_argument_leaves_the_step_to_a_person(log
         manager.add_step(tx, "agent", "reserve", {"nights": 2}, "tests.behind.cancel")
         manager.add_step(tx, "agent", "fail", {})
         (left,) = manager.commit(tx).outstanding
-    assert "hotel: is missing" in left.error
+    assert "hotel: is missing" in str(left.error)
 
 
 def test_one_that_could_not_be_found_again_is_refused_where_the_store_outlives_the_process(place):

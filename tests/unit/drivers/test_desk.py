@@ -1,10 +1,13 @@
 """How entries are shown to people and hooks."""
 
+from typing import Any
+
 import pytest
 
-from aumai_transactions import TransactionManager
+from aumai_transactions import Event, TransactionManager
 from aumai_transactions.core.definition import StepDefinition
 from aumai_transactions.core.kinds import KINDS
+from aumai_transactions.core.requests import StepRequested
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.drivers.desk import event_of
 
@@ -30,7 +33,7 @@ OF_NO_STEP = {
 def test_an_entry_that_is_about_a_step_names_it(kind):
     step = StepDefinition("s7", "agent", "act", {}, None)
     known = {"step_id": "s7", "step": step, "at": 0, "due_at": 1, "until": 1}
-    cls = KINDS[kind]
+    cls: Any = KINDS[kind]
     entry = cls(*(known.get(field) for field in cls._fields))
     event = event_of(Saga("tx"), 1, entry)
     assert event.step_id == (None if kind in OF_NO_STEP else "s7")
@@ -38,12 +41,12 @@ def test_an_entry_that_is_about_a_step_names_it(kind):
 
 def test_a_wish_for_a_step_has_no_id_yet():
     step = StepDefinition("", "agent", "act", {}, None)
-    entry = KINDS["step_requested"](0, "r1", step)
+    entry = StepRequested(0, "r1", step)
     assert event_of(Saga("tx"), 1, entry).step_id is None
 
 
 def test_the_journal_and_the_hook_name_the_step_that_a_program_adds():
-    told = []
+    told: list[Event] = []
     with TransactionManager({"act": lambda action, data: None}, on_event=told.append) as manager:
         with manager.transaction() as tx:
             tx.execute("agent", "act")
