@@ -332,7 +332,10 @@ class AsyncTransactionBlock(BlockBase):
                 raise TransactionRolledBack(self._result)
             return
         if error is None:
-            await self._commit_nested()
+            try:
+                await self._commit_nested()
+            finally:
+                self._result = self._result or self._scope_result()
             return
         try:
             await self._undo_group(self._group, note=type(error).__name__)  # type: ignore[arg-type]

@@ -256,6 +256,7 @@ class BlockBase:
 
     def _enter(self) -> None:
         """Let this context stand in the block."""
+        self._check_open()
         name = self._transaction.transaction_id
         if self._outside is not None:
             hint = "A block is entered once; make a new one with transaction()."
@@ -411,10 +412,12 @@ class BlockBase:
         return callee is not None and callee.action.once
 
     def _check_open(self) -> None:
-        """Refuse a call before the block was entered."""
+        """Refuse a call before the block was entered, or after its manager was closed."""
         if self._shared_run is None:
             hint = "Use it as a block: with manager.transaction() as tx."
             raise InvalidTransactionState(self.transaction_id, "not begun", "use", hint)
+        if self._shared_run.closed is not None:
+            raise self._shared_run.closed
 
     def _wish_at_end(self, error: BaseException | None) -> CommitCalled | RollbackCalled | None:
         """Return what leaving the block means."""

@@ -143,6 +143,20 @@ class Desk:
             event.state = run.announced = STATE_WITH.get(type(entry), run.announced)
             yield event
 
+    def close_blocks(self) -> None:
+        """Let no block that is open do anything more; recovery settles what it has done."""
+        left = []
+        for run in self.book.runs():
+            if run.shared is not None:
+                run.shared.close()
+                left += [run.transaction_id] if run.sequence > 0 else []
+        if left:
+            whose = "any manager" if self.store.is_durable else "a manager with this very store"
+            text = (
+                "blocks were open when their manager was closed: %s; recover() of %s settles them"
+            )
+            log.warning(text, ", ".join(left), whose)
+
     def tell(self, run: Run, event: Event) -> None:
         """Tell the user's hook; what it raises becomes a warning."""
         if self.on_event is None:

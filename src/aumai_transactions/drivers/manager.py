@@ -439,6 +439,7 @@ class ManagerBase:
             self._lease.stop()
         if desk is None:
             return
+        desk.close_blocks()
         try:
             desk.store.leave(desk.driver_id)
         except StoreError as error:

@@ -330,7 +330,10 @@ class TransactionBlock(BlockBase):
                 raise TransactionRolledBack(self._result)
             return
         if error is None:
-            self._commit_nested()
+            try:
+                self._commit_nested()
+            finally:
+                self._result = self._result or self._scope_result()
             return
         try:
             self._undo_group(self._group, note=type(error).__name__)  # type: ignore[arg-type]

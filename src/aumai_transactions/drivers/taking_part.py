@@ -459,6 +459,8 @@ def _finish_broken(
     wait_max_seconds: float,
 ) -> Procedure[TransactionResult]:
     """Go on from the journal, as after a crash, once no call is under way here any more."""
+    if shared.closed is not None:
+        raise shared.closed
     while not shared.is_quiet():
         yield DoSleep(QUIET_SECONDS)
     run = shared.run
