@@ -113,7 +113,8 @@ class TransactionBlock(BlockBase):
             once: True to answer with what an equal step returned before in this transaction; the
                 default is what the action says.
             again: True to carry it out whatever was recorded.
-            wait_max_seconds: How long to wait for an approval, where one is needed.
+            wait_max_seconds: How long to wait for an approval, where one is needed; for a pivot,
+                for the other steps to end.
             **options: See `StepOptions`; `after` omitted means that it depends on nothing but the
                 outputs that its data refers to.
 

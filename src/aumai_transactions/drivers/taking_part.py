@@ -32,6 +32,7 @@ from aumai_transactions.core.states import (
     COMPENSATING,
     PENDING,
     ROLLED_BACK,
+    STEP_PENDING,
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
@@ -316,16 +317,43 @@ def execute(
             patience=Patience(until, polls, gives_up=True),
             first=found.look,
         )
+        if definition.pivot and _is_given_up(look):
+            look = yield from _withdrawn(desk, shared, part, step_id, look)
     finally:
         shared.part(None, part)
     if look.outcome is None:
         raise InternalError("a step was waited for, and nothing is known about it.")
     if part.interrupt is not None:
-        if not found.is_known and look.outcome.is_in_force:
-            yield from _take_back(desk, shared, step_id, part.interrupt)
+        if not found.is_known:
+            is_in_force = look.outcome.is_in_force
+            yield from _take_back(desk, shared, step_id, part.interrupt, is_in_force=is_in_force)
         raise part.interrupt
     cause = part.causes.get(step_id) or shared.run.causes.get(step_id)
     return told(desk, shared, step_id, look.outcome, cause, is_replayed=found.is_known)
+
+
+def _is_given_up(look: Look) -> bool:
+    """True where a step has not begun, and nobody waits for it any more."""
+    outcome = look.outcome
+    is_waiting = outcome is not None and outcome.state is STEP_PENDING and outcome.is_in_force
+    return is_waiting and outcome.transaction is ACTIVE and outcome.digest is None  # type: ignore[union-attr]
+
+
+def _withdrawn(desk: Desk, shared: Shared, part: Part, step_id: str, look: Look) -> Procedure[Look]:
+    """Take a pivot back whose turn has not come in time; return how things stood before that.
+
+    Why: its caller is told that it was not carried out, and may do something else instead. Left
+    as it is, it would begin, and decide, as soon as what it waits for has ended.
+    """
+    try:
+        yield DoTurn(partial(shared.undo, desk, part, UndoAsked(step_id=step_id)), part)
+    except InvalidTransactionState:
+        # It has begun meanwhile, or the transaction ends: then it is waited for like any other.
+        patience = Patience(gives_up=True)
+        interest = StepInterest(step_id)
+        return (yield from attend(desk, shared, part, [], interest, patience=patience))
+    shared.announce(desk)
+    return look
 
 
 def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group | None) -> Procedure[None]:
@@ -351,12 +379,16 @@ def nested_result(desk: Desk, shared: Shared, group: Group) -> TransactionResult
 
 
 def _take_back(
-    desk: Desk, shared: Shared, step_id: str, interrupt: BaseException
+    desk: Desk, shared: Shared, step_id: str, interrupt: BaseException, *, is_in_force: bool
 ) -> Procedure[None]:
     """Undo a step whose caller was cancelled, and cannot know that it has happened."""
     part = Part(shared.run.transaction_id, is_callers=False)
     try:
-        yield from undo(desk, shared, part, UndoAsked(step_id=step_id, reason="cancelled"))
+        if is_in_force:
+            yield from undo(desk, shared, part, UndoAsked(step_id=step_id, reason="cancelled"))
+        else:
+            # Its undo may have been decided already, and has to wait for others.
+            yield from attend(desk, shared, part, [], StepsInterest((step_id,)))
     except TransactionError as error:
         # Why no more: the whole goes back, or is behind its commit point; the cancellation is
         # what is raised.

@@ -1,4 +1,5 @@
 """Decorated functions that are given as what undoes or confirms a step."""
+# ruff: noqa: PT012 (an exception leaves a whole block)
 # mypy: disable-error-code="arg-type, union-attr, no-untyped-call"
 
 import asyncio
@@ -15,6 +16,7 @@ from aumai_transactions import (
     SagaOrchestrator,
     StepContext,
     TransactionManager,
+    TransactionNotActive,
     step,
 )
 
@@ -211,10 +213,9 @@ def test_another_action_of_its_name_is_not_called_in_its_place():
 def test_another_process_that_recovers_finds_it_by_its_name(tmp_path, log):
     place = str(tmp_path / "trips.db")
     dead = TransactionManager(HANDLERS, store=place)
-    block = dead.transaction()
-    block.__enter__()
-    block.execute("agent", "reserve", DATA, cancel)
-    dead.close()
+    with pytest.raises(TransactionNotActive), dead.transaction() as block:
+        block.execute("agent", "reserve", DATA, cancel)
+        dead.close()
     with TransactionManager(HANDLERS, store=place) as manager:
         manager.recover()
         assert manager.get_result(block.transaction_id).compensated_steps == ["s1"]

@@ -1,4 +1,5 @@
 """What a block hands on: the intent that the code around a step says."""
+# ruff: noqa: PT012 (an exception leaves a whole block)
 # mypy: disable-error-code="union-attr"
 
 import asyncio
@@ -10,6 +11,7 @@ from aumai_transactions import (
     AsyncTransactionManager,
     InvalidData,
     TransactionManager,
+    TransactionNotActive,
     require_transaction,
     step,
 )
@@ -84,10 +86,9 @@ def test_a_program_that_is_resumed_finds_a_step_again_by_it(tmp_path, taken):
     place = str(tmp_path / "trips.db")
     dead = TransactionManager(store=place)
     block = dead.transaction(on_crash="wait", resume_within_seconds=3600)
-    block.__enter__()
-    with block.intent("the second"):
+    with pytest.raises(TransactionNotActive), block, block.intent("the second"):
         take("a")
-    dead.close()
+        dead.close()
     with TransactionManager(store=place) as manager:
         with manager.resume(block.transaction_id) as tx:
             with tx.intent("the second"):
