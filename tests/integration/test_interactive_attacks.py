@@ -191,6 +191,23 @@ def test_resuming_a_nested_transaction_names_its_root(world, place):
     assert world.calls == ["put a"]
 
 
+def test_an_interrupt_that_comes_twice_during_an_undo_is_told_once_when_it_is_over(world):
+    interrupts = [KeyboardInterrupt(), KeyboardInterrupt()]
+
+    @world.manager.action("untie", idempotent=True)
+    def untie(action, data):
+        if interrupts:
+            raise interrupts.pop()
+        world.calls.append("untied")
+
+    with pytest.raises(KeyboardInterrupt) as caught, world.manager.transaction() as tx:
+        tx.execute("agent", "put", {"it": "a"}, "untie")
+        tx.rollback()
+    assert caught.value.__notes__ == [f"transaction {tx.transaction_id} is rolled_back"]
+    assert tx.result.compensated_steps == ["s1"]
+    assert world.calls == ["put a", "untied"]
+
+
 # --------------------------------------------------------------------------------- generators
 
 

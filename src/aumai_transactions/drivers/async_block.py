@@ -16,8 +16,8 @@ from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.driving import annotate
 from aumai_transactions.drivers.groups import Group, enter
 from aumai_transactions.drivers.options import StepOptions, checked_wait
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
-from aumai_transactions.drivers.taking_part import Part
 from aumai_transactions.drivers.telling import Executed
 from aumai_transactions.errors import (
     CommitPointPassed,

@@ -38,9 +38,10 @@ from aumai_transactions.drivers.ambient import (
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.options import StepOptions
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
-from aumai_transactions.drivers.taking_part import Part, nested_result
+from aumai_transactions.drivers.taking_part import nested_result
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidTransactionState,

@@ -14,9 +14,10 @@ from aumai_transactions.drivers.desk import Desk, current, read_saga, whole_and_
 from aumai_transactions.drivers.driving import HeldByAnother
 from aumai_transactions.drivers.groups import Group
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
-from aumai_transactions.drivers.taking_part import Part, settle
+from aumai_transactions.drivers.taking_part import settle
 from aumai_transactions.errors import (
     DefinitionError,
     InternalError,

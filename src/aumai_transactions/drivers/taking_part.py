@@ -9,9 +9,8 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import (
     CommitCalled,
@@ -58,6 +57,7 @@ from aumai_transactions.drivers.operations import (
     Inbox,
     Procedure,
 )
+from aumai_transactions.drivers.parts import ENDLESS, Part, Patience
 from aumai_transactions.drivers.shared import Asked, Look, Shared
 from aumai_transactions.drivers.telling import Executed, told
 from aumai_transactions.errors import (
@@ -80,42 +80,6 @@ QUIET_SECONDS = 0.005
 
 LEAVES = -1.0
 """What stands for a wait that is not worth it."""
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """Hold what is known about one who takes part, while they wait.
-
-    Args:
-        transaction_id: In which transaction.
-        interrupt: A cancellation that arrived meanwhile.
-        is_callers: True where a cancellation means that their call is not wanted any more.
-        goes_back: True where a cancellation means that the whole is not wanted any more.
-        causes: What the last call of a step's action raised, itself, by step id.
-    """
-
-    transaction_id: str
-    interrupt: BaseException | None = None
-    is_callers: bool = True
-    goes_back: bool = False
-    causes: dict[str, BaseException] = field(default_factory=dict)
-
-
-class Patience(NamedTuple):
-    """Say how long somebody waits, and for what.
-
-    Args:
-        until: For times and people; microseconds since 1970 UTC, None for ever.
-        polls: True to look as well for what others append.
-        gives_up: True where a cancellation ends a wait in which nothing is under way.
-    """
-
-    until: int | None = None
-    polls: bool = False
-    gives_up: bool = False
-
-
-ENDLESS = Patience()
 
 
 def attend(
