@@ -19,9 +19,10 @@ from aumai_transactions.answers import (
 )
 from aumai_transactions.drivers.default import transaction
 from aumai_transactions.drivers.sagas import AsyncSagaOrchestrator, SagaOrchestrator
-from aumai_transactions.drivers.steps import require_transaction, step, transactional
+from aumai_transactions.drivers.steps import require_transaction, step
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.drivers.sync_block import Savepoint, TransactionBlock
+from aumai_transactions.drivers.tools import transactional
 from aumai_transactions.errors import (
     ApprovalPending,
     CommitPointPassed,

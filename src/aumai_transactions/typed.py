@@ -59,7 +59,7 @@ class TypedFunction:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._described = described = _Described(function)
+        self._described = described = Described(function)
         self.function = function
         self.signature = described.signature
         self.is_async = described.is_async
@@ -143,7 +143,7 @@ class TypedFunction:
             value = self.call(data, context)
             return self._later(value) if inspect.isawaitable(value) else self._recordable(value)
 
-        return _handler(serve, self._described, takes_context=self.context_parameter is not None)
+        return as_handler(serve, self._described, takes_context=self.context_parameter is not None)
 
     async def _later(self, value: Awaitable[Any]) -> Any:
         return self._recordable(await value)
@@ -188,7 +188,7 @@ class TypedUndo:
 
     def __init__(self, function: Callable[..., Any], forward: TypedFunction) -> None:
         self._sources = forward._parameters  # noqa: SLF001 (the two are one machine)
-        self._described = described = _Described(function, self._sources)
+        self._described = described = Described(function, self._sources)
         self.function = function
         self.forward = forward
         self.is_async = described.is_async
@@ -213,7 +213,7 @@ class TypedUndo:
 
         needs_result = "result" in self._handed and "result" in {one.name for one in self._wanted}
         takes_context = needs_result or self._described.context_parameter is not None
-        return _handler(serve, self._described, takes_context=takes_context)
+        return as_handler(serve, self._described, takes_context=takes_context)
 
     def _has(self, place: Place) -> bool:
         source = self._sources.get(place.name)
@@ -262,8 +262,13 @@ class TypedUndo:
         return {name: value for name, value in others.items() if name not in named}
 
 
-class _Described:
-    """Hold what can be told about a callable by looking at it."""
+class Described:
+    """Hold what can be told about a callable by looking at it.
+
+    Args:
+        function: The callable.
+        data_names: The names that are arguments whatever they are called.
+    """
 
     def __init__(self, function: Callable[..., Any], data_names: Collection[str] = ()) -> None:
         self.name = _name_of(function)
@@ -369,9 +374,11 @@ class _Described:
         return args, kwargs
 
 
-def _handler(
-    serve: Callable[..., Any], described: _Described, *, takes_context: bool
+def as_handler(
+    serve: Callable[..., Any], described: Described, *, takes_context: bool
 ) -> Callable[..., Any]:
+    """Return what a registry calls, sync or async as the function is."""
+
     def run(action: str, data: dict[str, Any], context: StepContext | None = None) -> Any:
         return serve(action, data, context)
 

@@ -301,6 +301,52 @@ def test_what_fails_for_good_behind_it_waits_for_a_person(bank, name, step_id, w
     assert bank.calls[-1] == "mail m"
 
 
+@pytest.mark.parametrize("left", ["mail", "confirm"])
+@pytest.mark.parametrize("way", ["retry", "happened", "left_in_place"])
+def test_what_depends_on_something_that_was_left_out_behind_it_waits_for_a_person(bank, left, way):
+    bank.wrong[left] = [StepRejected("for good")]
+    manager = bank.manager
+    tx = manager.begin()
+    manager.add_step(tx, "agent", "reserve", {"it": "r"})
+    manager.add_step(tx, "agent", "put", {"it": "p"}, "take")
+    manager.add_step(tx, "agent", "mail", {"it": "m1"}, on_commit=True, after=["s2"])
+    manager.add_step(tx, "agent", "mail", {"it": "m2"}, on_commit=True, after=["s3"])
+    manager.add_step(tx, "agent", "mail", {"it": "m3"}, on_commit=True, after=["s4"])
+    first, second = ("s3", "s4") if left == "mail" else ("s1", "s3")
+    assert manager.commit(tx).waiting.step_ids == [first]
+    result = manager.resolve(tx, first, "left_in_place", note="go without it", by="ann")
+    assert (result.state.value, result.waiting.step_ids) == ("committing", [second])
+    assert f"it depends on step {first}, which a person has left" in " ".join(result.warnings)
+    called = len(bank.calls)
+    if way == "retry":
+        result = manager.retry(tx, second)
+    else:
+        result = manager.resolve(tx, second, way, note="by hand", by="ann")
+    if way == "left_in_place":  # What comes behind that one waits for a person as well.
+        assert result.waiting.step_ids == [{"s4": "s5", "s3": "s4"}[second]]
+        assert bank.calls[called:] == []
+        return
+    behind = ["mail m1", "mail m2", "mail m3"][{"s3": 0, "s4": 1}[second] :]
+    assert result.state.value == "committed"
+    assert bank.calls[called:] == behind[way == "happened" :]
+
+
+def test_a_held_step_that_needs_the_output_of_one_that_was_left_out_is_never_called(bank):
+    bank.wrong["mail"] = [StepRejected("for good")]
+    manager = bank.manager
+    tx = manager.begin()
+    first = manager.add_step(tx, "agent", "mail", {"it": "m1"}, on_commit=True)
+    manager.add_step(tx, "agent", "mail", {"it": "m2", "of": first.output()}, on_commit=True)
+    manager.commit(tx)
+    manager.resolve(tx, "s1", "left_in_place", note="go without it", by="ann")
+    result = manager.retry(tx, "s2")
+    assert (result.state.value, result.waiting.step_ids) == ("committing", ["s2"])
+    assert "step 's1' was not carried out, and has no output" in " ".join(result.warnings)
+    assert bank.calls == ["mail m1"]
+    result = manager.resolve(tx, "s2", "left_in_place", note="nor this", by="ann")
+    assert result.state.value == "committed"
+
+
 def test_held_steps_and_confirmations_must_be_safe_to_repeat_when_they_are_declared(bank):
     tx = bank.manager.begin()
     with pytest.raises(DefinitionError):

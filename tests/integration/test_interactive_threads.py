@@ -11,7 +11,6 @@ import pytest
 
 from aumai_transactions import (
     InvalidTransactionState,
-    StoreError,
     TransactionManager,
     TransactionNotActive,
     TransactionNotFinal,
@@ -367,10 +366,10 @@ def test_a_cleaning_that_raises_is_raised_and_nothing_is_asked_for(open_shop):
 def test_a_manager_that_is_closed_under_an_open_block_leaves_it_to_recovery(tmp_path, clock):
     place = tmp_path / "closed.db"
     shop = Shop(place, clock)
-    with pytest.raises(StoreError) as caught, shop.manager.transaction() as tx:
+    with pytest.raises(TransactionNotActive) as caught, shop.manager.transaction() as tx:
         put(tx, "a")
         shop.manager.close()
-        with pytest.raises(StoreError):
+        with pytest.raises(TransactionNotActive):
             put(tx, "b")
     assert tx.result is not None
     assert not tx.result.is_final

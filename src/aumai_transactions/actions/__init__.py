@@ -22,6 +22,7 @@ from aumai_transactions.actions.declaration import (
     plain_actions,
 )
 from aumai_transactions.actions.registry import (
+    BEHIND,
     DECORATED,
     ActionRegistry,
     F,
@@ -33,6 +34,7 @@ from aumai_transactions.actions.registry import (
 )
 
 __all__ = [
+    "BEHIND",
     "DECORATED",
     "Action",
     "ActionHandler",

@@ -25,8 +25,13 @@ from aumai_transactions.models import RetryPolicy
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+Behind = Callable[[Callee, Callee | None], Callee]
 
 _UNDECLARED = Action("", print)
+
+BEHIND = "__aumai_behind__"
+"""What a handler has that is called otherwise where it undoes or confirms a step: a function of its
+own callee and of that of the step's action, which returns what is called there."""
 
 
 class ActionRegistry:
@@ -90,13 +95,19 @@ class ActionRegistry:
         if operation == "action":
             return self._callees.get(step.action) or self.get(step.action)
         if operation == "compensation":
-            return self.get(step.compensating_action)
+            return self._behind(step, step.compensating_action)
         if operation == "confirmation":
-            return self.get(step.confirming_action)
+            return self._behind(step, step.confirming_action)
         found = self._asked.get((operation, step.action))
         if found is None and self._fallback is not None and step.action not in self._callees:
             return self._fallback.find(operation, step)
         return found
+
+    def _behind(self, step: StepDefinition, name: str | None) -> Callee | None:
+        """Return what undoes or confirms a step; a typed function takes what it needs by name."""
+        callee = self.get(name)
+        made: Behind | None = callee and getattr(callee.handler, BEHIND, None)
+        return callee if callee is None or made is None else made(callee, self.get(step.action))
 
     def policy(
         self, action: str, compensating_action: str | None, confirming_action: str | None = None

@@ -33,7 +33,7 @@ from aumai_transactions.cli.wording import (
 from aumai_transactions.models import Event
 
 # What is told of the whole, although the entry names a step.
-_OF_THE_WHOLE = {"rollback_started", "partial_rollback_started"}
+_OF_THE_WHOLE = {"rollback_started", "partial_rollback_started", "step_added"}
 
 
 def log_line(timeline: Timeline, event: Event) -> str:

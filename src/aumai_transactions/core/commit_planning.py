@@ -7,6 +7,8 @@ Rules:
   2. After the decision nothing goes back (invariant I8). What failed for good, or too often, waits
      for a person.
   3. Where nothing waits for the commit point, the end is the decision.
+  4. A held step does not begin by itself where something that it depends on was left undone there:
+     a person decided that, and a person has to say what it means for this one.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from aumai_transactions.core.doubts import may_run_again, must_be_asked, probe_o
 from aumai_transactions.core.entries import (
     CommitDecided,
     ConfirmationStarted,
+    ErrorRecord,
+    StepFailed,
     StepStarted,
     TransactionCommitted,
 )
@@ -122,9 +126,33 @@ def _carry_out(saga: Saga, step: SagaStep, now: int) -> Sequence[Command]:
         if not step.retry_requested and not may_run_again(step):
             return ()
         return (Call("action", step, StepStarted(now, step.step_id, step.attempt + 1, step.data)),)
+    left_out = _left_out_before(saga, step) if saga.left_out else None
+    if left_out is not None and not step.attempt and not step.retry_requested:
+        why = f"it depends on step {left_out.step_id}, which a person has left as it was"
+        problem = ErrorRecord("DependencyLeftOut", why)
+        return (Record(StepFailed(now, step.step_id, 0, problem)),)
     data = None
     if step.definition.references:
         data, failed = fill_in(saga, step, now)
         if failed is not None:
             return (failed,)
     return (Call("action", step, StepStarted(now, step.step_id, step.attempt + 1, data)),)
+
+
+def _left_out_before(saga: Saga, step: SagaStep) -> SagaStep | None:
+    """Return what a held step depends on, directly or not, and was left undone by a person.
+
+    Why no further than to a held step that was carried out: whoever let that one go on has
+    decided about what stands before it.
+    """
+    waiting, seen = list(saga.edges[step.index]), set(saga.edges[step.index])
+    while waiting:
+        other = saga.steps[waiting.pop()]
+        if other.index in saga.left_out:
+            return other
+        if other.definition.on_commit:
+            continue
+        before = [index for index in saga.edges[other.index] if index not in seen]
+        waiting += before
+        seen.update(before)
+    return None

@@ -84,6 +84,7 @@ def held_step_fails(saga: Saga, step: SagaStep, error: ErrorRecord) -> None:
     step.retry_requested = False
     if saga.state is COMMITTING:
         saga.stuck[step.index] = None  # It only goes forward: a person has to look at it.
+        saga.warnings.append(f"the held step {step.step_id} was not carried out: {error}")
     else:
         saga.deferred.remove(step.index)
         saga.failed.append(step.index)
@@ -147,6 +148,8 @@ def resolved(saga: Saga, step: SagaStep, answer: Answer) -> None:
     """Take a person's word for what became of something that is stuck behind the commit point."""
     require(step.index in saga.stuck, "the step is not stuck")
     del saga.stuck[step.index]
+    if answer == "left_in_place":
+        saga.left_out.add(step.index)
     if step.index in saga.to_confirm:
         _confirmed(saga, step)
     elif answer == "happened":

@@ -204,6 +204,7 @@ class Saga:
         "has_reads",
         "has_tries",
         "is_interactive",
+        "left_out",
         "locks",
         "named",
         "pivot",
@@ -298,6 +299,7 @@ class Saga:
         self.named: dict[str, str] = {}
         self.by_intent: dict[str, list[SagaStep]] = {}
         self.deferred: list[int] = []
+        self.left_out: set[int] = set()
         self.to_confirm: list[int] = []
         self.approvals: dict[int, int | None] = {}
         self.windows: dict[int, int] = {}

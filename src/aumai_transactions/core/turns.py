@@ -11,6 +11,7 @@ from aumai_transactions.core.approvals import digest_of
 from aumai_transactions.core.commands import Record
 from aumai_transactions.core.entries import ApprovalRequested, ErrorRecord, StepFailed
 from aumai_transactions.core.references import UnresolvedReference, resolved
+from aumai_transactions.core.states import STEP_RESOLVED
 
 if TYPE_CHECKING:
     from aumai_transactions.core.saga import Saga, SagaStep
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 def fill_in(saga: Saga, step: SagaStep, now: int) -> tuple[dict[str, Any] | None, Record | None]:
     """Return a step's data with its references filled in; or that it fails, for they cannot be."""
     definition = step.definition
+    for reference in definition.references:
+        if saga.step(reference.step_id).state is STEP_RESOLVED:
+            # Why not null: it would be called as if the other one had returned nothing.
+            why = f"step {reference.step_id!r} was not carried out, and has no output"
+            problem = ErrorRecord("UnresolvedReference", why)
+            return None, Record(StepFailed(now, step.step_id, 0, problem))
     outputs = {r.step_id: saga.step(r.step_id).output for r in definition.references}
     try:
         return resolved(definition, outputs), None

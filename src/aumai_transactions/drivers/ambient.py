@@ -33,6 +33,11 @@ but replaced."""
 AGENT: ContextVar[str | None] = ContextVar("aumai_transactions_agent", default=None)
 """On whose behalf this context acts."""
 
+INTENT: ContextVar[tuple[str, tuple[str, ...]] | None] = ContextVar(
+    "aumai_transactions_intent", default=None
+)
+"""What the code around asks for, in its own words, and in which calls of handlers it stands."""
+
 RETURNED: ContextVar[list[Any] | None] = ContextVar("aumai_transactions_returned", default=None)
 """Where a typed function puts what it returned, itself, for its caller here."""
 

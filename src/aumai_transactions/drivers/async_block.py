@@ -16,8 +16,8 @@ from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.driving import annotate
 from aumai_transactions.drivers.groups import Group, enter
 from aumai_transactions.drivers.options import StepOptions, checked_wait
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
-from aumai_transactions.drivers.taking_part import Part
 from aumai_transactions.drivers.telling import Executed
 from aumai_transactions.errors import (
     CommitPointPassed,
@@ -114,7 +114,8 @@ class AsyncTransactionBlock(BlockBase):
             once: True to answer with what an equal step returned before in this transaction; the
                 default is what the action says.
             again: True to carry it out whatever was recorded.
-            wait_max_seconds: How long to wait for an approval, where one is needed.
+            wait_max_seconds: How long to wait for an approval, where one is needed; for a pivot,
+                for the other steps to end.
             **options: See `StepOptions`; `after` omitted means that it depends on nothing but the
                 outputs that its data refers to.
 
@@ -333,7 +334,10 @@ class AsyncTransactionBlock(BlockBase):
                 raise rolled_back(self._result)
             return
         if error is None:
-            await self._commit_nested()
+            try:
+                await self._commit_nested()
+            finally:
+                self._result = self._result or self._scope_result()
             return
         try:
             await self._undo_group(self._group, note=type(error).__name__)  # type: ignore[arg-type]

@@ -26,13 +26,22 @@ from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_step
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING, on_its_own
+from aumai_transactions.drivers.ambient import (
+    AGENT,
+    AMBIENT,
+    CALLING,
+    INTENT,
+    SCOPES,
+    UNDOING,
+    on_its_own,
+)
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.options import StepOptions
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
-from aumai_transactions.drivers.taking_part import Part, nested_result
+from aumai_transactions.drivers.taking_part import nested_result
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidTransactionState,
@@ -196,6 +205,22 @@ class BlockBase:
         finally:
             AGENT.reset(token)
 
+    @contextmanager
+    def intent(self, words: str) -> Iterator[None]:
+        """Say in the program's own words what the step in this block is for.
+
+        It is found again by these words and its action, and no longer by its data. They are for
+        the steps that this code asks for, and not for those that such a step asks for itself.
+
+        Args:
+            words: What it is for, such as "the second room".
+        """
+        token = INTENT.set((checked_name(words, "intent"), CALLING.get()))
+        try:
+            yield
+        finally:
+            INTENT.reset(token)
+
     @property
     def _desk(self) -> Desk:
         if self._desk_opened is None:
@@ -232,6 +257,7 @@ class BlockBase:
 
     def _enter(self) -> None:
         """Let this context stand in the block."""
+        self._check_open()
         name = self._transaction.transaction_id
         if self._outside is not None:
             hint = "A block is entered once; make a new one with transaction()."
@@ -339,13 +365,8 @@ class BlockBase:
         """
         self._check_open()
         registry = self._shared.run.registry
-        if not declared.is_stable and self._desk.store.is_durable:
-            message = (
-                f"{declared.name} cannot be found again after a restart (a lambda, a nested "
-                "function, or one of the main program), and this store outlives the process. "
-                'Give it a name: @step(name="…").'
-            )
-            raise DefinitionError(message)
+        if self._desk.store.is_durable:
+            declared.refuse_unstable()
         name = declared.action.name
         for action in declared.actions:
             known = registry.get(action.name)
@@ -373,6 +394,10 @@ class BlockBase:
         names = [] if group is None else group.names()
         if named is not None:
             return named_intent(definition.agent_id, names, checked_name(named, "intent"))
+        said = INTENT.get()
+        if said is not None and said[1] == CALLING.get():
+            # Why with the action: another function in the same block is not the same thing.
+            return named_intent(definition.agent_id, names, ["", definition.action, said[0]])
         callee = registry.get(definition.action)
         identity = callee.action.identity if callee is not None else None
         data: dict[str, Any] = definition.data
@@ -388,10 +413,12 @@ class BlockBase:
         return callee is not None and callee.action.once
 
     def _check_open(self) -> None:
-        """Refuse a call before the block was entered."""
+        """Refuse a call before the block was entered, or after its manager was closed."""
         if self._shared_run is None:
             hint = "Use it as a block: with manager.transaction() as tx."
             raise InvalidTransactionState(self.transaction_id, "not begun", "use", hint)
+        if self._shared_run.closed is not None:
+            raise self._shared_run.closed
 
     def _wish_at_end(self, error: BaseException | None) -> CommitCalled | RollbackCalled | None:
         """Return what leaving the block means."""

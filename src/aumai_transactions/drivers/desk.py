@@ -147,6 +147,20 @@ class Desk:
             event.state = run.announced = STATE_WITH.get(type(entry), run.announced)
             yield event
 
+    def close_blocks(self) -> None:
+        """Let no block that is open do anything more; recovery settles what it has done."""
+        left = []
+        for run in self.book.runs():
+            if run.shared is not None:
+                run.shared.close()
+                left += [run.transaction_id] if run.sequence > 0 else []
+        if left:
+            whose = "any manager" if self.store.is_durable else "a manager with this very store"
+            text = (
+                "blocks were open when their manager was closed: %s; recover() of %s settles them"
+            )
+            log.warning(text, ", ".join(left), whose)
+
     def tell(self, run: Run, event: Event) -> None:
         """Tell the user's hook; what it raises becomes a warning."""
         if self.on_event is None:
@@ -204,13 +218,16 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
     for name in ("due_at", "until"):
         if name in fields:
             fields[name] = instant(fields[name]).isoformat()
+    # Why the step's own too: what adds a step holds the whole of it, its id inside. A wish for a
+    # step has no id yet.
+    step_id = fields.pop("step_id", None) or fields.get("step", {}).get("step_id") or None
     return Event(
         transaction_id=saga.transaction_id,
         sequence=sequence,
         kind=kind,
         at=instant(fields.pop("at")),
         state=saga.state,
-        step_id=fields.pop("step_id", None),
+        step_id=step_id,
         fields=fields,
     )
 

@@ -528,4 +528,7 @@ def annotate(interrupt: BaseException, result: TransactionResult) -> None:
     """Say in a cancellation's note what became of the transaction."""
     left = ", ".join(item.step_id for item in result.outstanding)
     note = f"transaction {result.transaction_id} is {result.state.value}"
-    interrupt.add_note(f"{note}; needs a person: {left}" if left else note)
+    note += f"; needs a person: {left}" if left else ""
+    # Why: it may pass through more than one place that says so.
+    if note not in getattr(interrupt, "__notes__", ()):
+        interrupt.add_note(note)

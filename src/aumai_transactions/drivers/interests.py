@@ -90,6 +90,8 @@ class StepInterest:
         if call.step.step_id == self.step_id or saga.state is COMPENSATING:
             return True
         step = saga.by_id[self.step_id]
+        if step.to_undo and is_of_an_undo(call):
+            return True
         # Why: it waits until everything else has ended, whoever asked for that.
         return step.definition.pivot and step.state is STEP_PENDING
 
@@ -148,7 +150,7 @@ class GroupInterest:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
         groups = [] if call.step.scope is None else call.step.scope.chain()
         inside = self.scope_id in [one.definition.scope_id for one in groups]
-        return inside or saga.state is COMPENSATING
+        return inside or saga.state is COMPENSATING or is_of_an_undo(call)
 
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether all of its steps are at rest, or wait for a person."""
@@ -170,7 +172,8 @@ class StepsInterest:
 
     def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
-        return call.step.step_id in self.step_ids or saga.state is COMPENSATING
+        mine = call.step.step_id in self.step_ids or saga.state is COMPENSATING
+        return mine or is_of_an_undo(call)
 
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether none of them is being undone any more."""
@@ -178,6 +181,15 @@ class StepsInterest:
             return saga.state.is_final
         steps = (saga.by_id[name] for name in self.step_ids)
         return not any(step.to_undo or step.undo_wanted or step.outstanding for step in steps)
+
+
+def is_of_an_undo(call: Call) -> bool:
+    """True where a call is part of an undo, whoever asked for that.
+
+    Why whoever waits for an undo makes those of others too: undos go one at a time, and who asked
+    for the one in front may be gone.
+    """
+    return call.step.to_undo or call.operation in ("compensation", "verification")
 
 
 def is_at_rest(saga: Saga, step: SagaStep) -> bool:

@@ -36,6 +36,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
+from aumai_transactions.drivers.behind import check_functions, declared_as_step
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
 from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
 from aumai_transactions.drivers.ids import free_step_id, new_id
@@ -301,6 +302,8 @@ class ManagerBase:
         }
         if options:
             self._set_options(fields, options)
+        if callable(compensating_action) or options:
+            check_functions(self._registry, fields, compensating_action, options)
         return TransactionStep.made(fields)
 
     def _set_options(self, fields: dict[str, Any], options: StepOptions) -> None:
@@ -452,6 +455,7 @@ class ManagerBase:
             self._lease.stop()
         if desk is None:
             return
+        desk.close_blocks()
         try:
             desk.store.leave(desk.driver_id)
         except StoreError as error:
@@ -475,6 +479,9 @@ class ManagerBase:
         if not callable(given):
             message = f"{what} must be a name or a function, not {type(given).__name__}."
             raise DefinitionError(message)
+        declared = declared_as_step(given)
+        if declared is not None:
+            return declared.behind_in(self._registry, is_durable=self.has_durable_store)
         name = self._stable_name(given)
         if name not in self._registry:
             self._registry.add(Action(name, given))

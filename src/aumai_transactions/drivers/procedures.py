@@ -53,9 +53,10 @@ from aumai_transactions.drivers.driving import (
 )
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of, start_repeating
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.drivers.taking_part import Part, finish, undo
+from aumai_transactions.drivers.taking_part import finish, undo
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,

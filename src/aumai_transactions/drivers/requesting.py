@@ -24,8 +24,9 @@ from aumai_transactions.drivers.desk import read_saga, whole_and_part
 from aumai_transactions.drivers.driving import MOVED, append_request, decide_and_evolve
 from aumai_transactions.drivers.interests import is_at_rest
 from aumai_transactions.drivers.operations import DoSleep, Procedure
+from aumai_transactions.drivers.parts import Part, Patience
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.drivers.taking_part import Part, Patience, attend
+from aumai_transactions.drivers.taking_part import attend
 from aumai_transactions.errors import (
     DefinitionError,
     StepFailed,

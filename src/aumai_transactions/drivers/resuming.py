@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aumai_transactions.core.observations import DriverArrived
 from aumai_transactions.drivers.blocks import BlockBase
-from aumai_transactions.drivers.desk import Desk, current, read_saga
+from aumai_transactions.drivers.desk import Desk, current, read_saga, whole_and_part
 from aumai_transactions.drivers.driving import HeldByAnother
 from aumai_transactions.drivers.groups import Group
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
+from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
-from aumai_transactions.drivers.taking_part import Part, settle
+from aumai_transactions.drivers.taking_part import settle
 from aumai_transactions.errors import (
     DefinitionError,
     InternalError,
@@ -57,6 +58,10 @@ def nested_in(
 
 def resume(desk: Desk, transaction_id: str) -> Procedure[tuple[Shared, Transaction]]:
     """Take an interactive transaction whose process died, and settle what is in doubt."""
+    root, scope_id = yield from whole_and_part(desk, transaction_id)
+    if scope_id is not None:
+        hint = f"It is nested: resume its root {root}, and enter it there again by its name."
+        raise InvalidTransactionState(transaction_id, "a part of another", "resume", hint)
     saga = yield from read_saga(desk, transaction_id)
     registry = desk.registry_for(saga.plan.actions)
     run = Run(transaction_id, saga, registry, sequence=saga.sequence, is_shared=True)

@@ -178,6 +178,11 @@ class Book:
         """Return the run of this transaction, if it is driven here."""
         return self._runs.get(transaction_id)
 
+    def runs(self) -> list[Run]:
+        """Return what is driven here."""
+        with self._lock:
+            return list(self._runs.values())
+
     def is_driving(self) -> bool:
         """Tell whether anything is driven here."""
         return bool(self._runs)

@@ -104,6 +104,7 @@ class Shared:
         self.lock = threading.Lock()
         self.broken: TransactionError | None = None
         self.has_let_go = False
+        self.closed: TransactionNotActive | None = None
         self.replayed: dict[str, int] = {}
         self.recorded: dict[str, list[str]] = {}
         self._definition = definition
@@ -356,6 +357,20 @@ class Shared:
             name = self.run.transaction_id
             self._break(TransactionNotActive(name, state, "go on with", hint))
             self.has_let_go = True
+
+    def close(self) -> None:
+        """Do nothing more with it here, for its manager is closed; recovery settles it.
+
+        Why not under the lock: a signal handler that closes the manager may have hit a turn.
+        """
+        hint = (
+            "Its manager is closed, and nothing more is done here: recover() of another manager "
+            "settles it, and what was under way."
+        )
+        state = self.saga.state.value
+        self.closed = TransactionNotActive(self.run.transaction_id, state, "go on with", hint)
+        self._break(self.closed)
+        self._wake()
 
     def give_up(self) -> None:
         """Do nothing more with it here; it is settled from the journal, as after a crash."""

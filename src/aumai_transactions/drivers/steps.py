@@ -1,4 +1,4 @@
-"""Functions that are steps: `@step`, `transactional`, and the transaction that they find.
+"""Functions that are steps: `@step`, and the transaction that they find.
 
 Owns: how a plain function is carried out as a journaled step where a transaction is around it, and
 is just the function where none is.
@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from aumai_transactions.actions import (
+    BEHIND,
     DECORATED,
     Action,
     ActionRegistry,
@@ -30,6 +30,7 @@ from aumai_transactions.actions import (
 )
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT, RETURNED
+from aumai_transactions.drivers.behind import TYPED, Behind
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.places import are_two, is_redefined, is_there, name_here, place_of
 from aumai_transactions.drivers.sync_block import TransactionBlock
@@ -144,7 +145,9 @@ class DecoratedStep:
             named = {option: self._name_of(what, option) for option, what in given.items()}
             declared.update(named)
             self.action = Action(self.name, self.typed.handler(), **declared)
-            setattr(self.action.handler, MARK, self)
+            self.behind = Behind(function)
+            for mark, what in ((MARK, self), (TYPED, self.typed), (BEHIND, self.behind)):
+                setattr(self.action.handler, mark, what)
             self._register()
 
     @property
@@ -229,6 +232,40 @@ class DecoratedStep:
         if self.is_stable:
             for action in self.actions:
                 DECORATED.add(action)
+
+    def behind_in(self, registry: ActionRegistry, *, is_durable: bool) -> str:
+        """Let it undo or confirm steps of a manager, and return by what name.
+
+        Args:
+            registry: The manager's.
+            is_durable: True where the store outlives the process.
+
+        Raises:
+            DefinitionError: It could not be found again after a restart; or the manager knows
+                another function by its name.
+        """
+        if is_durable:
+            self.refuse_unstable()
+        known = registry.get(self.name)
+        if known is not None and getattr(known.action.handler, MARK, None) is not self:
+            message = (
+                f"this manager knows another function as {self.name!r}, and that one would be "
+                "called. Give one of them another name."
+            )
+            raise DefinitionError(message)
+        if known is None:
+            registry.add(self.action)
+        return self.name
+
+    def refuse_unstable(self) -> None:
+        """Refuse it where what it does must be undone after a restart, and it is not found then."""
+        if not self.is_stable:
+            message = (
+                f"{self.name} cannot be found again after a restart (a lambda, a nested "
+                "function, or one of the main program), and this store outlives the process. "
+                'Give it a name: @step(name="…").'
+            )
+            raise DefinitionError(message)
 
     def block_around(self) -> BlockBase | None:
         """Return the transaction that a call stands in; None where it is just the function.
@@ -421,64 +458,6 @@ def _faced(face: Callable[..., Any], plain: object, declared: DecoratedStep) -> 
     setattr(face, MARK, declared)
     # Why: in the body of a class it must stay one that is not given the object.
     return staticmethod(face) if isinstance(plain, staticmethod) else face
-
-
-def transactional(
-    tools: Any,
-    *,
-    compensating_actions: Mapping[str, str | Callable[..., Any]] | None = None,
-    agent_id: str | None = None,
-    required: bool = False,
-) -> Any:
-    """Make steps of functions that one does not own, in one line.
-
-    What is a step already stays what it is.
-
-    Args:
-        tools: A function, or a list, a tuple or a mapping of them.
-        compensating_actions: What undoes which, by the function's name (or its key in the
-            mapping); a function, or the name of an action.
-        agent_id: On whose behalf they act.
-        required: True to refuse calls outside a transaction.
-
-    Returns:
-        The same, each function as a step.
-
-    Raises:
-        DefinitionError: One of them cannot be a step; or what something undoes is none of them, or
-            more than one.
-    """
-    undos = dict(compensating_actions or {})
-    if isinstance(tools, Mapping):
-        named = [(str(key), function) for key, function in tools.items()]
-    elif isinstance(tools, (list, tuple)):
-        named = [(_called_by(function), function) for function in tools]
-    else:
-        named = [(_called_by(tools), tools)]
-    times = Counter(key for key, _function in named)
-    for key in undos:
-        if times[key] != 1:
-            which = "none of the tools" if not times[key] else "the name of more than one tool"
-            message = (
-                f"compensating_actions has {key!r}, which is {which}. "
-                f"They are: {', '.join(times)}. Give a mapping to name them yourself."
-            )
-            raise DefinitionError(message)
-
-    def made(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        if step_of(function) is not None and key not in undos:
-            return function
-        undo = undos.get(key)
-        return step(compensating_action=undo, agent_id=agent_id, required=required)(function)
-
-    found = [made(key, function) for key, function in named]
-    if isinstance(tools, Mapping):
-        return dict(zip(tools, found, strict=True))
-    return type(tools)(found) if isinstance(tools, (list, tuple)) else found[0]
-
-
-def _called_by(function: Any) -> str:
-    return str(getattr(function, "__name__", ""))
 
 
 def require_transaction() -> BlockBase:

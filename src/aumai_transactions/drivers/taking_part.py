@@ -9,9 +9,8 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import (
     CommitCalled,
@@ -32,6 +31,7 @@ from aumai_transactions.core.states import (
     COMPENSATING,
     PENDING,
     ROLLED_BACK,
+    STEP_PENDING,
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
@@ -58,6 +58,7 @@ from aumai_transactions.drivers.operations import (
     Inbox,
     Procedure,
 )
+from aumai_transactions.drivers.parts import ENDLESS, Part, Patience
 from aumai_transactions.drivers.shared import Asked, Look, Shared
 from aumai_transactions.drivers.telling import Executed, told
 from aumai_transactions.errors import (
@@ -80,42 +81,6 @@ QUIET_SECONDS = 0.005
 
 LEAVES = -1.0
 """What stands for a wait that is not worth it."""
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """Hold what is known about one who takes part, while they wait.
-
-    Args:
-        transaction_id: In which transaction.
-        interrupt: A cancellation that arrived meanwhile.
-        is_callers: True where a cancellation means that their call is not wanted any more.
-        goes_back: True where a cancellation means that the whole is not wanted any more.
-        causes: What the last call of a step's action raised, itself, by step id.
-    """
-
-    transaction_id: str
-    interrupt: BaseException | None = None
-    is_callers: bool = True
-    goes_back: bool = False
-    causes: dict[str, BaseException] = field(default_factory=dict)
-
-
-class Patience(NamedTuple):
-    """Say how long somebody waits, and for what.
-
-    Args:
-        until: For times and people; microseconds since 1970 UTC, None for ever.
-        polls: True to look as well for what others append.
-        gives_up: True where a cancellation ends a wait in which nothing is under way.
-    """
-
-    until: int | None = None
-    polls: bool = False
-    gives_up: bool = False
-
-
-ENDLESS = Patience()
 
 
 def attend(
@@ -317,16 +282,43 @@ def execute(
             patience=Patience(until, polls, gives_up=True),
             first=found.look,
         )
+        if definition.pivot and _is_given_up(look):
+            look = yield from _withdrawn(desk, shared, part, step_id, look)
     finally:
         shared.part(None, part)
     if look.outcome is None:
         raise InternalError("a step was waited for, and nothing is known about it.")
     if part.interrupt is not None:
-        if not found.is_known and look.outcome.is_in_force:
-            yield from _take_back(desk, shared, step_id, part.interrupt)
+        if not found.is_known:
+            is_in_force = look.outcome.is_in_force
+            yield from _take_back(desk, shared, step_id, part.interrupt, is_in_force=is_in_force)
         raise part.interrupt
     cause = part.causes.get(step_id) or shared.run.causes.get(step_id)
     return told(desk, shared, step_id, look.outcome, cause, is_replayed=found.is_known)
+
+
+def _is_given_up(look: Look) -> bool:
+    """True where a step has not begun, and nobody waits for it any more."""
+    outcome = look.outcome
+    is_waiting = outcome is not None and outcome.state is STEP_PENDING and outcome.is_in_force
+    return is_waiting and outcome.transaction is ACTIVE and outcome.digest is None  # type: ignore[union-attr]
+
+
+def _withdrawn(desk: Desk, shared: Shared, part: Part, step_id: str, look: Look) -> Procedure[Look]:
+    """Take a pivot back whose turn has not come in time; return how things stood before that.
+
+    Why: its caller is told that it was not carried out, and may do something else instead. Left
+    as it is, it would begin, and decide, as soon as what it waits for has ended.
+    """
+    try:
+        yield DoTurn(partial(shared.undo, desk, part, UndoAsked(step_id=step_id)), part)
+    except InvalidTransactionState:
+        # It has begun meanwhile, or the transaction ends: then it is waited for like any other.
+        patience = Patience(gives_up=True)
+        interest = StepInterest(step_id)
+        return (yield from attend(desk, shared, part, [], interest, patience=patience))
+    shared.announce(desk)
+    return look
 
 
 def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group | None) -> Procedure[None]:
@@ -352,12 +344,16 @@ def nested_result(desk: Desk, shared: Shared, group: Group) -> TransactionResult
 
 
 def _take_back(
-    desk: Desk, shared: Shared, step_id: str, interrupt: BaseException
+    desk: Desk, shared: Shared, step_id: str, interrupt: BaseException, *, is_in_force: bool
 ) -> Procedure[None]:
     """Undo a step whose caller was cancelled, and cannot know that it has happened."""
     part = Part(shared.run.transaction_id, is_callers=False)
     try:
-        yield from undo(desk, shared, part, UndoAsked(step_id=step_id, reason="cancelled"))
+        if is_in_force:
+            yield from undo(desk, shared, part, UndoAsked(step_id=step_id, reason="cancelled"))
+        else:
+            # Its undo may have been decided already, and has to wait for others.
+            yield from attend(desk, shared, part, [], StepsInterest((step_id,)))
     except TransactionError as error:
         # Why no more: the whole goes back, or is behind its commit point; the cancellation is
         # what is raised.
@@ -460,6 +456,8 @@ def _finish_broken(
     wait_max_seconds: float,
 ) -> Procedure[TransactionResult]:
     """Go on from the journal, as after a crash, once no call is under way here any more."""
+    if shared.closed is not None:
+        raise shared.closed
     while not shared.is_quiet():
         yield DoSleep(QUIET_SECONDS)
     run = shared.run

@@ -34,6 +34,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, Outcome, limited
+from aumai_transactions.errors import StoreError
 
 if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
@@ -159,7 +160,11 @@ class TaskRunner:
                 assert_never(operation)
 
     async def _turn(self, operation: DoTurn) -> object:
-        if not self._desk().store.is_blocking:
+        try:
+            is_quick = not self._desk().store.is_blocking
+        except StoreError:
+            is_quick = True  # The manager is closed; the turn says so itself, and writes nothing.
+        if is_quick:
             return operation.function()
         if self._journal_threads is None:
             self._journal_threads = ThreadPoolExecutor(JOURNAL_THREADS_MAX, "aumai-journal")

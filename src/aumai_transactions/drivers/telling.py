@@ -93,7 +93,8 @@ def _not_begun(shared: Shared, step_id: str, outcome: StepOutcome) -> Transactio
             name,
             outcome.transaction.value,
             f"carry out the pivot {step_id} of",
-            "Other steps have not ended: they run, wait for an approval, or are in doubt.",
+            "Other steps have not ended: they run, wait for an approval, or are in doubt. It was "
+            "not begun, and is taken back; execute it once they have ended.",
         )
     hint = "It is being rolled back. Nothing was done; begin a new transaction."
     return TransactionNotActive(name, outcome.transaction.value, f"execute {step_id} in", hint)

@@ -9,6 +9,15 @@ Rules:
 
 from aumai_transactions.plans.actions import actions_for, check_environment
 from aumai_transactions.plans.loader import Plan, StepOptions, load_plan
+from aumai_transactions.plans.references import data_with_references
 from aumai_transactions.plans.risks import risks
 
-__all__ = ["Plan", "StepOptions", "actions_for", "check_environment", "load_plan", "risks"]
+__all__ = [
+    "Plan",
+    "StepOptions",
+    "actions_for",
+    "check_environment",
+    "data_with_references",
+    "load_plan",
+    "risks",
+]

@@ -8,42 +8,37 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from aumai_transactions.core.definition import (
     NO_POLICY,
     CompensationFailurePolicy,
-    Reference,
     StepDefinition,
     TimeoutScope,
     UndoWindowPolicy,
 )
-from aumai_transactions.core.values import checked_name, checked_object
+from aumai_transactions.core.values import checked_name
 from aumai_transactions.errors import InvalidData, PlanFileError
-from aumai_transactions.models import JsonType, RetryPolicy
+from aumai_transactions.models import RetryPolicy
 from aumai_transactions.participants.definition import ActionDefinition, retry_policy
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.template import OUTPUT
 from aumai_transactions.plans.actions import foreign_targets
 from aumai_transactions.plans.document import (
-    REFERENCE_KEY,
     Place,
-    kind_of,
     quoted,
     read_document,
     shown_place,
 )
 from aumai_transactions.plans.order import check_order
 from aumai_transactions.plans.problems import did_you_mean, listed, plan_file_error
+from aumai_transactions.plans.references import data_with_references
 from aumai_transactions.plans.tables import PlanTable, StepTable
-
-_POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 
 
 @dataclass(slots=True, frozen=True)
@@ -210,7 +205,7 @@ class _Steps:
         self._check_action(table.confirming_action, (*place, "confirming_action"))
         action = self.actions.get(table.action)
         self._check_references(table.action, action, name)
-        data, references = self._data(table.data, (*place, "data"))
+        data, references = data_with_references(self.file, table.data, (*place, "data"))
         declared = action or ActionDefinition()
         approval = table.requires_approval
         approval = bool(declared.requires_approval) if approval is None else approval
@@ -267,57 +262,3 @@ class _Steps:
                 )
                 place = shown_place(("actions", name, *key.split(".", 1)))
                 raise PlanFileError(self.file, place, problem)
-
-    def _data(
-        self, data: dict[str, Any], place: Place
-    ) -> tuple[dict[str, Any], tuple[Reference, ...]]:
-        try:
-            copy = checked_object(data)
-        except InvalidData as error:
-            inside = re.sub(r"\[(\d+)\]", lambda found: f"[{int(found[1]) + 1}]", error.path)
-            where = shown_place(place) + inside.removeprefix("$")
-            raise PlanFileError(self.file, where, error.problem) from None
-        if REFERENCE_KEY in copy:
-            problem = (
-                "cannot be a reference as a whole; put it under a key, as in "
-                '{ flight = { "$output" = "flight" } }.'
-            )
-            raise PlanFileError(self.file, shown_place(place), problem)
-        references: list[Reference] = []
-        self._collect(copy, place, (), references)
-        return copy, tuple(references)
-
-    def _collect(self, value: Any, place: Place, into: Place, found: list[Reference]) -> None:
-        """Put null where a reference stands, and the reference into the list."""
-        items: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in list(items):
-            here: Place = (*into, key)
-            if isinstance(item, dict) and REFERENCE_KEY in item:
-                found.append(self._reference(item, (*place, *here), here))
-                value[key] = None
-            elif isinstance(item, (dict, list)):
-                self._collect(item, place, here, found)
-
-    def _reference(self, item: dict[str, Any], place: Place, into: Place) -> Reference:
-        for key, text in item.items():
-            where = shown_place((*place, key))
-            if key not in (REFERENCE_KEY, "at", "type"):
-                problem = 'is not a key of a reference, which has "$output", at and type only.'
-                raise PlanFileError(self.file, where, problem + did_you_mean(key, ["at", "type"]))
-            if not isinstance(text, str):
-                raise PlanFileError(self.file, where, f"must be text, not {kind_of(text)}.")
-        pointer = item.get("at", "")
-        if not _POINTER.fullmatch(pointer):
-            problem = (
-                f"{quoted(pointer)} is not a JSON pointer. It begins with /, as in "
-                '"/reservation/id"; ~ is written ~0, and / within a name ~1.'
-            )
-            raise PlanFileError(self.file, shown_place((*place, "at")), problem)
-        kind = item.get("type")
-        if kind is not None and kind not in get_args(JsonType):
-            problem = (
-                f"{quoted(kind)} is not a JSON type, which are {listed(get_args(JsonType))}."
-                f"{did_you_mean(kind, get_args(JsonType))}"
-            )
-            raise PlanFileError(self.file, shown_place((*place, "type")), problem)
-        return Reference(into, item[REFERENCE_KEY], pointer, kind)

@@ -28,12 +28,12 @@ def said(events, *told):
         (
             [
                 ("scope_opened", None, {"scope": SAVEPOINT}),
-                ("step_added", None, {"step": INSIDE}),
+                ("step_added", "c", {"step": INSIDE}),
             ],
             "c: z asks for do, inside the savepoint try",
         ),
         (
-            [("step_added", None, {"step": {**INSIDE, "scope_id": None}, "fork": "a"})],
+            [("step_added", "c", {"step": {**INSIDE, "scope_id": None}, "fork": "a"})],
             "c: z asks for do, in the place of a, which was not asked for again",
         ),
         (

@@ -9,6 +9,7 @@ import json
 from typing import Any, Literal
 
 import click
+from pydantic import ValidationError
 
 from aumai_transactions.cli.exits import Code
 from aumai_transactions.cli.sayings import declared_text
@@ -23,8 +24,10 @@ from aumai_transactions.cli.settings import (
     store_option,
     transaction_argument,
 )
+from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.options import StepOptions
-from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, Transaction
+from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, Output, RetryPolicy, Transaction
+from aumai_transactions.plans import data_with_references
 
 WHOLE_MAX = 2**53
 
@@ -104,7 +107,13 @@ def create_command(
 @transaction_argument()
 @click.option("--agent", required=True, metavar="NAME", help="On whose behalf the step acts.")
 @click.option("--action", required=True, metavar="NAME", help="What it does.")
-@click.option("--data", default="{}", metavar="JSON", help="A JSON object; default {}.")
+@click.option("--name", "step_id", metavar="STEP", help="What to call it; default s1, s2, ….")
+@click.option(
+    "--data",
+    default="{}",
+    metavar="JSON",
+    help='A JSON object; {"$output": "STEP", "at": "/…"} in it is filled in. Default {}.',
+)
 @click.option("--compensating-action", metavar="NAME", help="What undoes it.")
 @click.option(
     "--after",
@@ -112,48 +121,58 @@ def create_command(
     metavar="STEP",
     help="Which step it waits for; may be given several times; '' for none. Default: all.",
 )
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long a call of it may take.")
+@click.option(
+    "--attempts-max", type=int, metavar="N", help="How often it is called at most if not done."
+)
 @click.option("--pivot", is_flag=True, help="The point of no return: its success is the commit.")
 @click.option("--on-commit", is_flag=True, help="Hold it until the commit is decided.")
 @click.option(
     "--confirming-action", metavar="NAME", help="What makes it final after the commit point."
 )
 @click.option("--requires-approval", is_flag=True, help="Let it wait until a person allows it.")
+@click.option(
+    "--approval-timeout",
+    type=float,
+    metavar="SECONDS",
+    help="How long that is waited for; then it counts as denied.",
+)
+@click.option(
+    "--undo-within", type=float, metavar="SECONDS", help="How long it can be undone once done."
+)
 @store_option()
 @app_option()
 @json_option()
 @click.pass_obj
 def add_step_command(
     settings: Settings,
+    /,
     words: tuple[str, ...],
     tx_id: str | None,
     agent: str,
     action: str,
+    step_id: str | None,
     data: str,
     compensating_action: str | None,
-    after: tuple[str, ...],
-    pivot: bool,
-    on_commit: bool,
-    confirming_action: str | None,
-    requires_approval: bool,
+    **said: Any,
 ) -> Code:
     r"""Add a step to a pending transaction.
 
     \b
     aumai-transactions add-step 0d1c90a8 --agent flight_agent --action reserve \
-        --compensating-action cancel --data '{"id": "F123"}'
-    aumai-transactions add-step 0d1c90a8 --agent mail_agent --action mail --on-commit
+        --name flight --compensating-action cancel --data '{"id": "F123"}'
+    aumai-transactions add-step 0d1c90a8 --agent mail_agent --action mail --on-commit \
+        --data '{"seat": {"$output": "flight", "at": "/seat"}}'
     """
     (name,) = named(words, tx_id)
-    value = json_object(data)
-    options = StepOptions(pivot=pivot, on_commit=on_commit, confirming_action=confirming_action)
-    if after:
-        options["after"] = [step_id for step_id in after if step_id]
-    if requires_approval:
-        options["requires_approval"] = True
+    value, options = step_data(data), step_options(**said)
     with session(settings) as held:
         manager = held.manager()
         transaction = manager.get_transaction(held.find_id(name))
         step = manager.add_step(transaction, agent, action, value, compensating_action, **options)
+        if step_id is not None:
+            # Order matters: what it waits for was looked up under the names of the others.
+            step.step_id = checked_name(step_id, "--name")
         manager.save(transaction)
         held.changed()
     if settings.as_json:
@@ -163,11 +182,65 @@ def add_step_command(
     undo = f", undone by {shown(step.compensating_action)}" if step.compensating_action else ""
     declared = shown(declared_text(step.model_dump(mode="json")))
     settings.out.say(
-        f"{transaction.transaction_id}: step {step.step_id}, "
+        f"{transaction.transaction_id}: step {shown(step.step_id)}, "
         f"{shown(step.agent_id)} does {shown(step.action)}{undo}"
         + (f" ({declared})" if declared else "")
     )
     return Code.done
+
+
+def step_options(
+    *,
+    after: tuple[str, ...],
+    timeout: float | None,
+    attempts_max: int | None,
+    pivot: bool,
+    on_commit: bool,
+    confirming_action: str | None,
+    requires_approval: bool,
+    approval_timeout: float | None,
+    undo_within: float | None,
+) -> StepOptions:
+    """Return what `add_step` is told besides agent, action, data and undo.
+
+    Raises:
+        click.UsageError: It cannot be called so often.
+    """
+    options = StepOptions(
+        pivot=pivot,
+        on_commit=on_commit,
+        confirming_action=confirming_action,
+        timeout_seconds=timeout,
+        approval_timeout_seconds=approval_timeout,
+        undo_within_seconds=undo_within,
+    )
+    if after:
+        options["after"] = [step_id for step_id in after if step_id]
+    if requires_approval:
+        options["requires_approval"] = True
+    if attempts_max is not None:
+        try:
+            options["retry"] = RetryPolicy(attempts_max=attempts_max)
+        except ValidationError:
+            message = f"--attempts-max must be a whole number from 1 to 10000, not {attempts_max}."
+            raise click.UsageError(message) from None
+    return options
+
+
+def step_data(text: str) -> dict[str, Any]:
+    """Return a step's data, with an `Output` wherever the text has a reference.
+
+    Raises:
+        click.UsageError: It is no JSON object; says what it is.
+        PlanFileError: A reference in it cannot be; names the place.
+    """
+    value, references = data_with_references("--data", json_object(text), ("data",))
+    for reference in references:
+        place: Any = value
+        for key in reference.into[:-1]:
+            place = place[key]
+        place[reference.into[-1]] = Output(reference.step_id, reference.at, reference.type)
+    return value
 
 
 def json_object(text: str) -> dict[str, Any]:

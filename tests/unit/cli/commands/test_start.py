@@ -154,3 +154,57 @@ def test_what_cannot_be_undone_comes_first_only_where_somebody_insists(cli, app)
             code=code,
         )
         assert ("cannot be undone" in ran.err) is (code == 2)
+
+
+def test_a_step_has_the_name_it_is_given_and_takes_what_an_earlier_one_returned(cli, app):
+    name = cli("create").json["transaction_id"]
+    add = ("add-step", name, "--agent", "a", "--action")
+    said = cli(*add, "pay", "--name", "flight", "--data", '{"what": "seat"}').out
+    assert "step flight, a does pay" in said
+    data = '{"deep": [{"$output": "flight", "at": "/did"}], "all": {"$output": "flight"}}'
+    said = cli(*add, "send", "--name", "mail", "--after", "", "--data", data).out
+    assert said.endswith("step mail, a does send (after flight)\n")
+    found = cli(f"show {name} --json").json["transaction"]["steps"]
+    assert [step["step_id"] for step in found] == ["flight", "mail"]
+    assert found[1]["references"] == [
+        {"into": ["deep", 0], "step_id": "flight", "at": "/did", "type": None},
+        {"into": ["all"], "step_id": "flight", "at": "", "type": None},
+    ]
+    assert "committed" in cli(f"commit {name} {app.option}").out
+    mail = cli(f"show {name} --json").json["transaction"]["steps"][1]
+    assert mail["data"] == {"deep": ["pay"], "all": {"did": "pay"}}
+
+
+@pytest.mark.parametrize(
+    "extra,said",
+    [
+        (["--data", '{"x": {"$output": "s9"}}'], "'s9', which does not exist"),
+        (["--data", '{"x": {"$output": "s1", "at": "y"}}'], "--data: data.x.at: "),
+        (["--data", '{"x": {"$output": "s1", "type": "text"}}'], "is not a JSON type"),
+        (["--data", '{"$output": "s1"}'], "cannot be a reference as a whole"),
+        (["--name", "s1"], "s1"),
+        (["--name", " "], "--name"),
+        (["--attempts-max", "0"], "--attempts-max must be"),
+        (["--timeout", "-1"], "timeout_seconds"),
+        (["--undo-within", "nan"], "undo_within_seconds"),
+        (["--approval-timeout", "5"], "approval_timeout_seconds"),
+    ],
+)
+def test_a_name_an_option_or_a_reference_that_cannot_be_adds_no_step(cli, extra, said):
+    name = cli("create").json["transaction_id"]
+    cli(f"add-step {name} --agent a --action b")
+    code = 6 if "does not exist" in said else 2
+    ran = cli("add-step", name, "--agent", "a", "--action", "b", *extra, code=code)
+    assert said in ran.err
+    assert cli(f"status {name}").json["steps"] == 1
+
+
+def test_a_step_takes_from_the_command_line_what_add_step_takes(cli):
+    name = cli("create").json["transaction_id"]
+    cli(
+        f"add-step {name} --agent a --action b --timeout 5 --attempts-max 3 --undo-within 60 "
+        "--requires-approval --approval-timeout 30"
+    )
+    (step,) = cli(f"show {name} --json").json["transaction"]["steps"]
+    assert (step["timeout_seconds"], step["retry"]["attempts_max"]) == (5, 3)
+    assert (step["undo_within_seconds"], step["approval_timeout_seconds"]) == (60, 30)
