@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from aumai_transactions.core import programs, settling
 from aumai_transactions.core.codec import same_definition
-from aumai_transactions.core.commands import Call, Record
+from aumai_transactions.core.commands import Call
 from aumai_transactions.core.entries import (
     Claimed,
     CommitRequested,
@@ -94,19 +94,16 @@ def advance(
             evolve(saga, entry)
             entries.append(entry)
     calls: list[Call] = []
-    while not calls:
-        commands = plan(saga, now, parallel_max)
-        if not commands:
-            break
+    while not calls and (commands := plan(saga, now, parallel_max)):
         for command in commands:
-            if isinstance(command, Record):
-                entry = command.entry
-            else:
+            if isinstance(command, Call):
                 calls.append(command)
                 if command.intent is None:
                     command.step.rereading = True
                     continue
                 entry = command.intent
+            else:
+                entry = command.entry
             evolve(saga, entry)
             entries.append(entry)
     return entries, calls

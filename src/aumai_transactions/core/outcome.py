@@ -87,8 +87,7 @@ def summary_of(saga: Saga) -> Summary:
     """Return what a store keeps beside the journal of this saga."""
     definition = saga.plan
     # Why the short cut: this is made for every append, and nearly none has any trouble.
-    trouble = saga.doubtful or saga.waiting or saga.approvals or saga.stuck
-    smooth = saga.state is ACTIVE and not trouble and saga.awaiting_since is None
+    smooth = _goes_smoothly(saga)
     return Summary(
         saga.transaction_id,
         saga.state,
@@ -103,6 +102,17 @@ def summary_of(saga: Saga) -> Summary:
         definition.name,
         None if smooth else wake_at(saga),
     )
+
+
+def _goes_smoothly(saga: Saga) -> bool:
+    """True where no person and no time is waited for, and a driver has something to do."""
+    if saga.doubtful or saga.waiting or saga.approvals or saga.stuck:
+        return False
+    if saga.state is ACTIVE:
+        return saga.awaiting_since is None
+    if saga.state is not COMPENSATING or not saga.undo or saga.halted or saga.blocked:
+        return False
+    return saga.steps[saga.undo[-1]].undo_running
 
 
 def attention_of(saga: Saga) -> Attention | None:
@@ -139,9 +149,9 @@ def is_runnable(saga: Saga) -> bool:
         return not asking(saga) and not only_approvals(saga)
     if saga.state is COMMITTING:
         return not saga.stuck and not asking(saga)
-    return any(index not in saga.blocked for index in saga.undo) or (
-        saga.state is COMPENSATING and not saga.halted
-    )
+    if saga.state is COMPENSATING and not saga.halted:
+        return True
+    return bool(saga.undo) and any(index not in saga.blocked for index in saga.undo)
 
 
 def needed_actions(saga: Saga) -> list[str]:
@@ -179,11 +189,12 @@ _MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
 def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
     """Return the whole outcome so far."""
     steps = saga.steps
-    outputs = {
-        steps[index].step_id: clone(steps[index].output)
-        for index in saga.completed
-        if steps[index].output is not None and not _was_taken_back(saga, steps[index])
-    }
+    completed, outputs = [], {}
+    for index in saga.completed:
+        step = steps[index]
+        completed.append(step.definition.step_id)
+        if step.output is not None and not _was_taken_back(saga, step):
+            outputs[step.definition.step_id] = clone(step.output)
     error = saga.error
     failed_step = saga.failed_step
     if failed_step is None and saga.doubtful and not saga.state.is_final:
@@ -193,12 +204,12 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
         {
             "transaction_id": saga.transaction_id,
             "state": saga.state,
-            "completed_steps": [steps[index].step_id for index in saga.completed],
+            "completed_steps": completed,
             "failed_step": failed_step,
             "error": str(error) if error else None,
             "reason": saga.reason,
             "outputs": outputs,
-            "compensated_steps": [steps[index].step_id for index in saga.undone],
+            "compensated_steps": [steps[index].definition.step_id for index in saga.undone],
             "uncompensated": _uncompensated(saga),
             "outstanding": _outstanding(saga),
             "unverified": [] if not saga.undone else _unverified(saga),
@@ -357,7 +368,7 @@ def _outstanding(saga: Saga) -> list[OutstandingCompensation]:
             error=str(step.undo_error) if step.undo_error else None,
         )
         for step in saga.steps
-        if _is_outstanding(saga, step)
+        if (step.outstanding is not None or step.to_undo) and _is_outstanding(saga, step)
     ]
 
 
