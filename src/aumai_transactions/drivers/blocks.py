@@ -26,7 +26,7 @@ from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_step
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING, on_its_own
+from aumai_transactions.drivers.ambient import AGENT, AMBIENT, CALLING, SCOPES, UNDOING, OnItsOwn
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.options import StepOptions
@@ -314,7 +314,7 @@ class BlockBase:
             compensating_action,
             options,
         )
-        with on_its_own():
+        with OnItsOwn():
             definition = frozen_step(step, "the step", registry, desk.before_record)
         if desk.strict:
             names = [definition.action, definition.compensating_action]
