@@ -112,12 +112,13 @@ _NOTHING: dict[str, StepContext] = {}
 
 def arguments_of(callee: Callee, saga: Saga, step: SagaStep, operation: Operation) -> Arguments:
     """Return what a handler is called with, taken from the transaction as it stands now."""
-    data = clone(step.resolved_data)
+    definition = step.definition
+    data = clone(definition.data if step.data is None else step.data)
     parameter = callee.context_parameter
     named = _NOTHING if parameter is None else {parameter: context_of(saga, step, operation)}
     if not callee.takes_name:
         return (data,), named
-    return (_called(step.definition, operation), data), named
+    return (_called(definition, operation), data), named
 
 
 def call(callee: Callee, arguments: Arguments) -> Any | Awaitable[Any]:
@@ -158,6 +159,8 @@ def _recordable(step: SagaStep, value: object) -> tuple[Any, str | None]:
 
 
 def _undo_returned(step: SagaStep, value: object) -> HandlerReturned:
+    if value is None:
+        return HandlerReturned(step.definition.step_id, "compensation")
     if isinstance(value, Continue):
         output, warning = _recordable(step, value.output)
         return HandlerReturned(step.step_id, "compensation", output, warning, continues=True)
@@ -317,5 +320,6 @@ def error_record(error: BaseException) -> ErrorRecord:
 
 def _bounded(text: object) -> str:
     told = text if isinstance(text, str) else repr(text)
-    told = told.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+    if not told.isascii() or "\0" in told:
+        told = told.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
     return told if len(told) <= ERROR_CHARACTERS_MAX else told[:ERROR_CHARACTERS_MAX] + "…"

@@ -126,8 +126,8 @@ class ActionRegistry:
                 policies[names] = known
         return known
 
-    def _has_any(self, names: Iterable[str | None]) -> bool:
-        return any(name in self._callees for name in names)
+    def _has_any(self, names: tuple[str | None, ...]) -> bool:
+        return bool(self._callees) and any(name in self._callees for name in names)
 
     def is_idempotent(self, name: str) -> bool | None:
         """Tell whether an action is declared idempotent; None where it is not here."""

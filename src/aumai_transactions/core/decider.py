@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from aumai_transactions.core import isolation, programs, settling
 from aumai_transactions.core.codec import same_definition
-from aumai_transactions.core.commands import Call, Look, Record
+from aumai_transactions.core.commands import Call, Look
 from aumai_transactions.core.entries import (
     Claimed,
     CommitRequested,
@@ -103,28 +103,25 @@ def advance(
         if isinstance(observation, LocksSeen):
             isolation.look(saga, observation.table)
     calls: list[Call] = []
-    while not calls:
-        commands = plan(saga, now, parallel_max)
-        if not commands:
-            break
+    while not calls and (commands := plan(saga, now, parallel_max)):
         left = 0
         for command in commands:
-            if isinstance(command, Record):
-                entry = command.entry
-            elif isinstance(command, Look):
-                left += 1
-                if saga.locks is not None:
-                    saga.locks.look.update(dict.fromkeys(command.names))
-                continue
-            elif serves is not None and command.step.definition.agent_id not in serves:
-                left += 1  # Somebody else makes it.
-                continue
-            else:
+            if isinstance(command, Call):
+                if serves is not None and command.step.definition.agent_id not in serves:
+                    left += 1  # Somebody else makes it.
+                    continue
                 calls.append(command)
                 if command.intent is None:
                     command.step.rereading = True
                     continue
                 entry = command.intent
+            elif isinstance(command, Look):
+                left += 1
+                if saga.locks is not None:
+                    saga.locks.look.update(dict.fromkeys(command.names))
+                continue
+            else:
+                entry = command.entry
             evolve(saga, entry)
             entries.append(entry)
         if left == len(commands):

@@ -151,6 +151,10 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _step_started(saga, entry)
         case StepSucceeded():
             _step_succeeded(saga, entry)
+        case CompensationStarted():
+            undoing.compensation_started(saga, entry)
+        case CompensationSucceeded():
+            undoing.compensation_succeeded(saga, entry)
         case TransactionActivated():
             require(saga.state is PENDING, "it is not pending any more")
             saga.started_at = entry.at
@@ -169,10 +173,6 @@ def evolve(saga: Saga, entry: Entry) -> None:
             _step_failed(saga, entry)
         case StepInDoubt():
             _step_in_doubt(saga, entry)
-        case CompensationStarted():
-            undoing.compensation_started(saga, entry)
-        case CompensationSucceeded():
-            undoing.compensation_succeeded(saga, entry)
         case CompensationFailed():
             undoing.compensation_failed(saga, entry)
         case StepOutstanding():
@@ -183,7 +183,8 @@ def evolve(saga: Saga, entry: Entry) -> None:
             undoing.rolled_back(saga, entry)
         case _:
             _evolve_rare(saga, entry)
-    saga.state = STATE_WITH.get(type(entry), saga.state)
+    if type(entry) in STATE_WITH:
+        saga.state = STATE_WITH[type(entry)]
     if saga.crashes:
         poison.begin_again(saga, entry)
     if saga.locks is not None and saga.state.is_final:
@@ -286,20 +287,25 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
     edges = dependencies(definition.steps, saga.transaction_id)
     saga.definition = definition
     saga.edges = edges
-    saga.steps = [
-        SagaStep(index, step, len(edges[index])) for index, step in enumerate(definition.steps)
-    ]
-    saga.agents = tuple(dict.fromkeys(step.agent_id for step in definition.steps))
-    saga.by_id = {step.definition.step_id: step for step in saga.steps}
+    saga.steps, saga.by_id, saga.ready, saga.deferred = [], {}, [], []
     saga.is_interactive = definition.shape == "interactive"
-    saga.ready = []
-    saga.deferred = []
-    saga.has_reads = saga.has_tries = False
-    if [s for s in definition.steps if s.on_commit or s.pivot or s.confirming_action]:
+    saga.has_reads = saga.has_tries = has_late = uses_resources = False
+    agents: dict[str, None] = {}
+    for index, declared in enumerate(definition.steps):
+        step = SagaStep(index, declared, len(edges[index]))
+        saga.steps.append(step)
+        saga.by_id[declared.step_id] = step
+        agents[declared.agent_id] = None
+        if declared.on_commit or declared.pivot or declared.confirming_action:
+            has_late = True
+        if declared.policy.has_reread:
+            saga.has_reads = True
+        if declared.resources:
+            uses_resources = True
+    saga.agents = tuple(agents)
+    if has_late:
         _late_steps(saga)
-    if [s for s in definition.steps if s.policy.has_reread]:
-        saga.has_reads = True
-    if definition.isolation != "none" and [s for s in definition.steps if s.resources]:
+    if uses_resources and definition.isolation != "none":
         saga.locks = isolation.Locks()
     saga.unsettled = len(saga.steps) - len(saga.deferred)
     for index, befores in enumerate(edges):

@@ -96,9 +96,7 @@ def summary_of(saga: Saga) -> Summary:
     """Return what a store keeps beside the journal of this saga."""
     definition = saga.plan
     # Why the short cut: this is made for every append, and nearly none has any trouble.
-    trouble = saga.doubtful or saga.waiting or saga.approvals or saga.stuck
-    calm = not trouble and saga.awaiting_since is None and saga.locks is None
-    smooth = saga.state is ACTIVE and calm and not is_poisoned(saga)
+    smooth = _goes_smoothly(saga)
     return Summary(
         saga.transaction_id,
         saga.state,
@@ -115,6 +113,19 @@ def summary_of(saga: Saga) -> Summary:
         definition.metadata.get("tenant") if definition.metadata else None,
         next_agent(saga),
     )
+
+
+def _goes_smoothly(saga: Saga) -> bool:
+    """True where no person and no time is waited for, and a driver has something to do."""
+    if saga.doubtful or saga.waiting or saga.approvals or saga.stuck:
+        return False
+    if saga.locks is not None or saga.crashes:
+        return False
+    if saga.state is ACTIVE:
+        return saga.awaiting_since is None
+    if saga.state is not COMPENSATING or not saga.undo or saga.halted or saga.blocked:
+        return False
+    return saga.steps[saga.undo[-1]].undo_running
 
 
 def attention_of(saga: Saga) -> Attention | None:
@@ -155,9 +166,9 @@ def is_runnable(saga: Saga) -> bool:
         return not asking(saga) and not only_approvals(saga)
     if saga.state is COMMITTING:
         return not saga.stuck and not asking(saga)
-    return any(index not in saga.blocked for index in saga.undo) or (
-        saga.state is COMPENSATING and not saga.halted
-    )
+    if saga.state is COMPENSATING and not saga.halted:
+        return True
+    return bool(saga.undo) and any(index not in saga.blocked for index in saga.undo)
 
 
 def needed_actions(saga: Saga, agents: Container[str] | None = None) -> list[str]:
@@ -213,11 +224,12 @@ _MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
 def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
     """Return the whole outcome so far."""
     steps = saga.steps
-    outputs = {
-        steps[index].step_id: clone(steps[index].output)
-        for index in saga.completed
-        if steps[index].output is not None and not _was_taken_back(saga, steps[index])
-    }
+    completed, outputs = [], {}
+    for index in saga.completed:
+        step = steps[index]
+        completed.append(step.definition.step_id)
+        if step.output is not None and not _was_taken_back(saga, step):
+            outputs[step.definition.step_id] = clone(step.output)
     error = saga.error
     failed_step = saga.failed_step
     if failed_step is None and saga.doubtful and not saga.state.is_final:
@@ -227,12 +239,12 @@ def result_of(saga: Saga, *, durable: bool) -> TransactionResult:
         {
             "transaction_id": saga.transaction_id,
             "state": saga.state,
-            "completed_steps": [steps[index].step_id for index in saga.completed],
+            "completed_steps": completed,
             "failed_step": failed_step,
             "error": str(error) if error else None,
             "reason": saga.reason,
             "outputs": outputs,
-            "compensated_steps": [steps[index].step_id for index in saga.undone],
+            "compensated_steps": [steps[index].definition.step_id for index in saga.undone],
             "uncompensated": _uncompensated(saga),
             "outstanding": _outstanding(saga),
             "unverified": [] if not saga.undone else _unverified(saga),
@@ -398,7 +410,7 @@ def _outstanding(saga: Saga) -> list[OutstandingCompensation]:
             error=str(step.undo_error) if step.undo_error else None,
         )
         for step in saga.steps
-        if _is_outstanding(saga, step)
+        if (step.outstanding is not None or step.to_undo) and _is_outstanding(saga, step)
     ]
 
 

@@ -136,11 +136,14 @@ def wake_at(saga: Saga) -> int | None:
         return min(times, default=None)
     if state is COMMITTING:
         return None if saga.running else min(saga.waiting.values(), default=None)
-    return undo_wakes_at(saga)
+    return undo_wakes_at(saga) if saga.undo else None
 
 
 def timer_at(saga: Saga, now: int) -> int | None:
     """Return the next time from now on at which something may have to be done, busy or not."""
+    waits = saga.waiting or saga.approvals or saga.undo or saga.windows
+    if not waits and saga.awaiting_since is None:
+        return None
     times = [*saga.waiting.values(), *(until for until in saga.approvals.values() if until)]
     times += [at for at in map(abandon_at, (saga.steps[i] for i in saga.undo)) if at is not None]
     times += [window_warning_at(saga, index) for index in saga.windows]

@@ -71,10 +71,12 @@ def asked(saga: Saga, seen: StepAsked, now: int) -> list[Entry]:
         entries.append(TransactionActivated(now))
     entries += _opened(saga, seen.scopes, now)
     step = seen.step
-    after = tuple(_succeeded(saga, name, "after") for name in step.after or ())
+    after = tuple([_succeeded(saga, name, "after") for name in step.after or ()])
     references = tuple(
-        item._replace(step_id=_succeeded(saga, item.step_id, "a reference"))
-        for item in step.references
+        [
+            item._replace(step_id=_succeeded(saga, item.step_id, "a reference"))
+            for item in step.references
+        ]
     )
     pivot = None if saga.pivot is None else saga.steps[saga.pivot]
     if step.pivot and any(scope.kind == "child" for scope in seen.scopes):
@@ -91,7 +93,6 @@ def asked(saga: Saga, seen: StepAsked, now: int) -> list[Entry]:
         raise DefinitionError(message)
     name = step.step_id
     step = step._replace(step_id=_free_id(saga, name), after=after, references=references)
-    _require_order(saga, step)
     again = name if name and name != step.step_id else None
     _require_order(saga, step)
     entries.append(StepAdded(now, step, seen.fork, None, again))
@@ -121,13 +122,10 @@ def answer_of(saga: Saga, request: StepRequested, now: int) -> list[Entry]:
 def _require_order(saga: Saga, step: StepDefinition) -> None:
     if step.compensating_action is None or step.on_commit or saga.plan.allow_irreversible_first:
         return
-    for other in saga.steps:
-        definition = other.definition
-        is_late = definition.pivot or definition.on_commit
-        if definition.effect == "irreversible" and not is_late and is_in_force(other):
-            raise IrreversibleBeforeCompensatable(
-                saga.transaction_id, definition.step_id, step.step_id
-            )
+    for index in saga.irreversible:
+        other = saga.steps[index]
+        if is_in_force(other):
+            raise IrreversibleBeforeCompensatable(saga.transaction_id, other.step_id, step.step_id)
 
 
 def _require_open(saga: Saga, call: str) -> None:

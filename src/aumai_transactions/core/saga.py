@@ -167,7 +167,8 @@ class Saga:
     next call may begin. `unsettled` counts the steps on which the commit depends and that have not
     ended well, or been dealt with, yet; `undoing` the undos that are under way, `undo_awaits` the
     steps that run and are to be undone once they have ended. `stuck` holds the steps that need a
-    person before it can go on, `going_back` the groups that are being undone. `touched` collects
+    person before it can go on, `going_back` the groups that are being undone, `irreversible` the
+    added steps before the commit point that nothing undoes. `touched` collects
     the steps that changed since somebody last looked, for whoever keeps a projection. `locks` is
     there only where steps use resources that have to be isolated. `crashes` counts the processes
     that have died of it in a row.
@@ -203,6 +204,7 @@ class Saga:
         "halted",
         "has_reads",
         "has_tries",
+        "irreversible",
         "is_interactive",
         "left_out",
         "locks",
@@ -300,6 +302,7 @@ class Saga:
         self.by_intent: dict[str, list[SagaStep]] = {}
         self.deferred: list[int] = []
         self.left_out: set[int] = set()
+        self.irreversible: list[int] = []
         self.to_confirm: list[int] = []
         self.approvals: dict[int, int | None] = {}
         self.windows: dict[int, int] = {}

@@ -84,12 +84,13 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     require(not saga.commit_requested, "a step is added behind the commit")
     require(definition.step_id not in saga.by_id, "two steps have one id")
     before: dict[int, None] = {}
-    names = [*(definition.after or ()), *(item.step_id for item in definition.references)]
-    for name in names:
-        before[saga.step(name).index] = None
+    if definition.after or definition.references:
+        for name in (*(definition.after or ()), *(r.step_id for r in definition.references)):
+            before[saga.step(name).index] = None
     index = len(saga.steps)
-    unmet = sum(saga.steps[position].state is not STEP_SUCCEEDED for position in before)
-    require(unmet == 0, "a step is added that waits for one that has not succeeded")
+    for position in before:
+        succeeded = saga.steps[position].state is STEP_SUCCEEDED
+        require(succeeded, "a step is added that waits for one that has not succeeded")
     step = SagaStep(index, definition, 0)
     step.fork = entry.fork
     step.request_id = entry.request_id
@@ -122,6 +123,8 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     else:
         saga.unsettled += 1
         saga.ready.append(index)
+        if definition.effect == "irreversible" and not definition.pivot:
+            saga.irreversible.append(index)
     saga.has_reads = saga.has_reads or definition.policy.has_reread
     saga.has_tries = saga.has_tries or definition.confirming_action is not None
     if definition.pivot:

@@ -153,16 +153,20 @@ _OVER = frozenset({STEP_COMPENSATED, STEP_RESOLVED})
 
 def undo_waits(saga: Saga, step: SagaStep) -> bool:
     """True while something that depends on a step, directly or not, is to be undone before it."""
-    waiting, seen = list(step.dependents), set(step.dependents)
+    steps, waiting, seen = saga.steps, step.dependents, None
     while waiting:
-        other = saga.steps[waiting.pop()]
-        if other.to_undo or other.undo_wanted:
-            return True
-        # Why no further: what was undone had waited for all that depends on it; what never
-        # succeeded has nothing that does.
-        if other.state is STEP_SUCCEEDED:
-            waiting += [index for index in other.dependents if index not in seen]
-            seen.update(other.dependents)
+        further: list[int] = []
+        for index in waiting:
+            other = steps[index]
+            if other.to_undo or other.undo_wanted:
+                return True
+            # Why no further: what was undone had waited for all that depends on it; what never
+            # succeeded has nothing that does.
+            if other.state is STEP_SUCCEEDED:
+                seen = seen or set(step.dependents)
+                further += [after for after in other.dependents if after not in seen]
+                seen.update(other.dependents)
+        waiting = further
     return False
 
 

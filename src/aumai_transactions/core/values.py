@@ -86,10 +86,8 @@ def checked_copy(value: object, path: str = "$") -> Any:
     Raises:
         InvalidData: It is not JSON, too deep or too large; the path names the place.
     """
-    if type(value) is dict:
-        flat = _flat_copy(value)
-        if flat is not None:
-            return flat
+    if type(value) is dict and (flat := _flat_copy(value)) is not None:
+        return flat
     count = [0]
     copy = _copy(value, path, DEPTH_MAX, count)
     if count[0] > _COUNT_CERTAINLY_FINE:
@@ -105,6 +103,8 @@ def checked_copy(value: object, path: str = "$") -> Any:
 
 def checked_object(value: object, path: str = "$") -> dict[str, Any]:
     """Return a copy of a JSON object; like `checked_copy`, and refuse everything else."""
+    if type(value) is dict and (flat := _flat_copy(value)) is not None:
+        return flat
     if not isinstance(value, dict):
         raise InvalidData(
             path, f"must be a JSON object (a dict), not {_kind(value)}. Wrap the value in a dict."
@@ -166,11 +166,11 @@ def _flat_copy(value: dict[Any, Any]) -> dict[str, Any] | None:
         if type(key) is not str or not key.isascii() or "\0" in key:
             return None
         kind = type(item)
-        if kind is str:
-            if len(item) > _FLAT_CHARACTERS_MAX or not item.isascii() or "\0" in item:
-                return None
-        elif kind is int:
+        if kind is int:
             if not -INTEGER_MAX <= item <= INTEGER_MAX:
+                return None
+        elif kind is str:
+            if len(item) > _FLAT_CHARACTERS_MAX or not item.isascii() or "\0" in item:
                 return None
         elif kind is float:
             if not math.isfinite(item):

@@ -33,7 +33,7 @@ from aumai_transactions.drivers.ambient import (
     INTENT,
     SCOPES,
     UNDOING,
-    on_its_own,
+    OnItsOwn,
 )
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
@@ -340,7 +340,7 @@ class BlockBase:
             compensating_action,
             options,
         )
-        with on_its_own():
+        with OnItsOwn():
             definition = frozen_step(step, "the step", registry, desk.before_record)
         if desk.strict:
             names = [definition.action, definition.compensating_action]

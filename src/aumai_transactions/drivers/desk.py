@@ -29,7 +29,7 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import clone
-from aumai_transactions.drivers.ambient import on_its_own
+from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
@@ -166,7 +166,7 @@ class Desk:
         if self.on_event is None:
             return
         try:
-            with on_its_own():
+            with OnItsOwn():
                 self.on_event(event)
         except Exception as error:
             log.exception("on_event raised for %s", event.kind)

@@ -331,9 +331,11 @@ def _seen(
     """Return what was seen of a call, and keep what only this process knows."""
     if raised is not None:
         _remember(run, call, raised)
-    elif call.operation == "action":
+    elif call.operation == "action" and run.causes:
         # Why: what an earlier attempt raised is not why the transaction fails later.
         run.causes.pop(call.step.step_id, None)
+    if isinstance(answer, HandlerReturned) and run.interrupt is None:
+        return [answer]  # As nearly every call; it needs no draw, and nobody was cancelled.
     observation = with_draw(desk, answer)
     if call.operation == "action" and _says_cancelled(observation):
         # What is recorded about the step says so as well.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, get_args
 
 from aumai_transactions.actions import (
@@ -105,7 +106,7 @@ def frozen(
         raise DefinitionError(message)
     steps = tuple(
         [
-            frozen_step(step, f"steps[{index}]", registry, before_record)
+            frozen_step(step, index, registry, before_record)
             for index, step in enumerate(transaction.steps)
         ]
     )
@@ -144,7 +145,8 @@ def _checked_instant(value: object, transaction_id: str) -> int:
         raise DefinitionError(message)
     try:
         microseconds = (value - _EPOCH) // _MICROSECOND
-        instant(microseconds)
+        if value.tzinfo is not UTC:
+            instant(microseconds)
     except (OverflowError, ValueError):
         message = (
             f"created_at of transaction {transaction_id} is {value}, which is no time in UTC "
@@ -165,6 +167,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "release_outstanding_locks": (False, True),
 }
 
+_chosen = itemgetter(*CHOICES)
+_USUAL = ("start", None, "continue", False, False, "warn")
+
 
 def checked_choices(transaction: Transaction) -> None:
     """Refuse an option or a name of a transaction that cannot be.
@@ -173,12 +178,13 @@ def checked_choices(transaction: Transaction) -> None:
         DefinitionError: An option has a value that is none of its choices.
         InvalidData: The name is not text.
     """
-    for option, choices in CHOICES.items():
-        value = getattr(transaction, option)
-        if value not in choices:
-            named = ", ".join(repr(choice) for choice in choices)
-            message = f"{option} must be one of {named}, not {value!r:.80}."
-            raise DefinitionError(message)
+    given = _chosen(transaction.__dict__)
+    if given != _USUAL:  # Nearly always it is.
+        for (option, choices), value in zip(CHOICES.items(), given, strict=True):
+            if value not in choices:
+                named = ", ".join(repr(choice) for choice in choices)
+                message = f"{option} must be one of {named}, not {value!r:.80}."
+                raise DefinitionError(message)
     checked_seconds(transaction.resume_within_seconds, "resume_within_seconds")
     if checked_seconds(transaction.lock_timeout_seconds, "lock_timeout_seconds") is None:
         message = "lock_timeout_seconds must be a positive number of seconds, not None."
@@ -217,13 +223,16 @@ def checked_count(value: object, what: str) -> int:
 
 
 def frozen_step(
-    step: TransactionStep, place: str, registry: ActionRegistry, before_record: BeforeRecord | None
+    step: TransactionStep,
+    place: str | int,
+    registry: ActionRegistry,
+    before_record: BeforeRecord | None,
 ) -> StepDefinition:
     """Return the definition that a step stands for; nothing in it is shared.
 
     Args:
         step: The step.
-        place: How to name it in an error.
+        place: How to name it in an error: as that, or by its index in the transaction.
         registry: The actions.
         before_record: The user's hook that cleans its data.
 
@@ -232,7 +241,7 @@ def frozen_step(
         InvalidData: A name or a value cannot be written to the journal; names the place.
     """
     if not isinstance(step, TransactionStep):
-        message = f"{place} is {type(step).__name__}. Add steps with add_step()."
+        message = f"{_named(place)} is {type(step).__name__}. Add steps with add_step()."
         raise DefinitionError(message)
     callee = registry.get(step.action)
     action = callee.action if callee else _UNDECLARED
@@ -240,7 +249,7 @@ def frozen_step(
         # Why here as well as in add_step: the action may have been registered since, or in
         # another process.
         step.compensating_action = action.compensating_action
-    compensating = step.compensating_action
+    compensating, after = step.compensating_action, step.after
     data = step.data if before_record is None else before_record(step)
     try:
         definition = StepDefinition(
@@ -249,7 +258,7 @@ def frozen_step(
             checked_name(step.action, "action"),
             checked_object(data, "data"),
             None if compensating is None else checked_name(compensating, "compensating_action"),
-            None if step.after is None else tuple(checked_name(i, "after") for i in step.after),
+            None if after is None else tuple([checked_name(name, "after") for name in after]),
             _references(step) if step.references else (),
             action.idempotent,
             action.on_unknown,
@@ -257,10 +266,14 @@ def frozen_step(
             _policy(step, registry, action),
         )
     except InvalidData as error:
-        raise InvalidData(f"{place}.{error.path}", error.problem) from None
+        raise InvalidData(f"{_named(place)}.{error.path}", error.problem) from None
     if _is_plain(step, action):
         return definition
     return _with_shape(definition, step, action)
+
+
+def _named(place: str | int) -> str:
+    return place if isinstance(place, str) else f"steps[{place}]"
 
 
 def _is_plain(step: TransactionStep, action: Action) -> bool:

@@ -17,12 +17,15 @@ if hasattr(os, "register_at_fork"):
     # Why: parent and child would otherwise draw the same ids from here on.
     os.register_at_fork(after_in_child=lambda: _ids.seed(os.urandom(32)))
 
+# RFC 9562: four bits of a UUID say its version, and two its variant.
+_VERSION_4 = 0x4 << 76 | 0b10 << 62
+_RANDOM_BITS = ~(0xF << 76 | 0b11 << 62)
+
 
 def new_id() -> str:
     """Return a random UUID (version 4) as text, without asking the kernel for each."""
-    digits = f"{_ids.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    digits = f"{_ids.getrandbits(128) & _RANDOM_BITS | _VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def free_step_id(tx: Transaction) -> str:

@@ -240,7 +240,7 @@ class ManagerBase:
         return self._added(tx, step)
 
     def _added(self, tx: Transaction, step: TransactionStep) -> TransactionStep:
-        found = repeated(tx, step, self._before_record)
+        found = None if repeat_of(tx) is None else repeated(tx, step, self._before_record)
         if found is not None:
             return found
         tx.steps.append(step)
@@ -256,11 +256,11 @@ class ManagerBase:
         options: StepOptions,
     ) -> TransactionStep:
         step = self._step(free_step_id(tx), agent_id, action, data, compensating_action, options)
-        named = [*(step.after or ()), *(item.step_id for item in step.references)]
-        known = {other.step_id for other in tx.steps} if named else set()
-        for name in named:
-            if name not in known:
-                raise UnknownStep(name, f"the new step {step.step_id!r}", tx.transaction_id)
+        if step.after or step.references:
+            known = {other.step_id for other in tx.steps}
+            for name in (*(step.after or ()), *(item.step_id for item in step.references)):
+                if name not in known:
+                    raise UnknownStep(name, f"the new step {step.step_id!r}", tx.transaction_id)
         return step
 
     def _step(  # noqa: PLR0917 (the order of add_step)

@@ -124,9 +124,15 @@ def commit(
 
     One that was begun under a key may have been carried out before; then its outcome is returned.
     """
-    repeat = repeat_of(transaction)
     if transaction.idempotency_key is None:
-        return (yield from _commit_new(desk, transaction, by, wait_max_seconds))
+        return _commit_new(desk, transaction, by, wait_max_seconds)
+    return _commit_keyed(desk, transaction, by, wait_max_seconds)
+
+
+def _commit_keyed(
+    desk: Desk, transaction: Transaction, by: str, wait_max_seconds: float
+) -> Procedure[TransactionResult]:
+    repeat = repeat_of(transaction)
     if repeat is not None:
         check_whole(transaction, repeat)
     while transaction.state is PENDING:

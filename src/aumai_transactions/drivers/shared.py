@@ -44,7 +44,7 @@ from aumai_transactions.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Definition
@@ -87,6 +87,27 @@ class Asked(NamedTuple):
     step_id: str
     is_known: bool
     look: Look
+
+
+class _Turn:
+    """Be a turn under the lock.
+
+    Why beside the lock, and not in one: an interrupt right after the lock was taken would leave it
+    taken for ever.
+    """
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_raised: object) -> None:
+        """End."""
+        if kind is not None and not issubclass(kind, Exception):
+            self._shared.interrupted()
 
 
 class Shared:
@@ -181,25 +202,17 @@ class Shared:
             ended: The call whose end was seen.
             polls: True to look as well whether somebody else has appended something.
         """
-        with self._locked():
+        with self.lock, _Turn(self):
             self._take(desk, who, seen, polls=polls)
             # Order matters: until its outcome is recorded, a call that is lost is known as such.
             if ended is not None:
                 self._let_fall(who, ended)
             return self._look(desk, who, interest)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock; an interrupt in a turn leaves it unknown how things stand."""
-        with self.lock:
-            try:
-                yield
-            except Exception:
-                raise
-            except BaseException:
-                self._break(StoreUnavailable("an interrupt came while it was being recorded."))
-                self._wake()
-                raise
+    def interrupted(self) -> None:
+        """Take note that an interrupt came in a turn: nobody knows how things stand then."""
+        self._break(StoreUnavailable("an interrupt came while it was being recorded."))
+        self._wake()
 
     def _let_fall(self, who: Attendant, call: Call) -> None:
         in_hand = self._in_hand[id(who)]
@@ -214,7 +227,7 @@ class Shared:
             UndoRefused: Something in force depends on it.
             InvalidTransactionState: Nothing can be undone in part any more.
         """
-        with self._locked():
+        with self.lock, _Turn(self):
             before = [step.step_id for step in self.saga.steps if is_in_force(step)]
             self._take(desk, who, [seen], polls=False)
             by_id = self.saga.by_id
@@ -244,7 +257,7 @@ class Shared:
             DefinitionError: The step cannot be.
             InvalidTransactionState: None can be added any more.
         """
-        with self._locked():
+        with self.lock, _Turn(self):
             if group is not None:
                 self._refuse_over(group)
                 self._place(group, seen.step.agent_id)
@@ -254,7 +267,8 @@ class Shared:
             if known is not None:
                 return Asked(known, True, self._look(desk, who, StepInterest(known)))  # noqa: FBT003
             fork = self._fork(seen)
-            self._take(desk, who, [seen._replace(fork=fork)], polls=False)
+            seen = seen if fork is None else seen._replace(fork=fork)
+            self._take(desk, who, [seen], polls=False)
             step_id = self.saga.steps[-1].step_id
             return Asked(step_id, False, self._look(desk, who, StepInterest(step_id)))  # noqa: FBT003
 
@@ -474,13 +488,14 @@ class Shared:
                 is_going_back=going_back,
                 is_unwanted=unwanted,
             )
-        others = [name for name in tuple(self._in_hand) if name != id(who)]
+        mine_too = id(who) in self._in_hand
         is_settled = interest.is_settled(saga, now)
         return Look(
             [],
             is_settled,
-            seconds_left(desk, self.run),
-            is_busy=bool(others),
+            # Why: who waits for nothing any more is not told how long.
+            None if is_settled and not mine_too else seconds_left(desk, self.run),
+            is_busy=len(self._in_hand) > mine_too,
             is_going_back=going_back,
             outcome=interest.outcome(saga) if isinstance(interest, StepInterest) else None,
         )

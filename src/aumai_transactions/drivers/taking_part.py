@@ -263,7 +263,8 @@ def execute(
         TransactionNotActive: The transaction has ended, or is ending; nothing was done.
         TransactionRolledBack: The transaction went back meanwhile.
     """
-    yield from _refuse_late(desk, shared, part, group)
+    if group is not None:
+        yield from _refuse_late(desk, shared, part, group)
     try:
         found: Asked = yield DoTurn(
             partial(shared.ask, desk, part, asked, group, once=once, again=again), part
@@ -321,10 +322,10 @@ def _withdrawn(desk: Desk, shared: Shared, part: Part, step_id: str, look: Look)
     return look
 
 
-def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group | None) -> Procedure[None]:
+def _refuse_late(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[None]:
     """Undo a nested transaction whose timeout is over, and say so."""
     now = desk.clock.now()
-    for one in group.chain() if group is not None else ():
+    for one in group.chain():
         expires_at = one.definition.expires_at
         if expires_at is not None and now > expires_at and not one.is_over:
             asked = UndoAsked(scope_id=one.scope_id, reason="deadline")

@@ -14,6 +14,7 @@ import contextvars
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from aumai_transactions.calls import call, raised, returned
@@ -187,7 +188,7 @@ class TaskRunner:
                 return
             operation.inbox.put(Ended(operation.call, *task.result()))
 
-        task = asyncio.ensure_future(self._call(operation.operation))
+        task = asyncio.ensure_future(self._call(operation.operation, is_alone=False))
         # Why: a loop holds its tasks only weakly.
         self._started.add(task)
         task.add_done_callback(ended)
@@ -220,7 +221,13 @@ class TaskRunner:
                 raise
             operation.run.interrupt = operation.run.interrupt or cancelled
 
-    async def _call(self, operation: DoCall) -> Outcome:
+    async def _call(self, operation: DoCall, *, is_alone: bool = True) -> Outcome:
+        """Call a handler, and return what was seen and what it raised.
+
+        Args:
+            operation: The call.
+            is_alone: True where this task is the caller's, and has nothing else to do.
+        """
         step, kind, callee = operation.step, operation.operation, operation.callee
         run = operation.run
         seconds = operation.timeout_seconds
@@ -228,17 +235,16 @@ class TaskRunner:
         # Why an undo is not cancelled: half an undo is what nobody can repair.
         cancellable = kind != "compensation" and run.is_callers
         try:
-            if callee.is_async:
+            if callee.is_async and is_alone and cancellable and limit is None:
+                value = await self._called_here(operation)
+            elif callee.is_async:
                 called: Coroutine[Any, Any, object] = self._called(operation)
                 if limit is not None:
                     called = limited(called, limit)
-                future = asyncio.ensure_future(called)
-                if cancellable:
-                    self._cancellable.setdefault(id(run), set()).add(future)
-                try:
-                    value = await _to_the_end(future, run, cancellable=cancellable)
-                finally:
-                    self._forget(run, future)
+                if not cancellable:
+                    value = await _to_the_end(called, run)
+                else:
+                    value = await self._cancellably(called, run)
             elif limit is not None:
                 return await self._called_in_time(operation, limit)
             else:
@@ -250,6 +256,15 @@ class TaskRunner:
             return Limit.of(operation, seconds or 0.0).given_up(given_up)
         except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
             return raised(step, kind, callee.action, error), error
+
+    async def _cancellably(self, called: Coroutine[Any, Any, object], run: Attendant) -> object:
+        """Wait for a call that whoever waits for others of the same transaction may cancel."""
+        future = asyncio.ensure_future(called)
+        self._cancellable.setdefault(id(run), set()).add(future)
+        try:
+            return await _to_the_end(future, run, cancellable=True)
+        finally:
+            self._forget(run, future)
 
     def _forget(self, run: Attendant, future: asyncio.Future[object]) -> None:
         mine = self._cancellable.get(id(run), set())
@@ -297,6 +312,23 @@ class TaskRunner:
         finally:
             serving.over()
 
+    async def _called_here(self, operation: DoCall) -> object:
+        """Call an async handler in the caller's own task, whose cancellation reaches it so.
+
+        Why not in a task of its own, as an undo: that takes longer than all the rest of a step.
+        """
+        task = asyncio.current_task()
+        cancellations = 0 if task is None else task.cancelling()
+        serving = Serving(operation)
+        try:
+            return await call(operation.callee, operation.arguments)
+        finally:
+            serving.over()
+            if task is not None and task.cancelling() > cancellations:
+                # Why here: a handler may have caught it, and answered all the same.
+                run = operation.run
+                run.interrupt = run.interrupt or asyncio.CancelledError()
+
     async def _called_in_thread(self, operation: DoCall) -> object:
         run = operation.run
         if self._handler_threads is None:
@@ -324,6 +356,19 @@ def _settled(function: Callable[..., object], *arguments: Any) -> tuple[object, 
         return None, wrapped
 
 
+async def _telling(work: Coroutine[Any, Any, T], waiter: asyncio.Future[None]) -> T:
+    """Do some work, and tell who waits for it right at its end."""
+    try:
+        return await work
+    finally:
+        _tell(waiter)
+
+
+def _tell(waiter: asyncio.Future[None], _ended: object = None) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 async def _awaited(awaitable: Any) -> object:
     return await awaitable
 
@@ -339,10 +384,19 @@ async def _to_the_end(
         run: Where the cancellation is noted.
         cancellable: True to cancel the work as well, and still wait until it has ended.
     """
-    future = work if asyncio.isfuture(work) else asyncio.ensure_future(work)
+    future: asyncio.Future[T]
+    waiter: asyncio.Future[Any]
+    if asyncio.isfuture(work):
+        future, waiter = work, asyncio.shield(work)
+    else:
+        # Why: a shield wakes this task two rounds of the loop after the end, and this one round.
+        waiter = asyncio.get_running_loop().create_future()
+        future = asyncio.ensure_future(_telling(work, waiter))
+        future.add_done_callback(partial(_tell, waiter))
     while True:
         try:
-            return await asyncio.shield(future)
+            await waiter
+            return future.result()
         except asyncio.CancelledError as cancelled:
             if future.cancelled():
                 raise
@@ -351,3 +405,4 @@ async def _to_the_end(
                 return future.result()
             if cancellable:
                 future.cancel()
+            waiter = asyncio.shield(future)

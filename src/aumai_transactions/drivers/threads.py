@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 from aumai_transactions.calls import Answered, call, raised, returned
 from aumai_transactions.drivers.ambient import AMBIENT, CALLING, served
@@ -111,8 +111,7 @@ class ThreadRunner:
                 else:
                     operation = procedure.send(answer)
         except StopIteration as done:
-            value: T = done.value
-            return value
+            return cast("T", done.value)
         finally:
             # Why: an interrupt between two operations holds the stack, and with it the procedure,
             # for as long as somebody holds the exception.

@@ -20,6 +20,14 @@ JsonType = Literal["string", "integer", "number", "boolean", "object", "array", 
 
 _ALL_FIELDS: dict[type, set[str]] = {}
 
+# Why the descriptors themselves: an assignment goes through pydantic's checks, and
+# `object.__setattr__` looks each of them up again; these take half of its time.
+_new = object.__new__
+_set_fields = BaseModel.__dict__["__dict__"].__set__
+_set_names = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
+
 
 def _all_fields(cls: type[BaseModel]) -> set[str]:
     return _ALL_FIELDS.setdefault(cls, set(cls.model_fields))
@@ -37,13 +45,12 @@ class Model(BaseModel):
         Like `model_construct`, which looks for aliases and defaults and takes six times as long;
         a transaction makes some of these for every step.
         """
-        model = cls.__new__(cls)
-        put = object.__setattr__
-        put(model, "__dict__", fields)
+        model = _new(cls)
+        _set_fields(model, fields)
         # Why one for all: every field is set, so nothing can be added to it.
-        put(model, "__pydantic_fields_set__", _ALL_FIELDS.get(cls) or _all_fields(cls))
-        put(model, "__pydantic_extra__", None)
-        put(model, "__pydantic_private__", None)
+        _set_names(model, _ALL_FIELDS.get(cls) or _all_fields(cls))
+        _set_extra(model, None)
+        _set_private(model, None)
         return model
 
 

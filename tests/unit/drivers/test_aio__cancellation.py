@@ -138,7 +138,7 @@ def test_a_cancellation_at_the_very_moment_a_handler_ends_is_not_lost(raises):
     async def story():
         async def act(action, data):
             if action == "act":
-                asyncio.get_running_loop().call_soon(committing.cancel)
+                committing.cancel()
                 if raises:
                     raise ValueError("declined")
 
@@ -152,6 +152,82 @@ def test_a_cancellation_at_the_very_moment_a_handler_ends_is_not_lost(raises):
         # What the handler said is known: nothing is in doubt.
         assert "step_in_doubt" not in await kinds(manager, tx)
         assert result.compensated_steps == ([] if raises else ["s1"])
+        await manager.close()
+
+    asyncio.run(story())
+
+
+def test_a_cancellation_that_a_handler_catches_is_raised_once_its_answer_is_undone():
+    async def story():
+        running = asyncio.Event()
+
+        async def act(action, data):
+            if action == "act":
+                running.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    return {"booked": 7}
+            return None
+
+        manager = AsyncTransactionManager({"act": act, "next": act, "undo_act": act})
+        tx = await begun(manager, "act", "next")
+        committing = asyncio.create_task(manager.commit(tx))
+        await running.wait()
+        committing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await committing
+        result = await manager.get_result(tx)
+        assert (result.state.value, result.reason) == ("rolled_back", "cancelled")
+        assert (result.completed_steps, result.compensated_steps) == (["s1"], ["s1"])
+        await manager.close()
+
+    asyncio.run(story())
+
+
+def test_a_timeout_inside_a_handler_is_its_own_and_cancels_nothing_else():
+    async def story():
+        async def act(action, data):
+            if action == "act":
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await asyncio.Event().wait()
+
+        manager = AsyncTransactionManager({"act": act, "next": act})
+        tx = await begun(manager, "act", "next", undo=False)
+        result = await manager.commit(tx)
+        assert (result.state.value, result.completed_steps) == ("committed", ["s1", "s2"])
+        assert asyncio.current_task().cancelling() == 0
+        await manager.close()
+
+    asyncio.run(story())
+
+
+def test_an_undo_keeps_its_own_timeout_while_its_caller_is_cancelled():
+    async def story():
+        undoing, timed_out = asyncio.Event(), asyncio.Event()
+
+        async def act(action, data):
+            if action == "second":
+                raise ValueError("no")
+            if action == "undo_first":
+                undoing.set()
+                try:
+                    async with asyncio.timeout(0):
+                        await asyncio.Event().wait()
+                except TimeoutError:
+                    timed_out.set()
+
+        names = ("first", "second", "undo_first")
+        manager = AsyncTransactionManager(dict.fromkeys(names, act))
+        tx = await begun(manager, "first", "second")
+        committing = asyncio.create_task(manager.commit(tx))
+        await undoing.wait()
+        committing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await committing
+        assert timed_out.is_set()
+        assert (await manager.get_result(tx)).compensated_steps == ["s1"]
         await manager.close()
 
     asyncio.run(story())
