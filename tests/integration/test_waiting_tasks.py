@@ -7,8 +7,10 @@ import contextlib
 import pytest
 
 from aumai_transactions import AsyncTransactionManager, Continue, RetryPolicy
+from aumai_transactions.core.entries import RetryScheduled
 from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
 from aumai_transactions.store import Query
+from aumai_transactions.stores.sqlite import SqliteStore
 
 
 def every(seconds, attempts_max=5):
@@ -239,6 +241,42 @@ def test_a_timeout_around_a_commit_that_waits_is_a_timeout(world, place, clock):
                 async with asyncio.timeout(0.01):
                     await manager.commit(tx)
             assert (await manager.get_result(tx)).clean
+
+    asyncio.run(story())
+
+
+class CancelsWhileItWrites(SqliteStore):
+    """A store in whose write of a wait the task that waits is cancelled."""
+
+    loop: asyncio.AbstractEventLoop
+    task: "asyncio.Task[object] | None" = None
+
+    def append(self, appends):
+        kinds = {type(entry) for append in appends for entry in append.entries}
+        if self.task is not None and RetryScheduled in kinds:
+            asyncio.run_coroutine_threadsafe(self._cancel(self.task), self.loop).result()
+            self.task = None
+        return super().append(appends)
+
+    @staticmethod
+    async def _cancel(task):
+        task.cancel()
+
+
+def test_a_cancellation_while_a_wait_is_recorded_does_not_wait_for_it(world, clock, tmp_path):
+    async def story():
+        trip = world(retry=every(1))
+        store = CancelsWhileItWrites(tmp_path / "cancels.db", clock=clock)
+        store.loop = asyncio.get_running_loop()
+        async with joined(trip, store, clock) as manager:
+            held_back(clock)
+            tx = await begun(manager)
+            store.task = asyncio.create_task(manager.commit(tx))
+            committing = store.task
+            with pytest.raises(asyncio.CancelledError):
+                await committing
+            assert (await manager.get_result(tx)).reason == "cancelled"
+        store.close()
 
     asyncio.run(story())
 

@@ -244,8 +244,11 @@ def _drive(
         elif crew.under_way:
             seen = yield from crew.next(desk, run)
         elif (pause := _pause(desk, run)) is not None:
-            yield DoSleep(pause, run)
+            # Why before it, too: a cancellation may have come while this was being recorded.
             seen = _cancelled(run)
+            if not seen:
+                yield DoSleep(pause, run)
+                seen = _cancelled(run)
             if run.look_at is not None:
                 yield from _hear(desk, run)
         else:
