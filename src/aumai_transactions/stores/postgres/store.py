@@ -25,6 +25,7 @@ from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreI
 from aumai_transactions.stores.postgres import forking, health, listing, schema
 from aumai_transactions.stores.postgres.address import address_of
 from aumai_transactions.stores.postgres.appending import Head, prepare
+from aumai_transactions.stores.postgres.arrays import texts
 from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, this_process
 from aumai_transactions.stores.postgres.news import News
 from aumai_transactions.stores.postgres.pool import Pool
@@ -148,7 +149,7 @@ class PostgresStore:
         to tell, so a disk's wait inside of it would be everybody's.
         """
         ids = [name if len(name.encode()) <= ID_BYTES_MAX else "" for name in names]
-        values = {"channel": self._address.channel, "ids": ids}
+        values = {"channel": self._address.channel, "ids": texts(ids)}
         try:
             self._pool.run(lambda lent: lent.read(statement("tell"), values))
         except StoreError:

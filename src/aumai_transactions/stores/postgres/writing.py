@@ -33,6 +33,7 @@ from aumai_transactions.stores.postgres.appending import (
     decide,
     entry_id_of,
 )
+from aumai_transactions.stores.postgres.arrays import flags, numbers, texts
 from aumai_transactions.stores.postgres.liveness import DriverRow
 from aumai_transactions.stores.postgres.statements import statement
 
@@ -44,6 +45,15 @@ if TYPE_CHECKING:
 HEADS_MAX: Final = 20_000
 BYTES_MAX: Final = 32 * 1024 * 1024
 ROUNDS_MAX: Final = 100
+
+# The columns of many changes, by what their arrays hold.
+_NUMBERS: Final = (
+    *("ordinal", "was_sequence", "was_token", "sequence", "token", "created_at", "updated_at"),
+    *("due_at", "purgeable_at", "steps", "completed"),
+)
+_TEXTS: Final = (
+    *("transaction_id", "state", "driver_id", "attention", "timeout_seconds", "agents", "name"),
+)
 
 Groups = dict[str, list[Prepared]]
 Answers = dict[int, AppendAnswer]
@@ -263,21 +273,26 @@ def _values(change: Change) -> dict[str, Any]:
     }
 
 
-def _columns(changes: list[Change]) -> dict[str, list[Any]]:
+def _columns(changes: list[Change]) -> dict[str, Any]:
     rows = [_values(change) for change in changes]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
     places = range(len(changes))
-    return columns | {
-        "place": list(places),
-        "entry_place": [place for place in places for _ in changes[place].bodies],
-        "entry_sequence": [
+    found: dict[str, Any] = {
+        "place": numbers(places),
+        "runnable": flags(row["runnable"] for row in rows),
+        "was_hash": [row["was_hash"] for row in rows],
+        "hash": [row["hash"] for row in rows],
+        "entry_place": numbers(place for place in places for _ in changes[place].bodies),
+        "entry_sequence": numbers(
             change.was.sequence + number
             for change in changes
             for number in range(1, len(change.bodies) + 1)
-        ],
+        ),
         "bodies": [body for change in changes for body in change.bodies],
         "hashes": [digest for change in changes for digest in change.hashes],
     }
+    found |= {name: numbers(row[name] for row in rows) for name in _NUMBERS}
+    found |= {name: texts(row[name] for row in rows) for name in _TEXTS}
+    return found
 
 
 def _portions(decisions: dict[str, Decision]) -> Iterator[dict[str, Decision]]:
