@@ -10,12 +10,14 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections import Counter
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from aumai_transactions import TransactionManager
 from aumai_transactions.errors import StoreUnavailable
 from aumai_transactions.store import AppendAnswer
 from aumai_transactions.stores.postgres import PostgresStore
@@ -128,6 +130,56 @@ def test_sessions_that_are_ended_while_they_append_lose_and_double_nothing(postg
     assert writers.unknown, "no append was under way when its session was ended"
     with closing(PostgresStore(url, create=False)) as store:
         writers.check(store)
+
+
+def test_transactions_outlive_the_death_of_their_server(durable_postgres):
+    calls: Counter[str] = Counter()
+    ended = threading.Semaphore(0)
+    begun = []
+    url = durable_postgres.store()
+    manager = TransactionManager(store=url)
+
+    @manager.action("act", compensating_action="undo", idempotent=True)
+    def act_(action, data, context):
+        calls[context.forward_key] += 1
+
+    @manager.action("undo")
+    def undo(action, data, context):
+        raise AssertionError("nothing is to be undone")
+
+    def work():
+        for _ in range(12):
+            tx = manager.begin(600)
+            for number in range(3):
+                manager.add_step(tx, "agent", "act", {"number": number})
+            begun.append(tx.transaction_id)
+            try:
+                manager.commit(tx)
+            except StoreUnavailable:
+                # The server was away for too long; recovery goes on with it, or it never began.
+                continue
+            finally:
+                ended.release()
+
+    threads = [threading.Thread(target=work) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        for _ in range(WRITERS * 3):
+            ended.acquire()
+        durable_postgres.crash()
+    for thread in threads:
+        thread.join()
+    manager.recover()
+    manager.close()
+    with TransactionManager(store=url) as other:
+        states = {tx.transaction_id: tx.state for tx in other.get_all_transactions()}
+        assert other.verify().problems == {}
+    assert len(begun) == WRITERS * 12
+    assert len(states) > len(begun) / 2
+    assert set(states.values()) == {"committed"}
+    wanted = {f"{name}/s{number}/action" for name in states for number in (1, 2, 3)}
+    assert set(calls) == wanted
 
 
 # --------------------------------------------------------------------------- lost on the way

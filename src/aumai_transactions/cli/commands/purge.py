@@ -27,7 +27,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _FINAL = tuple(state for state in TransactionState if state.is_final)
 
 
-class Age(click.ParamType):
+class Age(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """Read a length of time: a whole number and a unit."""
 
     name = "age"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 SERVER_VERSION_MIN: Final = 14
-# Who warns in the server of a wait for a standby that was given up. Why not by the text: it is in the
-# server's language, and the code is that of every other warning.
+# Who warns in the server of a wait for a standby that was given up. Why not by the text: it is in
+# the server's language, and the code is that of every other warning.
 _WAITING: Final = "SyncRepWaitForLSN"
 _SETTINGS: Final = {
     "synchronous_commit": "on",

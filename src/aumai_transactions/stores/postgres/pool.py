@@ -220,6 +220,8 @@ def is_quiet(connection: Connection) -> bool:
 
 def forget_socket(connection: Connection) -> None:
     """Close a child's copy of a socket."""
+    # Why: psycopg warns of a connection that nobody closed, unless it belongs to a pool.
+    connection._pool = None  # noqa: SLF001
     try:
         os.close(connection.fileno())
     except (OSError, psycopg.Error):

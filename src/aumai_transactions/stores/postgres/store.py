@@ -119,7 +119,7 @@ class PostgresStore:
         """
         self._check_usable()
         self._check_joined(driver_id)
-        if self._own[driver_id]:
+        if self._own.get(driver_id):
             self._record(driver_id)
         self._news.drain()
 
@@ -134,7 +134,7 @@ class PostgresStore:
             self._check_joined(driver_id)
         for driver_id in claiming:
             # Order matters: the driver is alive before it holds anything.
-            if self._own[driver_id] <= monotonic():
+            if self._own.get(driver_id, 0.0) <= monotonic():
                 self._record(driver_id)
         writing = Writing(self._pool, self._heads, self._is_alive, groups)
         writing.run()
@@ -275,9 +275,15 @@ class PostgresStore:
             "process_started": self._here.started,
         }
         # Why before it is: a COMMIT that raised may have recorded it too.
-        self._own[driver_id] = self._own[driver_id] or asked
+        self._note(driver_id, asked)
         self._pool.run(lambda lent: lent.write(statement("record_driver"), values))
-        self._own[driver_id] = asked + seconds * _LEASE_PART
+        self._note(driver_id, asked + seconds * _LEASE_PART)
+
+    def _note(self, driver_id: str, until: float) -> None:
+        """Remember until when a driver is recorded, unless it has left meanwhile."""
+        with self._guard:
+            if driver_id in self._own:
+                self._own[driver_id] = max(self._own[driver_id], until)
 
     def _forget(self, driver_ids: Sequence[str]) -> None:
         values = {"driver_ids": list(driver_ids)}

@@ -16,8 +16,8 @@ PAGE = 100
 # Nine of ten have committed, one of fifty needs a person, three of a hundred are in flight.
 FILL = b"""
 INSERT INTO transactions (
-    transaction_id, sequence, head_hash, token, change, created_at, updated_at, purgeable_at, due_at,
-    steps, completed, runnable, state, driver_id, attention, timeout_seconds, agents
+    transaction_id, sequence, head_hash, token, change, created_at, updated_at, purgeable_at,
+    due_at, steps, completed, runnable, state, driver_id, attention, timeout_seconds, agents
 )
 SELECT 'trip-' || lpad(i::text, 8, '0'), 4, 'x', 1, 1, i, i,
     CASE WHEN i % 10 > 0 AND i % 50 <> 1 THEN i END, CASE WHEN i % 100 = 30 THEN i END, 3, 3,

@@ -4,8 +4,8 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from functools import partial
 
-import psycopg
 import pytest
 
 from aumai_transactions.errors import (
@@ -309,11 +309,11 @@ def test_batches_in_any_order_do_not_wait_for_each_other_for_ever(url):
                 for round_ in range(8):
                     order = names if (number + round_) % 2 else names[::-1]
                     fresh = [plan(f"new-{round_}-{name}") for name in order]
-                    last = {name: own.read(name).head_sequence for name in order}
+                    last = {name: loaded(own, name).sequence for name in order}
                     late = [request(name, last[name], f"{number}-{round_}") for name in order]
                     own.append([*late, *fresh])
 
-        in_threads([lambda n=number: run(n) for number in range(4)])
+        in_threads([partial(run, number) for number in range(4)])
         assert store.count(Query()) == 12 + 12 * 8
         for name in names:
             loaded(store, name)
@@ -323,7 +323,7 @@ def test_threads_share_no_more_connections_than_the_url_allows(url, database):
     count = b"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
     with closing(PostgresStore(f"{url}&pool_size=2&application_name=counted")) as store:
         store.append([plan("shared")])
-        in_threads([lambda n=number: race(store, f"own-{n}") for number in range(6)])
+        in_threads([partial(race, store, f"own-{number}") for number in range(6)])
         assert database.execute(count).fetchone() == (2,)
 
 
@@ -356,22 +356,17 @@ def test_what_is_reserved_is_offered_to_nobody_else_for_so_long(url, database):
 
 def test_those_who_reserve_at_once_are_told_of_different_ones(url):
     with closing(PostgresStore(url)) as store:
-        store.append([plan(f"t-{number}") for number in range(40)])
-        me = [store.join() for _ in range(4)]
-        found: list[str] = []
+        store.append([plan(f"t-{number}") for number in range(60)])
+        found = []
 
-        def ask(driver):
-            while names := store.due(driver, 3, NOW, reserve_seconds=60):
-                fresh = [name for name in names if name not in found]
-                if not fresh:
-                    return
-                found.extend(names)
-                store.append([claim(name, 2, 1, driver) for name in names])
-                if driver in found:
-                    return
+        def ask():
+            found.extend(store.due(store.join(), 10, NOW, reserve_seconds=60))
 
-        in_threads([lambda d=driver: ask(d) for driver in me])
+        in_threads([ask] * 6)
+        assert found
         assert len(found) == len(set(found))
+        commit = store._pool.run(lambda lent: lent.read(b"SHOW synchronous_commit").fetchone())
+        assert commit == ("on",)
 
 
 def test_several_threads_that_wait_share_one_listening_session(url, database):
