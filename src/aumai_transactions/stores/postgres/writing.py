@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from aumai_transactions.errors import StoreError, StoreUnavailable
+from aumai_transactions.errors import InternalError, StoreError, StoreUnavailable
 from aumai_transactions.store import AppendAnswer
 from aumai_transactions.stores.postgres.appending import (
     Blind,
@@ -119,10 +119,18 @@ class Writing:
                     return
                 for names in _named_portions(self._left):
                     self._take_round(names)
-        except StoreError:
+        except StoreError as error:
             # What was remembered may no longer be so, and nobody knows.
             for name in self._left:
                 self._heads.forget(name)
+            if (
+                isinstance(error, StoreUnavailable)
+                and AppendAnswer.appended in self.answers.values()
+            ):
+                # Some of the call is durable, and whoever made it is told of the whole only.
+                raise StoreUnavailable(
+                    f"{error} Others of the same call are durable.", outcome_unknown=True
+                ) from error
             raise
         raise StoreUnavailable("others kept beginning the same transactions; try again.")
 
@@ -177,7 +185,11 @@ class Writing:
             except psycopg.errors.UniqueViolation as error:
                 raise _Contradicted from error
         # Order matters: from here on nobody knows, until the answer is there.
-        lent.write(b"COMMIT")
+        # Why also where nothing is written: an append that is there already is acknowledged here,
+        # and this COMMIT, behind locks, waits until all before it is durable, on standbys too.
+        ended = lent.write(b"COMMIT").statusmessage
+        if ended != "COMMIT":
+            raise InternalError(f"a COMMIT was answered by {ended!r}.")
         self._settle(decisions, written)
 
     def _settle(self, decisions: Mapping[str, Decision], written: Mapping[str, int]) -> None:

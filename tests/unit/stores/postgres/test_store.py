@@ -288,6 +288,19 @@ def test_who_is_kept_from_a_row_is_told_after_a_while_and_nothing_is_written(url
         assert store.append([request("t", 2)]) == [APPENDED]
 
 
+def test_a_call_of_which_a_part_is_durable_is_unknown_as_a_whole(url, database):
+    with closing(PostgresStore(url)) as other:
+        other.append([plan("t")])
+    with closing(PostgresStore(f"{url}&options=-c%20lock_timeout%3D20ms")) as store:
+        call = [plan("new"), request("t", 2)]
+        with database.transaction():
+            database.execute(b"SELECT 1 FROM transactions FOR UPDATE")
+            with pytest.raises(StoreUnavailable, match="Others of the same call") as caught:
+                store.append(call)
+        assert caught.value.outcome_unknown
+        assert store.append(call) == [AppendAnswer.already_ours, APPENDED]
+
+
 def test_a_session_that_may_not_write_any_more_is_given_up(url):
     """As after a failover: the server that we are connected to has become a standby."""
     with closing(PostgresStore(f"{url}&pool_size=1")) as store:
