@@ -28,14 +28,12 @@ from aumai_transactions.stores.postgres.appending import Head, prepare
 from aumai_transactions.stores.postgres.arrays import texts
 from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, this_process
 from aumai_transactions.stores.postgres.news import News
-from aumai_transactions.stores.postgres.pool import Pool
+from aumai_transactions.stores.postgres.pool import Lent, Pool
 from aumai_transactions.stores.postgres.statements import statement
 from aumai_transactions.stores.postgres.writing import Heads, Writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from aumai_transactions.stores.postgres.pool import Lent
 
     Result = TypeVar("Result")
 
@@ -151,7 +149,8 @@ class PostgresStore:
         ids = [name if len(name.encode()) <= ID_BYTES_MAX else "" for name in names]
         values = {"channel": self._address.channel, "ids": texts(ids)}
         try:
-            self._pool.run(lambda lent: lent.read(statement("tell"), values))
+            work = partial(Lent.read, query=statement("tell"), values=values)
+            self._pool.run(work, is_patient=False)
         except StoreError:
             # Whoever waits looks again after a while.
             return
@@ -246,7 +245,7 @@ class PostgresStore:
             self._own.clear()
         try:
             if recorded:
-                self._forget(recorded)
+                self._forget(recorded, is_patient=False)
         except StoreError:
             # Why no error: their leases run out, and whoever closes has no use for it.
             self._is_tidy = False
@@ -285,9 +284,10 @@ class PostgresStore:
             if driver_id in self._own:
                 self._own[driver_id] = max(self._own[driver_id], until)
 
-    def _forget(self, driver_ids: Sequence[str]) -> None:
+    def _forget(self, driver_ids: Sequence[str], *, is_patient: bool = True) -> None:
         values = {"driver_ids": list(driver_ids)}
-        self._pool.run(lambda lent: lent.write(statement("forget_drivers"), values))
+        work = partial(Lent.write, query=statement("forget_drivers"), values=values)
+        self._pool.run(work, is_patient=is_patient)
 
     def _is_alive(self, row: DriverRow) -> bool:
         return row.driver_id in self._own or is_alive(row, self._here)
