@@ -326,3 +326,57 @@ def test_a_connection_that_was_ended_while_it_was_idle_is_not_used_again(postgre
             )
             assert ended.fetchall() == [(True,)]
         assert store.append([request("t", 2)]) == [APPENDED]
+
+
+# ----------------------------------------------------------------------------- a lost standby
+
+
+def until(connection, query, values=()):
+    """Ask until the answer is true; the server waits in between."""
+    for _ in range(2_000):
+        if connection.execute(query, values).fetchone()[0]:
+            return
+        connection.execute(b"SELECT pg_sleep(0.01)")
+    raise AssertionError(query)
+
+
+@pytest.fixture
+def waits_for_a_standby(postgres16):
+    """The server acknowledges no commit before a standby has it, and there is none."""
+    shown = b"SELECT current_setting('synchronous_standby_names') = %s"
+    with psycopg.connect(postgres16.url, autocommit=True) as connection:
+        connection.execute(b"SET synchronous_commit = local")
+
+        def set_to(name):
+            connection.execute(b"ALTER SYSTEM SET synchronous_standby_names = " + name)
+            connection.execute(b"SELECT pg_reload_conf()")
+            until(connection, shown, [name.decode().strip("'")])
+
+        yield connection, set_to
+        set_to(b"''")
+
+
+def test_a_commit_that_a_standby_may_not_have_is_unknown(postgres16, waits_for_a_standby):
+    connection, set_to = waits_for_a_standby
+    waiting = b"""SELECT count(*) > 0 FROM pg_stat_activity
+        WHERE application_name = 'replicated' AND wait_event = 'SyncRep'"""
+    cancel = b"""SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'replicated'"""
+    with closing(PostgresStore(postgres16.store(application_name="replicated"))) as store:
+        set_to(b"'nobody'")
+        errors = []
+
+        def append():
+            try:
+                store.append([plan("t")])
+            except StoreUnavailable as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=append)
+        thread.start()
+        until(connection, waiting)
+        connection.execute(cancel)
+        thread.join()
+        set_to(b"''")
+        assert [error.outcome_unknown for error in errors] == [True]
+        assert store.append([plan("t")]) == [OURS]

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from aumai_transactions.core.journal import chain_hash
 from aumai_transactions.errors import (
     JournalCorrupt,
     SchemaVersionError,
@@ -260,6 +261,9 @@ def test_a_store_that_was_set_back_is_not_written_over(store, database):
     store.append([plan("t"), claim("t", 2, 1, driver)])
     database.execute(b"UPDATE transactions SET head_hash = %s", [bytes(32)])
     assert store.append([act("t", 3, 1)]) == [APPENDED]
+    last = store.read("t").entries[-1]
+    # It stands on what is there, not on what was remembered.
+    assert last.hash == chain_hash("t", 4, bytes(32), last.body)
     with pytest.raises(JournalCorrupt):
         loaded(store, "t")
 
@@ -404,6 +408,18 @@ def test_several_threads_that_wait_share_one_listening_session(url, database):
             thread.join()
         assert told == [True] * 4
         assert database.execute(count).fetchone() == before == (2,)
+
+
+def test_news_that_came_while_nobody_waited_is_not_lost(url):
+    with closing(PostgresStore(url)) as store, closing(PostgresStore(url)) as other:
+        me = store.join()
+        for _ in range(100):
+            if not store.wait_for_news(0.01):
+                break
+        other.append([plan("t")])
+        # This reads the socket, so that the server can get rid of what it has to tell.
+        store.renew(me)
+        assert store.wait_for_news(60)
 
 
 def test_a_listening_session_that_is_ended_is_made_again(url, database):
