@@ -180,16 +180,16 @@ class Pool:
         # Why only one that was there before: who names a wrong host is to be told at once.
         away = AWAY_SECONDS_MAX if is_patient and self.promises.fsync else 0.0
         until, pause = monotonic() + away, FIRST_PAUSE_SECONDS
-        while True:
+        lent = None
+        while lent is None:
             try:
                 connection, doubts, self.promises = connect(self._address)
-                break
+                lent = Lent(connection, doubts)
             except StoreUnavailable:
                 if self._is_closed or monotonic() + pause > until:
                     raise
-            Event().wait(pause)
-            pause = min(pause * 2, _LOOK_SECONDS_MAX)
-        lent = Lent(connection, doubts)
+                Event().wait(pause)
+                pause = min(pause * 2, _LOOK_SECONDS_MAX)
         with self._guard:
             self._all.add(lent)
         return lent
