@@ -1,9 +1,13 @@
 """Lists stay fast however much is stored: what PostgreSQL plans for each statement."""
 
+import itertools
 import json
 from contextlib import closing
 
+import psycopg
 import pytest
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
 
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import AppendAnswer, Query
@@ -13,6 +17,7 @@ from aumai_transactions.testing.journals import act, claim, plan
 
 MANY = 30_000
 PAGE = 100
+NUMBERS = itertools.count()
 # Nine of ten have committed, one of fifty needs a person, three of a hundred are in flight.
 FILL = b"""
 INSERT INTO transactions (
@@ -55,11 +60,19 @@ def filled(postgres16):
 
 
 def plan_of(store, text, values):
-    """Return the nodes of a plan, as it was really carried out."""
+    """Return the nodes of the plan that a session keeps, as it was really carried out."""
 
     def work(lent):
+        prepared = PostgresQuery(Transformer(lent.connection))
+        prepared.convert(text, values)
+        arguments = [values[name] for name in prepared._order or ()]
+        marks = "(" + ", ".join(["%s"] * len(arguments)) + ")" if arguments else ""
+        name = f"probe_{next(NUMBERS)}"
         lent.read(b"BEGIN")
-        rows = lent.read(b"EXPLAIN (ANALYZE, FORMAT JSON) " + text, values).fetchall()
+        lent.read(f"PREPARE {name} AS ".encode() + prepared.query)
+        with psycopg.ClientCursor(lent.connection) as cursor:
+            execute = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} {marks}"
+            rows = cursor.execute(execute.encode(), arguments).fetchall()
         lent.read(b"ROLLBACK")
         return rows
 

@@ -34,7 +34,7 @@ ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
     WHERE (t.state, t.ordinal) > (wanted, %(above)s::bigint)
         AND (t.state, t.ordinal) < (wanted, %(below)s::bigint)
         AND transaction_id >= %(low)s AND transaction_id < %(high)s
-    ORDER BY t.state {direction}, t.ordinal {direction} LIMIT %(limit)s + %(offset)s
+    ORDER BY t.state {direction}, t.ordinal {direction} LIMIT %(limit)s::bigint + %(offset)s::bigint
 ) AS found
 ORDER BY ordinal {direction} LIMIT %(limit)s OFFSET %(offset)s
 
