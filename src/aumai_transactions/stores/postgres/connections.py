@@ -38,8 +38,7 @@ _SETTINGS: Final = {
     "default_transaction_isolation": "read committed",
     # Why: to compile a statement of ours takes longer than to run it.
     "jit": "off",
-    # Why: to plan the statement of a batch takes ten times as long as to run it, and its plan does not
-    # depend on what is in it.
+    # Why: to plan the statement of a batch takes longer than to run it, whatever is in it.
     "plan_cache_mode": "force_generic_plan",
     # Why: every statement has an index, and a plan that was made while a table was small is kept.
     "enable_seqscan": "off",
