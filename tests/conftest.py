@@ -54,6 +54,9 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 MANAGERS = ("sync memory", "sync sqlite", "async memory", "async sqlite")
+# What is about what a store keeps is tried with a server too; not all is, for that takes its time.
+ON_POSTGRES = ("sync postgres", "async postgres")
+ALSO_ON_POSTGRES = {"test_keys", "test_seed"}
 
 
 class Face:
@@ -94,20 +97,25 @@ async def _collected(values):
     return [value async for value in values]
 
 
-@pytest.fixture(params=MANAGERS)
-def manager_kind(request):
-    return request.param
+def pytest_generate_tests(metafunc):
+    if "manager_kind" in metafunc.fixturenames:
+        name = metafunc.module.__name__.rpartition(".")[2]
+        kinds = MANAGERS + (ON_POSTGRES if name in ALSO_ON_POSTGRES else ())
+        metafunc.parametrize("manager_kind", kinds)
 
 
 @pytest.fixture
-def make_manager(manager_kind, tmp_path):
+def make_manager(manager_kind, tmp_path, request):
     """Make a manager of the kind that is tested now; all of them share one store, if any."""
+    url = f"sqlite:///{tmp_path}/trips.db"
+    if manager_kind.endswith("postgres"):
+        url = request.getfixturevalue("durable_postgres").store()
     with asyncio.Runner() as runner:
         made = []
 
         def make(*arguments, **options):
-            if manager_kind.endswith("sqlite"):
-                options.setdefault("store", f"sqlite:///{tmp_path}/trips.db")
+            if not manager_kind.endswith("memory"):
+                options.setdefault("store", url)
             is_async = manager_kind.startswith("async")
             kind = AsyncTransactionManager if is_async else TransactionManager
             made.append(Face(kind(*arguments, **options), runner))

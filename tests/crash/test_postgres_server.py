@@ -10,12 +10,14 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections import Counter
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from aumai_transactions import TransactionManager
 from aumai_transactions.errors import StoreUnavailable
 from aumai_transactions.store import AppendAnswer
 from aumai_transactions.stores.postgres import PostgresStore
@@ -128,6 +130,57 @@ def test_sessions_that_are_ended_while_they_append_lose_and_double_nothing(postg
     assert writers.unknown, "no append was under way when its session was ended"
     with closing(PostgresStore(url, create=False)) as store:
         writers.check(store)
+
+
+def test_transactions_outlive_the_death_of_their_server(durable_postgres):
+    calls: Counter[str] = Counter()
+    ended = threading.Semaphore(0)
+    begun = []
+    url = durable_postgres.store()
+    manager = TransactionManager(store=url)
+
+    @manager.action("act", compensating_action="undo", idempotent=True)
+    def act_(action, data, context):
+        calls[context.forward_key] += 1
+
+    @manager.action("undo")
+    def undo(action, data, context):
+        raise AssertionError("nothing is to be undone")
+
+    def work():
+        for _ in range(12):
+            tx = manager.begin(600)
+            for number in range(3):
+                manager.add_step(tx, "agent", "act", {"number": number})
+            begun.append(tx.transaction_id)
+            try:
+                manager.commit(tx)
+            except StoreUnavailable:
+                # The server was away for too long; recovery goes on with it, or it never began.
+                continue
+            finally:
+                ended.release()
+
+    threads = [threading.Thread(target=work) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        for _ in range(WRITERS * 3):
+            ended.acquire()
+        durable_postgres.crash()
+    for thread in threads:
+        thread.join()
+    manager.recover()
+    manager.close()
+    with TransactionManager(store=url) as other:
+        states = {tx.transaction_id: tx.state for tx in other.get_all_transactions()}
+        assert other.verify().problems == {}
+    assert len(begun) == WRITERS * 12
+    # These had ended before the server died; of the others, some never began.
+    assert len(states) >= WRITERS * 3
+    assert set(states.values()) == {"committed"}
+    wanted = {f"{name}/s{number}/action" for name in states for number in (1, 2, 3)}
+    assert set(calls) == wanted
 
 
 # --------------------------------------------------------------------------- lost on the way
@@ -273,3 +326,57 @@ def test_a_connection_that_was_ended_while_it_was_idle_is_not_used_again(postgre
             )
             assert ended.fetchall() == [(True,)]
         assert store.append([request("t", 2)]) == [APPENDED]
+
+
+# ----------------------------------------------------------------------------- a lost standby
+
+
+def until(connection, query, values=()):
+    """Ask until the answer is true; the server waits in between."""
+    for _ in range(2_000):
+        if connection.execute(query, values).fetchone()[0]:
+            return
+        connection.execute(b"SELECT pg_sleep(0.01)")
+    raise AssertionError(query)
+
+
+@pytest.fixture
+def waits_for_a_standby(postgres16):
+    """The server acknowledges no commit before a standby has it, and there is none."""
+    shown = b"SELECT current_setting('synchronous_standby_names') = %s"
+    with psycopg.connect(postgres16.url, autocommit=True) as connection:
+        connection.execute(b"SET synchronous_commit = local")
+
+        def set_to(name):
+            connection.execute(b"ALTER SYSTEM SET synchronous_standby_names = " + name)
+            connection.execute(b"SELECT pg_reload_conf()")
+            until(connection, shown, [name.decode().strip("'")])
+
+        yield connection, set_to
+        set_to(b"''")
+
+
+def test_a_commit_that_a_standby_may_not_have_is_unknown(postgres16, waits_for_a_standby):
+    connection, set_to = waits_for_a_standby
+    waiting = b"""SELECT count(*) > 0 FROM pg_stat_activity
+        WHERE application_name = 'replicated' AND wait_event = 'SyncRep'"""
+    cancel = b"""SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'replicated'"""
+    with closing(PostgresStore(postgres16.store(application_name="replicated"))) as store:
+        set_to(b"'nobody'")
+        errors = []
+
+        def append():
+            try:
+                store.append([plan("t")])
+            except StoreUnavailable as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=append)
+        thread.start()
+        until(connection, waiting)
+        connection.execute(cancel)
+        thread.join()
+        set_to(b"''")
+        assert [error.outcome_unknown for error in errors] == [True]
+        assert store.append([plan("t")]) == [OURS]

@@ -154,10 +154,14 @@ def clock(make_clock):
     return make_clock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def place(request, tmp_path):
-    """Where managers meet: a store in memory, or the path of a file that each opens for itself."""
-    return MemoryStore() if request.param == "memory" else str(tmp_path / "trips.db")
+    """Where managers meet: a store in memory, or the name of one that each opens for itself."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return str(tmp_path / "trips.db")
+    return request.getfixturevalue("durable_postgres").store()
 
 
 @pytest.fixture

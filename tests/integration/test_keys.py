@@ -94,7 +94,7 @@ def test_the_id_depends_on_store_and_key_alone(manager):
 
 
 def test_two_stores_know_nothing_of_each_others_keys(make_manager, world, tmp_path, manager_kind):
-    own = {"store": tmp_path / "other.db"} if manager_kind.endswith("sqlite") else {}
+    own = {} if manager_kind.endswith("memory") else {"store": tmp_path / "other.db"}
     here, there = make_manager(world.handlers), make_manager(world.handlers, **own)
     assert program(here).transaction_id != program(there).transaction_id
     assert world.calls == ["first", "second"] * 2

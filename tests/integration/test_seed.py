@@ -610,7 +610,7 @@ def test_print_of_a_result_tells_the_story(make_manager):
 def test_a_result_says_whether_it_is_durable(make_manager, manager_kind):
     manager = make_manager()
     result = manager.commit(manager.begin())
-    assert result.durable is manager_kind.endswith("sqlite")
+    assert result.durable is not manager_kind.endswith("memory")
     assert ("memory only" in str(result)) is not result.durable
 
 

@@ -116,6 +116,13 @@ def _verdict(name: str, value: str) -> Verdict:
         return "wrong"
     if name == "synchronous" and value not in ("FULL", "EXTRA"):
         return "wrong"
+    # Of PostgreSQL: without these, what it acknowledged can be lost in a power cut.
+    if name in ("fsync", "full_page_writes") and value != "on":
+        return "wrong"
+    if name == "synchronous_commit" and value not in ("on", "remote_apply"):
+        return "wrong"
+    if name == "server_clock" and not value.startswith("agrees"):
+        return "note"
     if name == "file_system" and "network" in value:
         return "wrong"
     if name == "file_mode" and "others" in value:

@@ -51,7 +51,12 @@ SECTIONS: dict[str, dict[str, str]] = {
         "retry": "person",
         "resolve": "person",
     },
-    "Keep": {"verify": "keep", "doctor": "keep", "completion": "completion"},
+    "Keep": {
+        "verify": "keep",
+        "doctor": "keep",
+        "purge": "purge",
+        "completion": "completion",
+    },
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 

@@ -153,7 +153,7 @@ class Session:
         """The store's name, as it may be shown."""
         if isinstance(self.store, SqliteStore):
             return str(self.store.path)
-        return "memory:"
+        return self.store.info().url
 
     def changed(self) -> None:
         """Write the snapshot of the default store anew."""

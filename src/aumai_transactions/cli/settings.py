@@ -21,7 +21,7 @@ from aumai_transactions.cli.screen import Screen, standard_streams
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import SECONDS_MAX
-from aumai_transactions.stores import STORE_VARIABLE, default_path
+from aumai_transactions.stores import STORE_VARIABLE, default_path, shown_url
 
 PROGRAM = "aumai-transactions"
 
@@ -53,13 +53,15 @@ class Settings:
     def command(self, *words: str, app: bool = False) -> str:
         """Return a command line that continues with the same store, to be copied.
 
+        A password in the store's name is shown as •••.
+
         Args:
             *words: The subcommand and its arguments.
             app: True where it needs the handlers too.
         """
         line = [PROGRAM, *(shlex.quote(word) for word in words)]
         if self.names_store and self.store is not None:
-            line += ["--store", shlex.quote(self.store)]
+            line += ["--store", shlex.quote(shown_url(self.store))]
         if app:
             line += ["--app", shlex.quote(self.app) if self.app else "module:attribute"]
         return " ".join(line)

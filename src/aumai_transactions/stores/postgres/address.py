@@ -61,10 +61,10 @@ class Address:
     @property
     def place(self) -> str:
         """Where it is, for a message."""
-        host = self.parameters.get("host") or self.parameters.get("hostaddr") or "localhost"
+        host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the default host"
         port = self.parameters.get("port")
         where = f"{host}:{port}" if port and not host.startswith("/") else host
-        database = self.parameters.get("dbname") or self.parameters.get("user") or "the default one"
+        database = self.parameters.get("dbname") or "the default one"
         return f"PostgreSQL at {where}, database {database}, schema {self.schema}"
 
     @property

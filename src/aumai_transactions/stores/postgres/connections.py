@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 SERVER_VERSION_MIN: Final = 14
-# Who warns in the server of a wait for a standby that was given up. Why not by the text: it is in the
-# server's language, and the code is that of every other warning.
+# Who warns in the server of a wait for a standby that was given up. Why not by the text: it is in
+# the server's language, and the code is that of every other warning.
 _WAITING: Final = "SyncRepWaitForLSN"
 _SETTINGS: Final = {
     "synchronous_commit": "on",
@@ -38,6 +38,8 @@ _SETTINGS: Final = {
     "default_transaction_isolation": "read committed",
     # Why: to compile a statement of ours takes longer than to run it.
     "jit": "off",
+    # Why: to plan the statement of a batch takes longer than to run it, whatever is in it.
+    "plan_cache_mode": "force_generic_plan",
     # Why: every statement has an index, and a plan that was made while a table was small is kept.
     "enable_seqscan": "off",
 }

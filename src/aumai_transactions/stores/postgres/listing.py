@@ -73,6 +73,7 @@ def _values(query: Query) -> dict[str, Any]:
     return {
         "any_state": not states or len(states) == len(TransactionState),
         "states": states,
+        "prefix": query.prefix,
         "low": query.prefix,
         "high": _behind(query.prefix),
         "above": above or 0,

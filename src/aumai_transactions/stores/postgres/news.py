@@ -39,6 +39,7 @@ class News:
         self._changed = Condition()
         self._connection: Connection | None = None
         self._count = 0
+        self._was_missed = False
         self._is_led = False
         self._is_closed = False
 
@@ -47,6 +48,9 @@ class News:
         until = monotonic() + seconds
         has_looked = False
         with self._changed:
+            if self._was_missed:
+                self._was_missed = False
+                return True
             seen = self._count
         while True:
             with self._changed:
@@ -109,7 +113,11 @@ class News:
             if self._is_led or self._connection is None:
                 return
             self._is_led = True
+            before = self._count
         self._lead(0)
+        with self._changed:
+            # Whoever waits next is told of what came while nobody did.
+            self._was_missed = self._was_missed or self._count != before
 
     def close(self) -> None:
         """Let everybody who waits go."""

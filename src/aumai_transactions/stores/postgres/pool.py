@@ -16,7 +16,8 @@ import os
 import select
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock, Semaphore
+from threading import Event, Lock, Semaphore
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -30,7 +31,7 @@ from aumai_transactions.stores.postgres.failures import (
     is_lost,
     store_error,
 )
-from aumai_transactions.stores.postgres.pausing import pauses
+from aumai_transactions.stores.postgres.pausing import FIRST_PAUSE_SECONDS, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any]
 
 WAIT_SECONDS_MAX: Final = 30.0
+# How long a server that was there before may be away: a restart, or a failover.
+AWAY_SECONDS_MAX: Final = 15.0
+_LOOK_SECONDS_MAX: Final = 1.0
 TRIES_MAX: Final = 4
 
 
@@ -103,15 +107,19 @@ class Pool:
         """How many connections there are."""
         return len(self._all)
 
-    def run(self, work: Callable[[Lent], Result]) -> Result:
+    def run(self, work: Callable[[Lent], Result], *, is_patient: bool = True) -> Result:
         """Use a connection, and again where the server rolled back for a passing cause.
+
+        Args:
+            work: What to do with it.
+            is_patient: True where a server that is away is waited for.
 
         Raises:
             StoreError: It could not be done, or nobody knows.
         """
         for pause in pauses(TRIES_MAX):
             try:
-                with self._lent() as lent:
+                with self._lent(is_patient=is_patient) as lent:
                     return work(lent)
             except psycopg.Error as error:
                 is_writing = getattr(error, "is_writing", False)
@@ -125,7 +133,7 @@ class Pool:
         raise StoreUnavailable(f"{self._address.place}: no try was left.")
 
     @contextmanager
-    def _lent(self) -> Iterator[Lent]:
+    def _lent(self, *, is_patient: bool) -> Iterator[Lent]:
         if not self._turns.acquire(timeout=WAIT_SECONDS_MAX):
             raise StoreUnavailable(
                 f"{self._address.place}: all {self._address.pool_size} connections of this handle "
@@ -133,7 +141,7 @@ class Pool:
                 "raise pool_size in the store's URL."
             )
         try:
-            lent = self._taken() or self._made()
+            lent = self._taken() or self._made(is_patient=is_patient)
             try:
                 yield lent
             except BaseException as error:
@@ -168,9 +176,20 @@ class Pool:
                 return lent
             self._drop(lent)
 
-    def _made(self) -> Lent:
-        connection, doubts, self.promises = connect(self._address)
-        lent = Lent(connection, doubts)
+    def _made(self, *, is_patient: bool) -> Lent:
+        # Why only one that was there before: who names a wrong host is to be told at once.
+        away = AWAY_SECONDS_MAX if is_patient and self.promises.fsync else 0.0
+        until, pause = monotonic() + away, FIRST_PAUSE_SECONDS
+        lent = None
+        while lent is None:
+            try:
+                connection, doubts, self.promises = connect(self._address)
+                lent = Lent(connection, doubts)
+            except StoreUnavailable:
+                if self._is_closed or monotonic() + pause > until:
+                    raise
+                Event().wait(pause)
+                pause = min(pause * 2, _LOOK_SECONDS_MAX)
         with self._guard:
             self._all.add(lent)
         return lent
@@ -220,6 +239,8 @@ def is_quiet(connection: Connection) -> bool:
 
 def forget_socket(connection: Connection) -> None:
     """Close a child's copy of a socket."""
+    # Why: psycopg warns of a connection that nobody closed, unless it belongs to a pool.
+    connection._pool = None  # noqa: SLF001
     try:
         os.close(connection.fileno())
     except (OSError, psycopg.Error):

@@ -27,17 +27,16 @@ from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreI
 from aumai_transactions.stores.postgres import forking, health, listing, schema
 from aumai_transactions.stores.postgres.address import address_of
 from aumai_transactions.stores.postgres.appending import Head, prepare
+from aumai_transactions.stores.postgres.arrays import texts
 from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, this_process
 from aumai_transactions.stores.postgres.locks import table_of
 from aumai_transactions.stores.postgres.news import News
-from aumai_transactions.stores.postgres.pool import Pool
+from aumai_transactions.stores.postgres.pool import Lent, Pool
 from aumai_transactions.stores.postgres.statements import statement
 from aumai_transactions.stores.postgres.writing import Heads, Writing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
-    from aumai_transactions.stores.postgres.pool import Lent
 
     Result = TypeVar("Result")
 
@@ -122,7 +121,7 @@ class PostgresStore:
         """
         self._check_usable()
         self._check_joined(driver_id)
-        if self._own[driver_id]:
+        if self._own.get(driver_id):
             self._record(driver_id)
         self._news.drain()
 
@@ -137,7 +136,7 @@ class PostgresStore:
             self._check_joined(driver_id)
         for driver_id in claiming:
             # Order matters: the driver is alive before it holds anything.
-            if self._own[driver_id] <= monotonic():
+            if self._own.get(driver_id, 0.0) <= monotonic():
                 self._record(driver_id)
         writing = Writing(self._pool, self._heads, self._is_alive, groups)
         writing.run()
@@ -152,9 +151,10 @@ class PostgresStore:
         to tell, so a disk's wait inside of it would be everybody's.
         """
         ids = [name if len(name.encode()) <= ID_BYTES_MAX else "" for name in names]
-        values = {"channel": self._address.channel, "ids": ids}
+        values = {"channel": self._address.channel, "ids": texts(ids)}
         try:
-            self._pool.run(lambda lent: lent.read(statement("tell"), values))
+            work = partial(Lent.read, query=statement("tell"), values=values)
+            self._pool.run(work, is_patient=False)
         except StoreError:
             # Whoever waits looks again after a while.
             return
@@ -288,7 +288,7 @@ class PostgresStore:
             self._own.clear()
         try:
             if recorded:
-                self._forget(recorded)
+                self._forget(recorded, is_patient=False)
         except StoreError:
             # Why no error: their leases run out, and whoever closes has no use for it.
             self._is_tidy = False
@@ -317,13 +317,20 @@ class PostgresStore:
             "process_started": self._here.started,
         }
         # Why before it is: a COMMIT that raised may have recorded it too.
-        self._own[driver_id] = self._own[driver_id] or asked
+        self._note(driver_id, asked)
         self._pool.run(lambda lent: lent.write(statement("record_driver"), values))
-        self._own[driver_id] = asked + seconds * _LEASE_PART
+        self._note(driver_id, asked + seconds * _LEASE_PART)
 
-    def _forget(self, driver_ids: Sequence[str]) -> None:
+    def _note(self, driver_id: str, until: float) -> None:
+        """Remember until when a driver is recorded, unless it has left meanwhile."""
+        with self._guard:
+            if driver_id in self._own:
+                self._own[driver_id] = max(self._own[driver_id], until)
+
+    def _forget(self, driver_ids: Sequence[str], *, is_patient: bool = True) -> None:
         values = {"driver_ids": list(driver_ids)}
-        self._pool.run(lambda lent: lent.write(statement("forget_drivers"), values))
+        work = partial(Lent.write, query=statement("forget_drivers"), values=values)
+        self._pool.run(work, is_patient=is_patient)
 
     def _is_alive(self, row: DriverRow) -> bool:
         return row.driver_id in self._own or is_alive(row, self._here)

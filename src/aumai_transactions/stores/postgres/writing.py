@@ -34,6 +34,7 @@ from aumai_transactions.stores.postgres.appending import (
     decide,
     entry_id_of,
 )
+from aumai_transactions.stores.postgres.arrays import flags, numbers, texts
 from aumai_transactions.stores.postgres.liveness import DriverRow
 from aumai_transactions.stores.postgres.statements import statement
 
@@ -47,6 +48,16 @@ if TYPE_CHECKING:
 HEADS_MAX: Final = 20_000
 BYTES_MAX: Final = 32 * 1024 * 1024
 ROUNDS_MAX: Final = 100
+
+# The columns of many changes, by what their arrays hold.
+_NUMBERS: Final = (
+    *("ordinal", "was_sequence", "was_token", "sequence", "token", "created_at", "updated_at"),
+    *("due_at", "purgeable_at", "steps", "completed"),
+)
+_TEXTS: Final = (
+    *("transaction_id", "state", "driver_id", "attention", "timeout_seconds", "agents", "name"),
+    *("tenant", "next_agent"),
+)
 
 Groups = dict[str, list[Prepared]]
 Answers = dict[int, AppendAnswer]
@@ -112,10 +123,18 @@ class Writing:
                     return
                 for names in _named_portions(self._left):
                     self._take_round(names)
-        except StoreError:
+        except StoreError as error:
             # What was remembered may no longer be so, and nobody knows.
             for name in self._left:
                 self._heads.forget(name)
+            if (
+                isinstance(error, StoreUnavailable)
+                and AppendAnswer.appended in self.answers.values()
+            ):
+                # Some of the call is durable, and whoever made it is told of the whole only.
+                raise StoreUnavailable(
+                    f"{error} Others of the same call are durable.", outcome_unknown=True
+                ) from error
             raise
         raise StoreUnavailable("others kept beginning the same transactions; try again.")
 
@@ -179,7 +198,11 @@ class Writing:
             except psycopg.errors.UniqueViolation as error:
                 raise _Contradicted from error
         # Order matters: from here on nobody knows, until the answer is there.
-        lent.write(b"COMMIT")
+        # Why also where nothing is written: an append that is there already is acknowledged here,
+        # and this COMMIT, behind locks, waits until all before it is durable, on standbys too.
+        ended = lent.write(b"COMMIT").statusmessage
+        if ended != "COMMIT":
+            raise InternalError(f"a COMMIT was answered by {ended!r}.")
         self._settle(decisions, written)
 
     def _settle(self, decisions: Mapping[str, Decision], written: Mapping[str, int]) -> None:
@@ -284,21 +307,26 @@ def _values(change: Change) -> dict[str, Any]:
     }
 
 
-def _columns(changes: list[Change]) -> dict[str, list[Any]]:
+def _columns(changes: list[Change]) -> dict[str, Any]:
     rows = [_values(change) for change in changes]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
     places = range(len(changes))
-    return columns | {
-        "place": list(places),
-        "entry_place": [place for place in places for _ in changes[place].bodies],
-        "entry_sequence": [
+    found: dict[str, Any] = {
+        "place": numbers(places),
+        "runnable": flags(row["runnable"] for row in rows),
+        "was_hash": [row["was_hash"] for row in rows],
+        "hash": [row["hash"] for row in rows],
+        "entry_place": numbers(place for place in places for _ in changes[place].bodies),
+        "entry_sequence": numbers(
             change.was.sequence + number
             for change in changes
             for number in range(1, len(change.bodies) + 1)
-        ],
+        ),
         "bodies": [body for change in changes for body in change.bodies],
         "hashes": [digest for change in changes for digest in change.hashes],
     }
+    found |= {name: numbers(row[name] for row in rows) for name in _NUMBERS}
+    found |= {name: texts(row[name] for row in rows) for name in _TEXTS}
+    return found
 
 
 def _portions(decisions: dict[str, Decision]) -> Iterator[dict[str, Decision]]:

@@ -73,9 +73,12 @@ def test_a_folder_is_no_store(cli, tmp_path):
 
 
 def test_a_password_in_a_stores_name_is_never_shown(cli):
-    ran = cli("list --store postgresql://me:hunter2@db/trips", code=1)
+    ran = cli("list --store mysql://me:hunter2@db/trips", code=1)
     assert "hunter2" not in ran.err
     assert "•••" in ran.err
+    ran = cli("list --store postgresql://me:hunter2@127.0.0.1:1/trips", code=1)
+    assert "hunter2" not in ran.err
+    assert "127.0.0.1:1, database trips" in ran.err
 
 
 def test_show_has_each_compensation_beside_the_step_it_undoes(cli, made, app):

@@ -1,18 +1,24 @@
 """Lists stay fast however much is stored: what PostgreSQL plans for each statement."""
 
+import itertools
 import json
 from contextlib import closing
 
+import psycopg
 import pytest
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
 
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import AppendAnswer, Query
-from aumai_transactions.stores.postgres import PostgresStore, listing
+from aumai_transactions.stores.postgres import PostgresStore, listing, writing
+from aumai_transactions.stores.postgres.appending import Change, Head
 from aumai_transactions.stores.postgres.statements import directed, statement
 from aumai_transactions.testing.journals import act, claim, plan
 
 MANY = 30_000
 PAGE = 100
+NUMBERS = itertools.count()
 # Nine of ten have committed, one of fifty needs a person, three of a hundred are in flight.
 FILL = b"""
 INSERT INTO transactions (
@@ -59,11 +65,19 @@ def filled(postgres16):
 
 
 def plan_of(store, text, values):
-    """Return the nodes of a plan, as it was really carried out."""
+    """Return the nodes of the plan that a session keeps, as it was really carried out."""
 
     def work(lent):
+        prepared = PostgresQuery(Transformer(lent.connection))
+        prepared.convert(text, values)
+        arguments = [values[name] for name in prepared._order or ()]
+        marks = "(" + ", ".join(["%s"] * len(arguments)) + ")" if arguments else ""
+        name = f"probe_{next(NUMBERS)}"
         lent.read(b"BEGIN")
-        rows = lent.read(b"EXPLAIN (ANALYZE, FORMAT JSON) " + text, values).fetchall()
+        lent.read(f"PREPARE {name} AS ".encode() + prepared.query)
+        with psycopg.ClientCursor(lent.connection) as cursor:
+            execute = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} {marks}"
+            rows = cursor.execute(execute.encode(), arguments).fetchall()
         lent.read(b"ROLLBACK")
         return rows
 
@@ -135,6 +149,21 @@ def test_a_page_of_a_list_touches_no_more_than_a_few_pages(filled, query, newest
 def test_what_drivers_ask_touches_no_more_than_a_few_pages(filled, name):
     values = {**listing._values(Query(prefix="trip-0000001")), **VALUES}
     check(plan_of(filled, statement(name), values), 6 * PAGE)
+
+
+@pytest.mark.parametrize("many", [1, 3, 64])
+def test_an_append_touches_the_rows_that_it_changes(filled, many):
+    summary = plan("t").summary
+    changes = []
+    for ordinal in range(1, many + 1):
+        was = Head(ordinal, 4, b"x", 1, None)
+        head = was._replace(sequence=5, hash=b"y")
+        name = f"trip-{ordinal:08}"
+        changes.append(Change(name, was, head, summary, [b"{}"], [b"y"]))
+    new = Change("new", Head(), Head(None, 1, b"y", 0, None), summary, [b"{}"], [b"y"])
+    check(plan_of(filled, statement("append_one"), writing._values(changes[0])), 2)
+    nodes = plan_of(filled, statement("append_many"), writing._columns([*changes, new]))
+    check(nodes, 2 * (many + 1))
 
 
 def test_what_needs_a_person_is_counted_by_its_index(filled):

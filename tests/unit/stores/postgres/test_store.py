@@ -4,9 +4,11 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from functools import partial
 
 import pytest
 
+from aumai_transactions.core.journal import chain_hash
 from aumai_transactions.errors import (
     JournalCorrupt,
     SchemaVersionError,
@@ -259,6 +261,9 @@ def test_a_store_that_was_set_back_is_not_written_over(store, database):
     store.append([plan("t"), claim("t", 2, 1, driver)])
     database.execute(b"UPDATE transactions SET head_hash = %s", [bytes(32)])
     assert store.append([act("t", 3, 1)]) == [APPENDED]
+    last = store.read("t").entries[-1]
+    # It stands on what is there, not on what was remembered.
+    assert last.hash == chain_hash("t", 4, bytes(32), last.body)
     with pytest.raises(JournalCorrupt):
         loaded(store, "t")
 
@@ -287,6 +292,19 @@ def test_who_is_kept_from_a_row_is_told_after_a_while_and_nothing_is_written(url
         assert store.append([request("t", 2)]) == [APPENDED]
 
 
+def test_a_call_of_which_a_part_is_durable_is_unknown_as_a_whole(url, database):
+    with closing(PostgresStore(url)) as other:
+        other.append([plan("t")])
+    with closing(PostgresStore(f"{url}&options=-c%20lock_timeout%3D20ms")) as store:
+        call = [plan("new"), request("t", 2)]
+        with database.transaction():
+            database.execute(b"SELECT 1 FROM transactions FOR UPDATE")
+            with pytest.raises(StoreUnavailable, match="Others of the same call") as caught:
+                store.append(call)
+        assert caught.value.outcome_unknown
+        assert store.append(call) == [AppendAnswer.already_ours, APPENDED]
+
+
 def test_a_session_that_may_not_write_any_more_is_given_up(url):
     """As after a failover: the server that we are connected to has become a standby."""
     with closing(PostgresStore(f"{url}&pool_size=1")) as store:
@@ -308,11 +326,11 @@ def test_batches_in_any_order_do_not_wait_for_each_other_for_ever(url):
                 for round_ in range(8):
                     order = names if (number + round_) % 2 else names[::-1]
                     fresh = [plan(f"new-{round_}-{name}") for name in order]
-                    last = {name: own.read(name).head_sequence for name in order}
+                    last = {name: loaded(own, name).sequence for name in order}
                     late = [request(name, last[name], f"{number}-{round_}") for name in order]
                     own.append([*late, *fresh])
 
-        in_threads([lambda n=number: run(n) for number in range(4)])
+        in_threads([partial(run, number) for number in range(4)])
         assert store.count(Query()) == 12 + 12 * 8
         for name in names:
             loaded(store, name)
@@ -322,7 +340,7 @@ def test_threads_share_no_more_connections_than_the_url_allows(url, database):
     count = b"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
     with closing(PostgresStore(f"{url}&pool_size=2&application_name=counted")) as store:
         store.append([plan("shared")])
-        in_threads([lambda n=number: race(store, f"own-{n}") for number in range(6)])
+        in_threads([partial(race, store, f"own-{number}") for number in range(6)])
         assert database.execute(count).fetchone() == (2,)
 
 
@@ -355,22 +373,17 @@ def test_what_is_reserved_is_offered_to_nobody_else_for_so_long(url, database):
 
 def test_those_who_reserve_at_once_are_told_of_different_ones(url):
     with closing(PostgresStore(url)) as store:
-        store.append([plan(f"t-{number}") for number in range(40)])
-        me = [store.join() for _ in range(4)]
-        found: list[str] = []
+        store.append([plan(f"t-{number}") for number in range(60)])
+        found = []
 
-        def ask(driver):
-            while names := store.due(driver, 3, NOW, reserve_seconds=60):
-                fresh = [name for name in names if name not in found]
-                if not fresh:
-                    return
-                found.extend(names)
-                store.append([claim(name, 2, 1, driver) for name in names])
-                if driver in found:
-                    return
+        def ask():
+            found.extend(store.due(store.join(), 10, NOW, reserve_seconds=60))
 
-        in_threads([lambda d=driver: ask(d) for driver in me])
+        in_threads([ask] * 6)
+        assert found
         assert len(found) == len(set(found))
+        commit = store._pool.run(lambda lent: lent.read(b"SHOW synchronous_commit").fetchone())
+        assert commit == ("on",)
 
 
 def test_several_threads_that_wait_share_one_listening_session(url, database):
@@ -395,6 +408,18 @@ def test_several_threads_that_wait_share_one_listening_session(url, database):
             thread.join()
         assert told == [True] * 4
         assert database.execute(count).fetchone() == before == (2,)
+
+
+def test_news_that_came_while_nobody_waited_is_not_lost(url):
+    with closing(PostgresStore(url)) as store, closing(PostgresStore(url)) as other:
+        me = store.join()
+        for _ in range(100):
+            if not store.wait_for_news(0.01):
+                break
+        other.append([plan("t")])
+        # This reads the socket, so that the server can get rid of what it has to tell.
+        store.renew(me)
+        assert store.wait_for_news(60)
 
 
 def test_a_listening_session_that_is_ended_is_made_again(url, database):

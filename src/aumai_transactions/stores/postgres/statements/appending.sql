@@ -66,13 +66,13 @@ SELECT ordinal FROM added
 -- be taken afterwards, in theirs.
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
-        %(place)b::int[], %(ordinal)b::bigint[], %(transaction_id)b::text[],
-        %(was_sequence)b::bigint[], %(was_token)b::bigint[], %(was_hash)b::bytea[],
-        %(sequence)b::bigint[], %(hash)b::bytea[], %(token)b::bigint[], %(created_at)b::bigint[],
-        %(updated_at)b::bigint[], %(due_at)b::bigint[], %(purgeable_at)b::bigint[],
-        %(steps)b::int[], %(completed)b::int[], %(runnable)b::boolean[], %(state)b::text[],
-        %(driver_id)b::text[], %(attention)b::text[], %(timeout_seconds)b::text[],
-        %(agents)b::text[], %(name)b::text[], %(tenant)b::text[], %(next_agent)b::text[]
+        %(place)s::int[], %(ordinal)s::bigint[], %(transaction_id)s::text[],
+        %(was_sequence)s::bigint[], %(was_token)s::bigint[], %(was_hash)b::bytea[],
+        %(sequence)s::bigint[], %(hash)b::bytea[], %(token)s::bigint[], %(created_at)s::bigint[],
+        %(updated_at)s::bigint[], %(due_at)s::bigint[], %(purgeable_at)s::bigint[],
+        %(steps)s::int[], %(completed)s::int[], %(runnable)s::boolean[], %(state)s::text[],
+        %(driver_id)s::text[], %(attention)s::text[], %(timeout_seconds)s::text[],
+        %(agents)s::text[], %(name)s::text[], %(tenant)s::text[], %(next_agent)s::text[]
     ) AS g (
         place, ordinal, transaction_id, was_sequence, was_token, was_hash, sequence, hash, token,
         created_at, updated_at, due_at, purgeable_at, steps, completed, runnable, state, driver_id,
@@ -117,7 +117,7 @@ WITH given AS MATERIALIZED (
     INSERT INTO entries (transaction_ordinal, sequence, body, hash)
     SELECT w.ordinal, e.sequence, e.body, e.hash
     FROM unnest(
-        %(entry_place)b::int[], %(entry_sequence)b::bigint[], %(bodies)b::bytea[],
+        %(entry_place)s::int[], %(entry_sequence)s::bigint[], %(bodies)b::bytea[],
         %(hashes)b::bytea[]
     ) AS e (place, sequence, body, hash)
     JOIN touched AS w ON w.place = e.place
@@ -125,7 +125,7 @@ WITH given AS MATERIALIZED (
 SELECT place, ordinal FROM touched
 
 -- name: tell
-SELECT pg_notify(%(channel)s, id) FROM unnest(%(ids)b::text[]) AS id
+SELECT pg_notify(%(channel)s, id) FROM unnest(%(ids)s::text[]) AS id
 
 -- name: locks_of
 SELECT resource, mode, transaction_id, token, ticket, cost FROM locks
