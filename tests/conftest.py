@@ -190,6 +190,16 @@ class Postgres:
         os.kill(int(first_line), signal.SIGQUIT)
         self._log.wait_for_start(before + 1)
 
+    def end_sessions(self) -> None:
+        """End every session but our own, in the midst of whatever they do."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+
     def store(self, **options: object) -> str:
         """Return the URL of a store that does not exist yet, or of the one in that schema."""
         said = {"host": self.folder, "schema": f"store_{next(self._numbers)}"} | options
@@ -333,3 +343,16 @@ def durable_postgres():
     """A server that keeps what it acknowledges, through its own death as well."""
     with _postgres(16, fsync="on") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def bank_module():
+    """The participant of the bank tests, which programs of theirs import as well."""
+    spec = importlib.util.spec_from_file_location(
+        "bank", Path(__file__).parent / "crash" / "bank.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from bank import BARELY, Bank, handlers_of
+from bank import BARELY, Bank, handlers_of  # type: ignore[import-not-found]  # beside it
 
 from aumai_transactions import (
     Deadlock,

@@ -1,0 +1,174 @@
+"""Many processes work for one bank, and are killed and stopped at random; nothing is lost.
+
+Transfers that workers carry out, audits, and interactive transfers that lock as they go and give
+way where they meet. Then the proof: the journals and the bank's own record could have come from
+one transaction after the other; no money has come or gone; no lock is left; everything is final.
+`make torture` runs 10,000 transactions by 8 processes, with the server killed as well.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aumai_transactions import TransactionState, open_store
+from aumai_transactions.store import Query
+from aumai_transactions.testing.history import problems_of
+
+PROGRAM = Path(__file__).with_name("bank_program.py")
+ACCOUNTS = [f"a{number}" for number in range(6)]
+BALANCE = 1_000
+UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
+LEASE_SECONDS = 1.5
+SETTLED_SECONDS_MAX = 30.0
+"""How long it may take at most, after the last kill, until everything is final."""
+
+
+class Staff:
+    """The processes that work for the bank."""
+
+    def __init__(self, arguments, number, folder, dice):
+        self.arguments, self.folder, self.dice = arguments, folder, dice
+        self.count = self.kills = self.stops = 0
+        self.stopped = {}
+        self.processes = [self._begun() for _ in range(number)]
+
+    def _begun(self):
+        self.count += 1
+        argv = [sys.executable, PROGRAM, *self.arguments, f"p{self.count}", str(self.count)]
+        with (self.folder / "errors").open("ab") as errors:
+            return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=errors)
+
+    def trouble(self):
+        """Kill somebody, or stop somebody for longer than a lease; let others go on."""
+        now = time.monotonic()
+        for index, until in list(self.stopped.items()):
+            if now > until:
+                self._wake(index)
+        index = self.dice.randrange(len(self.processes))
+        if index in self.stopped:
+            return
+        if self.dice.random() < 0.5:
+            self.processes[index].kill()
+            self.processes[index].wait()
+            self.kills += 1
+            self.processes[index] = self._begun()
+        else:
+            self.processes[index].send_signal(signal.SIGSTOP)
+            self.stops += 1
+            self.stopped[index] = now + 1.7 * LEASE_SECONDS
+
+    def _wake(self, index):
+        self.processes[index].send_signal(signal.SIGCONT)
+        del self.stopped[index]
+
+    def wake_all(self):
+        for index in list(self.stopped):
+            self._wake(index)
+
+    def end(self):
+        self.wake_all()
+        for process in self.processes:
+            if process.wait(60) != 0:
+                raise AssertionError((self.folder / "errors").read_text())
+
+    def kill_all(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def employed(arguments, number, folder, dice):
+    staff = Staff(arguments, number, folder, dice)
+    try:
+        yield staff
+    finally:
+        staff.kill_all()
+
+
+def settles(store, seconds):
+    """Wait until everything is final; tell whether it was, in time."""
+    deadline = time.monotonic() + seconds
+    while store.count(Query(states=UNFINISHED)):
+        if time.monotonic() > deadline:
+            return False
+        store.wait_for_news(0.2)
+    return True
+
+
+def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
+    """Let the bank work under trouble, and hold what happened against the law."""
+    bank.open(ACCOUNTS, BALANCE)
+    begin, end = tmp_path / "begin", tmp_path / "end"
+    begin.touch()
+    dice = random.Random(transactions)
+    with open_store(url, create=True) as store:
+        with employed([url, bank.place, tmp_path], processes, tmp_path, dice) as staff:
+            while store.count(Query()) < transactions:
+                store.wait_for_news(1.0)
+                trouble(staff)
+            begin.unlink()
+            staff.wake_all()
+            settled = settles(store, SETTLED_SECONDS_MAX)
+            left = store.find(Query(states=UNFINISHED))
+            assert settled, (left[:5], store.locks(None), (tmp_path / "errors").read_text()[-3000:])
+            end.touch()
+            staff.end()
+        assert problems_of(store, bank.accesses()) == []
+        assert sum(bank.balances().values()) == BALANCE * len(ACCOUNTS)
+        assert store.locks(None).locks == []
+        assert store.count(Query(attention=True)) == 0
+        committed = store.count(Query(states=(TransactionState.committed,)))
+        assert committed > transactions / 4
+    return staff
+
+
+def now_and_then(rate):
+    """Return trouble that comes with this chance at each look."""
+
+    def trouble(staff):
+        if staff.dice.random() < rate:
+            staff.trouble()
+
+    return trouble
+
+
+@pytest.mark.crash
+def test_a_bank_loses_nothing_whoever_is_killed_or_stopped(bank_module, postgres16, tmp_path):
+    url = f"{postgres16.store()}&lease_seconds={LEASE_SECONDS}"
+    bank = bank_module.Bank(postgres16.place())
+    staff = run_bank(url, bank, tmp_path, transactions=150, processes=4, trouble=now_and_then(0.2))
+    assert staff.kills > 2
+    assert staff.stops > 2
+
+
+@pytest.mark.crash
+def test_a_bank_on_one_machine_needs_no_server_for_its_journals(bank_module, postgres16, tmp_path):
+    bank = bank_module.Bank(postgres16.place())
+    url = f"sqlite:///{tmp_path}/bank.db"
+    run_bank(url, bank, tmp_path, transactions=100, processes=3, trouble=now_and_then(0.2))
+
+
+@pytest.mark.torture
+def test_ten_thousand_transactions_by_eight_processes(bank_module, durable_postgres, tmp_path):
+    server = durable_postgres
+    url = f"{server.store()}&lease_seconds={LEASE_SECONDS}"
+    bank = bank_module.Bank(server.place())
+    number = int(os.environ.get("AUMAI_TORTURE_TRANSACTIONS", "10000"))
+    of_processes = now_and_then(0.05)
+
+    def trouble(staff):
+        of_processes(staff)
+        if staff.dice.random() < 0.002:
+            server.crash()
+        elif staff.dice.random() < 0.01:
+            server.end_sessions()
+
+    run_bank(url, bank, tmp_path, transactions=number, processes=8, trouble=trouble)
