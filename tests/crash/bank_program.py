@@ -21,7 +21,7 @@ from aumai_transactions import (
     TransactionRolledBack,
 )
 from aumai_transactions.drivers.worker import Worker
-from aumai_transactions.errors import StoreError, TransactionError
+from aumai_transactions.errors import StoreUnavailable, TransactionError
 
 ACCOUNTS = [f"a{number}" for number in range(6)]
 
@@ -76,7 +76,7 @@ def interactive(manager, one, other, amount, *, fails):
         manager.run(transfer, retries=2, lock_timeout_seconds=5)
     except (Deadlock, LockTimeout, TransactionRolledBack, ValueError, StepRejected, OutcomeUnknown):
         return
-    except StoreError:
+    except StoreUnavailable:
         raise
     except TransactionError as error:
         # Fenced, or told by a participant that it came too late: somebody else finishes it.

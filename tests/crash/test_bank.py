@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,7 @@ def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
     begin, end = tmp_path / "begin", tmp_path / "end"
     begin.touch()
     dice = random.Random(transactions)
-    with open_store(url, create=True) as store:
+    with closing(open_store(url, create=True)) as store:
         with employed([url, bank.place, tmp_path], processes, tmp_path, dice) as staff:
             while store.count(Query()) < transactions:
                 store.wait_for_news(1.0)
