@@ -185,7 +185,7 @@ def seen(saga: Saga, observation: LocksSeen, now: int) -> list[Entry]:
         uses = tuple(use for use in want.resources if not _covers(taken.get(use.name), use))
         behind = in_the_way(table, saga.transaction_id, uses)
         if behind:
-            entries += _waits(saga, want, table, behind, now)
+            entries += _waits(saga, _Want(want.place, uses), table, behind, now)
             if entries and isinstance(entries[-1], RollbackRequested):
                 return entries[-1:]
             continue
@@ -276,11 +276,23 @@ def look(saga: Saga, table: LockTable) -> None:
     locks.pause_seconds = min(LOOK_SECONDS_STEP * (place + 1), LOOK_SECONDS_MAX)
 
 
+def waits_of(saga: Saga) -> list[tuple[int, Queued]]:
+    """Return what stands in line now: steps by their index, -1 for the whole plan.
+
+    What stood in line, and is not wanted any more, is not among it.
+    """
+    locks = saga.locks
+    if locks is None or not locks.queued or saga.rollback_requested is not None:
+        return []
+    places = (want.place for want in _wants(saga))
+    return [(place, locks.queued[place]) for place in places if place in locks.queued]
+
+
 def look_again_at(saga: Saga) -> int | None:
     """Return when somebody should look again, where nobody has it in hand; None for never."""
-    if saga.locks is None or saga.is_interactive or not saga.locks.queued:
+    if (saga.is_interactive and not saga.commit_requested) or not waits_of(saga):
         return None
-    return saga.updated_at + round(PARKED_LOOK_SECONDS * 1_000_000) if awaits_locks(saga) else None
+    return saga.updated_at + round(PARKED_LOOK_SECONDS * 1_000_000)
 
 
 def locks_awaited(saga: Saga, entry: LocksAwaited) -> None:
@@ -326,14 +338,10 @@ def holdings_of(saga: Saga) -> tuple[Holding, ...]:
     if locks is None or saga.state in (PENDING, FAILED):
         return ()
     found = [Holding(grant.name, grant.mode, grant.token) for grant in locks.held.values()]
-    if saga.rollback_requested is None:
+    waits = waits_of(saga)
+    if waits:
         cost = cost_of(saga)
-        waited = _merged(
-            use
-            for want in _wants(saga)
-            if want.place in locks.queued
-            for use in locks.queued[want.place].resources
-        )
+        waited = _merged(use for _, queued in waits for use in queued.resources)
         found += [Holding(use.name, use.mode, None, cost) for use in waited]
     return tuple(found)
 

@@ -193,16 +193,17 @@ class _Queues:
         self.holders: dict[str, list[Lock]] = {}
         self.waiters: dict[str, list[Lock]] = {}
         self.waits: dict[str, list[Lock]] = {}
-        self._reaches: dict[str, set[str]] = {}
+        self.holds: dict[str, list[Lock]] = {}
+        self._waiting_for: dict[str, set[str]] = {}
         for lock in locks:
             if lock.token is not None:
                 self.holders.setdefault(lock.resource, []).append(lock)
+                self.holds.setdefault(lock.transaction_id, []).append(lock)
                 continue
             self.waiters.setdefault(lock.resource, []).append(lock)
             self.waits.setdefault(lock.transaction_id, []).append(lock)
         for queue in self.waiters.values():
             queue.sort(key=lambda lock: lock.ticket)
-        self._holding = {lock.transaction_id for held in self.holders.values() for lock in held}
 
     def in_the_way(self, transaction_id: str, wanted: Iterable[ResourceUse]) -> tuple[str, ...]:
         """Return whom a transaction has to wait for before it may hold what it wants."""
@@ -230,24 +231,28 @@ class _Queues:
 
     def _waits_for(self, lock: Lock, transaction_id: str) -> bool:
         """Tell whether who stands in line waits for what a transaction holds, directly or not."""
-        if transaction_id not in self._holding:
+        if transaction_id not in self.holds:
             return False
-        known = self._reaches.get(lock.transaction_id)
+        known = self._waiting_for.get(transaction_id)
         if known is None:
-            known = self._reaches[lock.transaction_id] = reached(
-                self._holders_waited_for, lock.transaction_id
-            )
-        return transaction_id in known
+            known = reached(self._behind, transaction_id)
+            self._waiting_for[transaction_id] = known
+        return lock.transaction_id in known
 
-    def _holders_waited_for(self, transaction_id: str) -> set[str]:
-        """Return those that hold what a transaction waits for."""
-        return {
-            other
-            for lock in self.waits.get(transaction_id, ())
-            for other in holders_in_the_way(
-                self.holders.get(lock.resource, ()), transaction_id, lock.resource, lock.mode
-            )
-        }
+    def _behind(self, transaction_id: str) -> set[str]:
+        """Return those that wait for what a transaction holds, or stand in line behind it.
+
+        Why the line as well: who stands behind one that waits cannot go on before that one does.
+        """
+        found: set[str] = set()
+        for lock in (*self.holds.get(transaction_id, ()), *self.waits.get(transaction_id, ())):
+            found |= {
+                other.transaction_id
+                for other in self.waiters.get(lock.resource, ())
+                if conflict(other.mode, lock.mode)
+                and (lock.token is not None or other.ticket > lock.ticket)
+            }
+        return found
 
     def ways(self, transaction_id: str) -> tuple[str, ...]:
         """Return whom a transaction waits for; nobody where it waits for nothing."""
@@ -256,7 +261,7 @@ class _Queues:
 
     def is_any_held_back(self) -> bool:
         """Tell whether anybody who holds something waits; only then can there be a circle."""
-        return not self._holding.isdisjoint(self.waits)
+        return not self.holds.keys().isdisjoint(self.waits)
 
 
 def reached(ways: Callable[[str], Iterable[str]], start: str) -> set[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
 from aumai_transactions.core.evolution import evolve
-from aumai_transactions.core.isolation import holdings_of, reads_to_check
+from aumai_transactions.core.isolation import holdings_of, reads_to_check, waits_of
 from aumai_transactions.core.observations import (
     DriverArrived,
     HandlerMissing,
@@ -107,6 +107,7 @@ def take_turn(
     while True:
         calls: list[Call] = []
         run.planned_at = now = desk.clock.now()
+        run.look_at = None
         try:
             entries, calls = advance(run.saga, seen, now, run.parallel_max)
             if run.saga.locks is not None and run.saga.locks.look:
@@ -136,7 +137,6 @@ def _with_locks(desk: Desk, run: Run, now: int) -> Procedure[tuple[list[Entry], 
     table = yield from blocking(partial(desk.store.locks, names))
     decided = advance(run.saga, [LocksSeen(table)], now, run.parallel_max)
     if locks is not None:
-        run.look_at = None
         if locks.look:
             # Still in somebody's way.
             run.look_at = now + round(locks.pause_seconds * 1_000_000)
@@ -272,10 +272,12 @@ def seconds_left(desk: Desk, run: Run) -> float | None:
 def _pause(desk: Desk, run: Run) -> float | None:
     """Return how long to sleep with the transaction in hand; None to let go of it."""
     saga = run.saga
-    if run.look_at is not None and saga.locks is not None and saga.locks.queued:
-        since = min(queued.at for queued in saga.locks.queued.values())
+    if run.look_at is not None:
+        since = min((queued.at for _, queued in waits_of(saga)), default=run.planned_at)
         is_early = run.look_at - since <= HOLD_SECONDS_MAX * 1_000_000
-        return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000) if is_early else None
+        if not is_early or (run.wait_until is not None and run.look_at > run.wait_until):
+            return None
+        return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000)
     if not saga.waiting and not saga.undo and not saga.approvals and not saga.windows:
         return None
     due = wake_at(saga)

@@ -19,6 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.core.intents import occurrences
+from aumai_transactions.core.isolation import waits_of
 from aumai_transactions.core.observations import (
     DriverArrived,
     Observation,
@@ -63,6 +64,7 @@ class Look(NamedTuple):
         is_busy: True while somebody here makes calls for it.
         is_going_back: True where the whole is being undone.
         is_unwanted: True where no action is to be called any more, for the whole goes back.
+        is_in_line: True while the step that is waited for stands in line for what it uses.
         outcome: What is known about the step that is waited for, where it is one.
     """
 
@@ -72,6 +74,7 @@ class Look(NamedTuple):
     is_busy: bool
     is_going_back: bool
     is_unwanted: bool = False
+    is_in_line: bool = False
     outcome: StepOutcome | None = None
 
 
@@ -460,6 +463,7 @@ class Shared:
                 is_unwanted=unwanted,
             )
         others = [name for name in tuple(self._in_hand) if name != id(who)]
+        step = saga.by_id[interest.step_id] if isinstance(interest, StepInterest) else None
         is_settled = interest.is_settled(saga, now)
         return Look(
             [],
@@ -467,6 +471,7 @@ class Shared:
             seconds_left(desk, self.run),
             is_busy=bool(others),
             is_going_back=going_back,
+            is_in_line=step is not None and step.index in dict(waits_of(saga)),
             outcome=interest.outcome(saga) if isinstance(interest, StepInterest) else None,
         )
 

@@ -249,10 +249,10 @@ def _seconds(desk: Desk, look: Look, patience: Patience) -> float | None:
     seconds, until = look.seconds, patience.until
     left = None if until is None else (until - desk.clock.now()) / 1_000_000
     if patience.polls:
-        if left is not None and left <= 0:
+        if left is not None and left <= 0 and not look.is_in_line:
             return LEAVES
         times = [POLL_SECONDS, *(time for time in (seconds, left) if time is not None)]
-        return min(times)
+        return min(time for time in times if time >= 0)
     if left is None or look.is_busy:
         return seconds
     if seconds is None or seconds > left:
@@ -305,8 +305,10 @@ def execute(
         )
         step_id = found.step_id
         definition = shared.saga.by_id[step_id].definition
-        polls = definition.requires_approval or definition.pivot
-        until = waiting_until(desk, wait_max_seconds) if polls else None
+        for_answers = definition.requires_approval or definition.pivot
+        until = waiting_until(desk, wait_max_seconds) if for_answers else None
+        # Why for resources as well: somebody else may want it rolled back while it stands in line.
+        polls = for_answers or bool(definition.resources)
         interest = StepInterest(step_id)
         look = yield from attend(
             desk,
