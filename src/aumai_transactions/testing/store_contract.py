@@ -48,6 +48,7 @@ from aumai_transactions.testing.journals import (
     same,
 )
 from aumai_transactions.testing.store_lists import LIST_CHECKS
+from aumai_transactions.testing.store_locks import LOCK_CHECKS, SHARED_LOCK_CHECKS
 
 StoreCheck = Callable[[StoreFactory], None]
 
@@ -301,6 +302,7 @@ def check_a_closed_store_says_so(make_store: StoreFactory) -> None:
         lambda: store.find(Query()),
         lambda: store.count(Query()),
         lambda: store.due("d", 1, NOW),
+        lambda: store.locks(None),
     ):
         try:
             call()
@@ -389,10 +391,12 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_the_counter_grows_with_each_change,
     check_a_closed_store_says_so,
     *LIST_CHECKS,
+    *LOCK_CHECKS,
 )
 SHARED_CHECKS: tuple[StoreCheck, ...] = (
     check_another_handle_sees_the_same,
     check_a_holder_behind_another_handle_is_alive,
     check_handles_in_many_threads_lose_nothing,
     check_a_store_outlives_its_handles,
+    *SHARED_LOCK_CHECKS,
 )
