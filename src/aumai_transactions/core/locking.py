@@ -212,9 +212,9 @@ class _Queues:
             held = self.holders.get(name, ())
             found |= dict.fromkeys(holders_in_the_way(held, transaction_id, name, mode))
             for lock in reversed(self._before(transaction_id, name)):
-                if lock.transaction_id == transaction_id or not conflict(lock.mode, mode):
+                if not conflict(lock.mode, mode):
                     continue
-                if lock.transaction_id in found or self._waits_for(lock, transaction_id):
+                if lock.transaction_id not in found and self._waits_for(lock, transaction_id):
                     continue
                 found[lock.transaction_id] = None
                 if lock.mode == "exclusive":
@@ -230,41 +230,50 @@ class _Queues:
         return queue
 
     def _waits_for(self, lock: Lock, transaction_id: str) -> bool:
-        """Tell whether who stands in line waits for what a transaction holds, directly or not."""
-        if transaction_id not in self.holds:
-            return False
+        """Tell whether who stands in line cannot go on before a transaction does."""
+        if transaction_id not in self.holds and len(self.waits.get(transaction_id, ())) < 2:
+            return False  # Whoever stands behind it in its one line does not stand before it.
         known = self._waiting_for.get(transaction_id)
         if known is None:
-            known = reached(self._behind, transaction_id)
-            self._waiting_for[transaction_id] = known
+            known = self._waiting_for[transaction_id] = self._behind(transaction_id)
         return lock.transaction_id in known
 
     def _behind(self, transaction_id: str) -> set[str]:
-        """Return those that wait for what a transaction holds, or stand in line behind it.
+        """Return those that wait for what a transaction holds or stand in line behind it.
 
-        Why the line as well: who stands behind one that waits cannot go on before that one does.
+        Directly or not. Why the lines as well: who stands behind one that waits cannot go on before
+        that one does, so that to wait for them would be to wait for oneself.
         """
         found: set[str] = set()
-        for lock in (*self.holds.get(transaction_id, ()), *self.waits.get(transaction_id, ())):
-            found |= {
-                other.transaction_id
-                for other in self.waiters.get(lock.resource, ())
-                if conflict(other.mode, lock.mode)
-                and (lock.token is not None or other.ticket > lock.ticket)
-            }
+        known: dict[str, int] = {}
+        waiting = [transaction_id]
+        while waiting:
+            name = waiting.pop()
+            for lock in (*self.holds.get(name, ()), *self.waits.get(name, ())):
+                since = lock.ticket if lock.token is None else -1
+                if known.get(lock.resource, since + 1) <= since:
+                    continue  # All these have been found; so a long line is gone through once.
+                if lock.mode == "exclusive":
+                    known[lock.resource] = since
+                for other in self.waiters.get(lock.resource, ()):
+                    is_behind = other.ticket > since and conflict(other.mode, lock.mode)
+                    if is_behind and other.transaction_id not in found:
+                        found.add(other.transaction_id)
+                        waiting.append(other.transaction_id)
         return found
 
-    def ways(self, transaction_id: str) -> tuple[str, ...]:
-        """Return whom a transaction waits for; nobody where it waits for nothing."""
-        mine = self.waits.get(transaction_id, ())
-        return self.in_the_way(transaction_id, [ResourceUse(lock[0], lock[1]) for lock in mine])
+    def holders_waited_for(self, transaction_id: str) -> set[str]:
+        """Return those that hold what a transaction waits for, and are in its way."""
+        return {
+            other
+            for lock in self.waits.get(transaction_id, ())
+            for other in holders_in_the_way(
+                self.holders.get(lock.resource, ()), transaction_id, lock.resource, lock.mode
+            )
+        }
 
-    def is_any_held_back(self) -> bool:
-        """Tell whether anybody who holds something waits; only then can there be a circle."""
-        return not self.holds.keys().isdisjoint(self.waits)
 
-
-def reached(ways: Callable[[str], Iterable[str]], start: str) -> set[str]:
+def reached(ways: Callable[[str], set[str]], start: str) -> set[str]:
     """Return all that can be reached from a place, by one step at least."""
     found: set[str] = set()
     waiting = list(ways(start))
@@ -294,24 +303,18 @@ def victim_of(
         if use.name not in queued
     ]
     queues = _Queues([*table.locks, *new])
-    if not queues.is_any_held_back():
+    # Why no lines: nobody waits behind one who waits for them, so that no line is in a circle.
+    ways = queues.holders_waited_for
+    around = reached(ways, transaction_id)
+    if transaction_id not in around:
         return None
-    known: dict[str, tuple[str, ...]] = {}
-
-    def ways(name: str) -> tuple[str, ...]:
-        if name not in known:
-            known[name] = queues.ways(name)
-        return known[name]
-
-    circle = {
-        name for name in reached(ways, transaction_id) if transaction_id in reached(ways, name)
-    }
+    circle = {name for name in around if transaction_id in reached(ways, name)}
 
     def price(name: str) -> tuple[int, int, str]:
         mine = queues.waits[name]
         return min(lock.cost for lock in mine), -max(lock.ticket for lock in mine), name
 
-    return min(circle, key=price, default=None)
+    return min(circle, key=price)
 
 
 def _waits(lock: Lock, transaction_id: str) -> bool:
