@@ -321,6 +321,22 @@ def _waits(lock: Lock, transaction_id: str) -> bool:
     return lock.transaction_id == transaction_id and lock.token is None
 
 
+def is_out_of_line(
+    transaction_id: str, holdings: Iterable[Holding] | None, table: LockTable
+) -> bool:
+    """Tell whether somebody else has taken a transaction out of a line that it stood in.
+
+    Args:
+        transaction_id: The transaction.
+        holdings: What the store was told last of what it holds and waits for; None where that is
+            not known.
+        table: What the store showed since.
+    """
+    lines = {lock.resource for lock in table.locks if _waits(lock, transaction_id)}
+    waits = (holding.resource for holding in holdings or () if holding.token is None)
+    return any(resource not in lines for resource in waits)
+
+
 def place_in_queue(table: LockTable, transaction_id: str, wanted: Sequence[ResourceUse]) -> int:
     """Return how many stand before a transaction in the longest queue that it stands in."""
     names = {use.name for use in wanted}

@@ -13,18 +13,17 @@ Rules:
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.isolation import holdings_of, reads_to_check, waits_of
+from aumai_transactions.core.locking import is_out_of_line
 from aumai_transactions.core.observations import (
     DriverArrived,
     HandlerMissing,
     HandlerRaised,
     HandlerReturned,
-    LocksSeen,
     Observation,
     PlanGiven,
     RereadReturned,
@@ -35,6 +34,7 @@ from aumai_transactions.core.planning import timer_at, wake_at
 from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
+from aumai_transactions.drivers.looking import shown_locks, with_locks
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoCall,
@@ -45,7 +45,6 @@ from aumai_transactions.drivers.operations import (
     Ended,
     Inbox,
     Procedure,
-    blocking,
 )
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InternalError, JournalConflict, StoreUnavailable
@@ -111,7 +110,12 @@ def take_turn(
         try:
             entries, calls = advance(run.saga, seen, now, run.parallel_max)
             if run.saga.locks is not None and run.saga.locks.look:
-                more, further = yield from _with_locks(desk, run, now)
+                table = yield from shown_locks(desk, run)
+                if not entries and is_out_of_line(run.saga.transaction_id, run.holdings, table):
+                    # Somebody has appended that it does not stand in line any more.
+                    yield from _reread(desk, run, seen)
+                    continue
+                more, further = with_locks(run, table, now)
                 entries, calls = [*entries, *more], [*calls, *further]
         except IllegalEntry as error:
             raise _our_bug(run, error) from error
@@ -128,21 +132,6 @@ def take_turn(
             _told(desk, run, entries)
             return calls
         yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
-
-
-def _with_locks(desk: Desk, run: Run, now: int) -> Procedure[tuple[list[Entry], list[Call]]]:
-    """Look who holds what the transaction wants, and decide on that."""
-    locks = run.saga.locks
-    names = () if locks is None else tuple(locks.look)
-    table = yield from blocking(partial(desk.store.locks, names))
-    decided = advance(run.saga, [LocksSeen(table)], now, run.parallel_max)
-    if locks is not None:
-        if locks.look:
-            # Still in somebody's way.
-            run.look_at = now + round(locks.pause_seconds * 1_000_000)
-        locks.look.clear()
-        locks.checked = False
-    return decided
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:

@@ -305,10 +305,8 @@ def execute(
         )
         step_id = found.step_id
         definition = shared.saga.by_id[step_id].definition
-        for_answers = definition.requires_approval or definition.pivot
-        until = waiting_until(desk, wait_max_seconds) if for_answers else None
-        # Why for resources as well: somebody else may want it rolled back while it stands in line.
-        polls = for_answers or bool(definition.resources)
+        polls = definition.requires_approval or definition.pivot
+        until = waiting_until(desk, wait_max_seconds) if polls else None
         interest = StepInterest(step_id)
         look = yield from attend(
             desk,
