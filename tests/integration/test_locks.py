@@ -20,6 +20,13 @@ from aumai_transactions import (
 
 AGENTS = 80
 CAPACITY = 32
+NEWS = threading.Condition()
+
+
+def heard(event):
+    if event.kind in ("locks_awaited", "approval_requested"):
+        with NEWS:
+            NEWS.notify_all()
 
 
 @pytest.fixture
@@ -28,7 +35,7 @@ def joined(place, world):
     made = world()
 
     def join(clock=None, **options):
-        manager = made.join(place, clock, **options)
+        manager = made.join(place, clock, on_event=heard, **options)
         manager.action("work", compensating_action="undo", resources=["{thing}"])(made.note)
         manager.action("read", compensating_action="undo", resources=[Resource.shared("{thing}")])(
             made.note
@@ -47,14 +54,14 @@ def waiters(manager, resource=None):
     return [lock.transaction_id for lock in manager.locks(resource) if lock.token is None]
 
 
+def until(wanted):
+    """Wait for the event with which something becomes true."""
+    with NEWS:
+        assert NEWS.wait_for(wanted, timeout=60), "it never came to that"
+
+
 def until_waiting(manager, count=1):
-    """Return once so many wait; it is looked, not slept."""
-    pause = threading.Event()
-    for _ in range(6_000):
-        if len(waiters(manager)) >= count:
-            return
-        pause.wait(0.005)
-    raise AssertionError(f"nobody waits: {manager.locks()}")
+    until(lambda: len(waiters(manager)) >= count)
 
 
 # ----------------------------------------------------------------------------------- one capacity
@@ -322,8 +329,11 @@ def test_a_plan_that_waits_long_is_let_go_of_and_found_again(joined, clock):
         assert result.waiting.reason == "lock"
         assert tx.transaction_id in result.waiting.detail
         assert waiters(manager) == [plan.transaction_id]
+        assert manager.recover(wait_max_seconds=0) == [], "it is too early to look again"
+        clock.sleep(1)
         (report,) = manager.recover(wait_max_seconds=0)
         assert report.outcome == "waiting"
+    clock.sleep(1)
     (report,) = manager.recover()
     assert report.result.state.value == "committed"
     assert plan.state.value in ("committed", "active")
@@ -427,12 +437,7 @@ def test_an_approval_is_waited_for_without_the_lock_where_a_program_asks(joined,
         asked = in_thread(
             tx.bind(tx.execute), "agent", "work", {"thing": "r"}, requires_approval=True
         )
-        pause = threading.Event()
-        for _ in range(6_000):
-            waiting = other.get_result(tx.transaction_id).waiting
-            if waiting is not None and waiting.reason == "approval":
-                break
-            pause.wait(0.005)
+        until(lambda: other.get_result(tx.transaction_id).waiting.reason == "approval")
         assert other.locks() == []
         with other.transaction() as rival:
             rival.execute("agent", "work", {"thing": "r"})

@@ -140,12 +140,22 @@ def _wants(saga: Saga) -> Iterator[_Want]:
         if left:
             yield _Want(WHOLE, left)
         return
-    for index in (*saga.ready, *saga.deferred):
+    for index in (*saga.ready, *_held_ones_to_claim_for(saga)):
         step = saga.steps[index]
         left = missing(saga, step)
         allowed = step.approved or not step.definition.requires_approval
         if left and step.state is STEP_PENDING and allowed:
             yield _Want(index, _merged(left))
+
+
+def _held_ones_to_claim_for(saga: Saga) -> Sequence[int]:
+    """Return the held steps whose turn to claim has come: right before the commit is decided.
+
+    Why not when they are asked for: until then nobody would look whether it is their turn, and
+    others would stand behind them.
+    """
+    is_pivot_next = saga.pivot is not None and saga.pivot in saga.ready
+    return saga.deferred if saga.commit_requested or is_pivot_next else ()
 
 
 def _merged(uses: Iterable[ResourceUse]) -> tuple[ResourceUse, ...]:

@@ -90,6 +90,8 @@ def summary_of(saga: Saga) -> Summary:
     # Why the short cut: this is made for every append, and nearly none has any trouble.
     trouble = saga.doubtful or saga.waiting or saga.approvals or saga.stuck
     smooth = saga.state is ACTIVE and not trouble and saga.awaiting_since is None
+    if saga.locks is not None and saga.locks.queued:
+        smooth = False
     return Summary(
         saga.transaction_id,
         saga.state,

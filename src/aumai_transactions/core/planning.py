@@ -262,7 +262,7 @@ def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
         return commands
     pivot = None if saga.pivot is None else saga.steps[saga.pivot].state
     if not saga.commit_requested and pivot is not STEP_SUCCEEDED:
-        return (Look(names_wanted(saga)),) if awaits_locks(saga) else ()
+        return ()
     if awaits_locks(saga):
         return (Look(names_wanted(saga)),)
     return plan_commit(saga, now)
@@ -314,8 +314,11 @@ def _plan_ready(saga: Saga, ready: list[int], now: int, free: int) -> Sequence[C
             commands.append(Look(names_wanted(saga)))
             continue
         if definition.pivot:
-            if saga.unsettled > 1 or saga.running or saga.undo or awaits_locks(saga):
+            if saga.unsettled > 1 or saga.running or saga.undo:
                 continue  # It waits until everything else has ended.
+            if saga.locks is not None and awaits_locks(saga):
+                commands.append(Look(names_wanted(saga)))
+                continue  # Behind it nothing is claimed, so the held steps claim before it.
             if saga.locks is not None and (names := unchecked_reads(saga)):
                 commands.append(Look(names))
                 continue

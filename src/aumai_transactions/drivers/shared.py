@@ -27,7 +27,7 @@ from aumai_transactions.core.observations import (
     StepAsked,
     UndoAsked,
 )
-from aumai_transactions.core.saga import Saga
+from aumai_transactions.core.saga import Saga, SagaStep
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
@@ -471,10 +471,16 @@ class Shared:
             seconds_left(desk, self.run),
             is_busy=bool(others),
             is_going_back=going_back,
-            is_in_line=step is not None and step.index in dict(waits_of(saga)),
+            is_in_line=step is not None and _stands_in_line(saga, step),
             outcome=interest.outcome(saga) if isinstance(interest, StepInterest) else None,
         )
 
     def is_quiet(self) -> bool:
         """True where no call is under way here."""
         return not self._in_hand
+
+
+def _stands_in_line(saga: Saga, step: SagaStep) -> bool:
+    """Tell whether a step waits for a resource: its own, or, for a pivot, a held step's."""
+    places = [place for place, _ in waits_of(saga)]
+    return step.index in places or (step.definition.pivot and bool(places))
