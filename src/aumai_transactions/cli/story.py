@@ -222,6 +222,15 @@ def _waiting_lines(
             "    then it is rolled back; to undo everything at once:",
             f"      {command('rollback', name)}",
         ]
+    if waiting.reason == "lock":
+        return [
+            "",
+            screen.styled("  not finished: it stands in line for what others use", "warn"),
+            f"    who has it: {screen.styled(shown(settings.command('locks')), 'busy')}",
+            "    it goes on once its turn has come, with one of:",
+            f"      {command('wait', name)}",
+            f"      {command('recover')}",
+        ]
     steps = shown(", ".join(waiting.step_ids)) or "it"
     is_left_behind = waiting.reason == "left_behind"
     what = (

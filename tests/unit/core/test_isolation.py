@@ -1,6 +1,7 @@
 """How a transaction comes to hold what its steps use, and when it lets go."""
 
-# mypy: disable-error-code="arg-type, assignment, attr-defined, misc, union-attr, valid-type, var-annotated"
+# mypy: disable-error-code="arg-type, assignment, attr-defined, misc"
+# mypy: disable-error-code="union-attr, valid-type, var-annotated"
 
 import pytest
 

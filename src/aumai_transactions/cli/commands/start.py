@@ -24,7 +24,12 @@ from aumai_transactions.cli.settings import (
     transaction_argument,
 )
 from aumai_transactions.drivers.options import StepOptions
-from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, Transaction
+from aumai_transactions.models import (
+    DEFAULT_TIMEOUT_SECONDS,
+    LOCK_TIMEOUT_SECONDS,
+    Resource,
+    Transaction,
+)
 
 WHOLE_MAX = 2**53
 
@@ -71,6 +76,26 @@ def described(transaction: Transaction) -> dict[str, Any]:
     show_default=True,
     help="What happens shortly before a step can no longer be undone.",
 )
+@click.option(
+    "--isolation",
+    type=click.Choice(["exclusive", "validated", "none"]),
+    default="exclusive",
+    show_default=True,
+    help="What happens to the resources that its steps name.",
+)
+@click.option(
+    "--lock-timeout",
+    type=float,
+    default=LOCK_TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it waits for a resource.",
+)
+@click.option(
+    "--release-outstanding-locks",
+    is_flag=True,
+    help="Let go of what a step used that could not be undone.",
+)
 @key_option()
 @store_option()
 @json_option()
@@ -81,6 +106,9 @@ def create_command(
     parallel_compensation: bool,
     allow_irreversible_first: bool,
     on_undo_window: Literal["warn", "roll_back"],
+    isolation: Literal["exclusive", "validated", "none"],
+    lock_timeout: float,
+    release_outstanding_locks: bool,
     key: str | None,
 ) -> Code:
     """Create a pending transaction and print it as JSON."""
@@ -92,6 +120,9 @@ def create_command(
             parallel_compensation=parallel_compensation,
             allow_irreversible_first=allow_irreversible_first,
             on_undo_window=on_undo_window,
+            isolation=isolation,
+            lock_timeout_seconds=lock_timeout,
+            release_outstanding_locks=release_outstanding_locks,
         )
         if key is None:
             manager.save(transaction)
@@ -118,6 +149,20 @@ def create_command(
     "--confirming-action", metavar="NAME", help="What makes it final after the commit point."
 )
 @click.option("--requires-approval", is_flag=True, help="Let it wait until a person allows it.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="NAME",
+    help="What it uses that others must not use meanwhile, as account:42; may be given often.",
+)
+@click.option(
+    "--shared-resource",
+    "shared_resources",
+    multiple=True,
+    metavar="NAME",
+    help="What it only reads, as others may meanwhile; may be given often.",
+)
 @store_option()
 @app_option()
 @json_option()
@@ -135,6 +180,8 @@ def add_step_command(
     on_commit: bool,
     confirming_action: str | None,
     requires_approval: bool,
+    resources: tuple[str, ...],
+    shared_resources: tuple[str, ...],
 ) -> Code:
     r"""Add a step to a pending transaction.
 
@@ -150,6 +197,8 @@ def add_step_command(
         options["after"] = [step_id for step_id in after if step_id]
     if requires_approval:
         options["requires_approval"] = True
+    if resources or shared_resources:
+        options["resources"] = [*resources, *map(Resource.shared, shared_resources)]
     with session(settings) as held:
         manager = held.manager()
         transaction = manager.get_transaction(held.find_id(name))
