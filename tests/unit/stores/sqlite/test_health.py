@@ -13,13 +13,13 @@ def test_the_facts_of_a_sound_store(store, path):
     driver = store.join()
     store.append([plan("t"), claim("t", 2, 1, driver)])
     info = store.info(thorough=True)
-    assert (info.url, info.durable, info.schema_version) == (f"sqlite:///{path}", True, 2)
+    assert (info.url, info.durable, info.schema_version) == (f"sqlite:///{path}", True, 3)
     assert info.changes == 1
     wanted = {
         "sqlite_version": sqlite3.sqlite_version,
         "journal_mode": "wal",
         "synchronous": "FULL",
-        "schema_version": "2 of 2",
+        "schema_version": "3 of 3",
         "last_checkpoint": "ok",
         "file_mode": "0600",
         "integrity": "ok",
