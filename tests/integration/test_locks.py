@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from aumai_transactions import (
+    ApprovalPending,
     Deadlock,
     LockTimeout,
     ReadConflict,
@@ -284,6 +285,26 @@ def test_a_rollback_of_one_who_waits_ends_the_wait(joined, in_thread):
         assert waiters(operator) == []
         assert holders(operator) == {tx.transaction_id}
     assert joined.calls == ["work", "work", "undo"]
+
+
+def test_a_denial_ends_the_wait_of_another_step(joined, in_thread):
+    holder, manager, operator = joined(), joined(), joined()
+    with holder.transaction() as tx:
+        tx.execute("agent", "work", {"thing": "r"})
+
+        def waiting():
+            with manager.transaction() as other:
+                with pytest.raises(ApprovalPending):
+                    other.execute("agent", "ok", {}, requires_approval=True, wait_max_seconds=0)
+                other.execute("agent", "work", {"thing": "r"})
+
+        started = in_thread(waiting)
+        until_waiting(operator)
+        operator.deny(waiters(operator)[0], "s1", by="ann")
+        with pytest.raises(TransactionRolledBack) as caught:
+            started.result()
+        assert caught.value.result.reason == "denied"
+        assert waiters(operator) == []
 
 
 def test_a_rollback_of_a_plan_that_waits_ends_the_wait(joined, in_thread):

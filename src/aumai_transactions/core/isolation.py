@@ -292,8 +292,10 @@ def waits_of(saga: Saga) -> list[tuple[int, Queued]]:
     What stood in line, and is not wanted any more, is not among it.
     """
     locks = saga.locks
-    if locks is None or not locks.queued or saga.rollback_requested is not None:
+    if locks is None or not locks.queued:
         return []
+    if saga.rollback_requested is not None or saga.denied is not None:
+        return []  # So that whoever appends the wish to go back takes it out of the line.
     places = (want.place for want in _wants(saga))
     return [(place, locks.queued[place]) for place in places if place in locks.queued]
 

@@ -398,6 +398,17 @@ def test_a_wish_to_roll_back_takes_it_out_of_the_line_before_anybody_hears_of_it
     assert it.waits_for == "running"
 
 
+def test_a_denial_takes_it_out_of_the_line_too(interactive):
+    shelf = Shelf()
+    shelf.other("b", "r")
+    it = interactive(shelf=shelf)
+    it.ask("asked", requires_approval=True).ask("slow").ask("b", resources=uses("r"))
+    assert it.wants == {"r"}
+    it.deny("asked")
+    assert it.state == "active", "a step still runs"
+    assert it.wants == set()
+
+
 def test_who_waits_too_long_fails_alone_and_leaves_the_line(interactive):
     shelf = Shelf()
     shelf.other("b", "r")
