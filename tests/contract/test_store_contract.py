@@ -7,6 +7,7 @@ from aumai_transactions.stores.memory import MemoryStore
 from aumai_transactions.stores.postgres import PostgresStore
 from aumai_transactions.stores.sqlite import SqliteStore
 from aumai_transactions.testing.store_contract import CHECKS, SHARED_CHECKS, ContractBroken
+from aumai_transactions.testing.store_locks import LOCK_CHECKS
 
 
 def by_name(check):
@@ -50,6 +51,19 @@ def test_a_store_that_breaks_the_contract_is_found_out():
         except ContractBroken:
             found += 1
     assert found > len(CHECKS) / 2
+
+
+class Generous(MemoryStore):
+    """A store that takes no notice of locks."""
+
+    def append(self, appends):
+        return super().append([each._replace(holdings=None, reads=()) for each in appends])
+
+
+@pytest.mark.parametrize("check", LOCK_CHECKS, ids=by_name)
+def test_each_check_of_locks_finds_a_store_that_has_none(check):
+    with pytest.raises(ContractBroken):
+        check(Generous)
 
 
 def test_both_stores_have_the_shape_of_the_contract(tmp_path):

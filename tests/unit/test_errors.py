@@ -81,6 +81,15 @@ ERRORS = [
         ["tx-1", "s1 ", "CardDeclined: no money"],
     ),
     (
+        errors.LockTimeout("tx-1", "s1", "it waited 30 s for r, which tx-2 has"),
+        {
+            "transaction_id": "tx-1",
+            "step_id": "s1",
+            "detail": "it waited 30 s for r, which tx-2 has",
+        },
+        ["tx-1", "s1 ", "not begun", "for r, which tx-2 has", "aumai-transactions locks"],
+    ),
+    (
         errors.StepUndone("tx-1", "s1", "undone with its savepoint"),
         {"transaction_id": "tx-1", "step_id": "s1", "why": "undone with its savepoint"},
         ["tx-1", "s1", "undone with its savepoint"],

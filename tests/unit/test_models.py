@@ -17,6 +17,8 @@ from aumai_transactions import (
     OutstandingCompensation,
     ReadConflict,
     Recovered,
+    Resource,
+    ResourceLock,
     RetryPolicy,
     Risk,
     StepState,
@@ -154,6 +156,11 @@ MODELS = [
     Description(transaction_id="t", state="active", deadline=NOW),
     DESCRIPTION,
     DESCRIPTION.done[0],
+    Resource(name="account:42"),
+    Resource.shared("rate:usd"),
+    TransactionStep(agent_id="a", action="b", resources=[Resource(name="r")]),
+    ResourceLock(resource="r", mode="shared", transaction_id="t", token=7),
+    ResourceLock(resource="r", mode="exclusive", transaction_id="t", place=1, waits_for=["u"]),
 ]
 
 

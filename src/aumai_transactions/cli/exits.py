@@ -58,6 +58,7 @@ ERRORS: tuple[tuple[type[BaseException], Code], ...] = (
     (errors.TransactionRolledBack, Code.rolled_back),
     (errors.StepUndone, Code.rolled_back),
     (errors.StepFailed, Code.rolled_back),
+    (errors.LockTimeout, Code.rolled_back),
     (errors.StepInDoubt, Code.attention),
     (errors.TransactionNotFinal, Code.unfinished),
     (errors.ApprovalPending, Code.unfinished),

@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "rollback": "run",
         "wait": "run",
     },
-    "Look": {"list": "look", "show": "look", "status": "look"},
+    "Look": {"list": "look", "show": "look", "status": "look", "locks": "locks"},
     "Needs a person": {
         "outstanding": "person",
         "approve": "approval",

@@ -16,6 +16,7 @@ from aumai_transactions.cli.sayings import (
     error_text,
     instant_of,
     late_text,
+    locks_text,
     probe_text,
     reread_text,
     verification_text,
@@ -104,6 +105,8 @@ def _said_of_parts(timeline: Timeline, event: Event) -> str:
             what = "it" if group is None else shown(group.text)
             names = shown(", ".join(fields.get("step_ids", ())))
             return f"{what} is not undone alone, for this depends on it: {names}"
+        case "locks_awaited" | "locks_granted" | "versions_read":
+            return shown(locks_text(event.kind, fields))
         case kind:
             return shown(kind.removeprefix("transaction_").replace("_", " "))
 
@@ -193,6 +196,8 @@ def _said_about_commit(fields: dict[str, Any], event: Event, again: str) -> str:
             return f"it can be undone until{at} only, and that is soon"
         case "reread_answered":
             return shown(reread_text(fields))
+        case "locks_awaited" | "locks_granted":
+            return shown(locks_text(event.kind, fields))
         case "confirmation_started":
             return f"confirming it{again}"
         case "confirmation_succeeded":

@@ -1,13 +1,13 @@
 """What single facts of the journal say, in words.
 
-Owns: the phrases for probes, verifications, late answers, approvals and errors. Where they are
-shown is decided elsewhere.
+Owns: the phrases for probes, verifications, late answers, approvals, locks and errors. Where they
+are shown is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +50,8 @@ def declared_text(step: Mapping[str, Any], *, is_planned: bool = True) -> str:
         limit = step.get("approval_timeout_seconds")
         within = "" if limit is None else f" within {limit:g} s"
         parts.append(f"a person must allow it{within}")
+    if step.get("resources"):
+        parts.append(f"uses {resources_text(step['resources'])}")
     if step.get("undo_within_seconds") is not None:
         parts.append(f"can be undone for {step['undo_within_seconds']:g} s")
     return "; ".join(parts)
@@ -78,6 +80,25 @@ def reread_text(fields: Mapping[str, Any]) -> str:
     if fields.get("holds"):
         return "read again before the commit: it still holds"
     return with_error("read again before the commit: it does not hold any more", fields)
+
+
+def resources_text(uses: Sequence[Mapping[str, Any]]) -> str:
+    """Return resources by name, and of each whether it is shared."""
+    shared = {True: " (shared)", False: ""}
+    return ", ".join(f"{use['name']}{shared[use.get('mode') == 'shared']}" for use in uses)
+
+
+def locks_text(kind: str, fields: Mapping[str, Any]) -> str:
+    """Return what an entry says about resources."""
+    if kind == "locks_awaited":
+        behind = ", ".join(fields.get("behind") or ())
+        after = f", behind {behind}" if behind else ""
+        return f"waits for {resources_text(fields.get('resources') or ())}{after}"
+    if kind == "versions_read":
+        names = ", ".join(item["name"] for item in fields.get("versions") or ())
+        return f"reads {names}, which must not change before the commit"
+    grants = fields.get("grants") or ()
+    return f"has {resources_text(grants)}" if grants else "has all that it waited for"
 
 
 def late_text(fields: Mapping[str, Any]) -> str:

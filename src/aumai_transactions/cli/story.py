@@ -5,7 +5,7 @@ Owns: how `run`, `commit`, `show` and the progress block lay out a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -191,6 +191,16 @@ def approval_lines(step: StepLine) -> list[str]:
     return lines
 
 
+def _in_line(screen: Screen, who: str, ways: Sequence[str]) -> list[str]:
+    return [
+        "",
+        screen.styled("  not finished: it stands in line for what others use", "warn"),
+        f"    who has it: {who}",
+        "    it goes on once its turn has come, with one of:",
+        *(f"      {way}" for way in ways),
+    ]
+
+
 def _waiting_lines(
     settings: Settings,
     transaction: Transaction,
@@ -222,6 +232,10 @@ def _waiting_lines(
             "    then it is rolled back; to undo everything at once:",
             f"      {command('rollback', name)}",
         ]
+    if waiting.reason == "lock":
+        who = screen.styled(shown(settings.command("locks")), "busy")
+        ways = [command("wait", name), command("recover")]
+        return _in_line(screen, who, ways)
     steps = shown(", ".join(waiting.step_ids)) or "it"
     is_left_behind = waiting.reason == "left_behind"
     what = (

@@ -36,6 +36,7 @@ COURSE = frozenset(
         "approval_denied",
         "undo_window_closing",
         "reread_answered",
+        "locks_awaited",
         "commit_decided",
         "rollback_requested",
         "step_requested",

@@ -141,12 +141,22 @@ def _wants(saga: Saga) -> Iterator[_Want]:
         if left:
             yield _Want(WHOLE, left)
         return
-    for index in (*saga.ready, *saga.deferred):
+    for index in (*saga.ready, *_held_ones_to_claim_for(saga)):
         step = saga.steps[index]
         left = missing(saga, step)
         allowed = step.approved or not step.definition.requires_approval
         if left and step.state is STEP_PENDING and allowed:
             yield _Want(index, _merged(left))
+
+
+def _held_ones_to_claim_for(saga: Saga) -> Sequence[int]:
+    """Return the held steps whose turn to claim has come: right before the commit is decided.
+
+    Why not when they are asked for: until then nobody would look whether it is their turn, and
+    others would stand behind them.
+    """
+    is_pivot_next = saga.pivot is not None and saga.pivot in saga.ready
+    return saga.deferred if saga.commit_requested or is_pivot_next else ()
 
 
 def _merged(uses: Iterable[ResourceUse]) -> tuple[ResourceUse, ...]:
@@ -192,7 +202,7 @@ def seen(saga: Saga, observation: LocksSeen, now: int) -> list[Entry]:
         uses = tuple(use for use in want.resources if not _covers(taken.get(use.name), use))
         behind = in_the_way(table, saga.transaction_id, uses)
         if behind:
-            entries += _waits(saga, want, table, behind, now)
+            entries += _waits(saga, _Want(want.place, uses), table, behind, now)
             if entries and isinstance(entries[-1], RollbackRequested):
                 return entries[-1:]
             continue
@@ -283,13 +293,25 @@ def look(saga: Saga, table: LockTable) -> None:
     locks.pause_seconds = min(LOOK_SECONDS_STEP * (place + 1), LOOK_SECONDS_MAX)
 
 
+def waits_of(saga: Saga) -> list[tuple[int, Queued]]:
+    """Return what stands in line now: steps by their index, -1 for the whole plan.
+
+    What stood in line, and is not wanted any more, is not among it.
+    """
+    locks = saga.locks
+    if locks is None or not locks.queued:
+        return []
+    if saga.rollback_requested is not None or saga.denied is not None:
+        return []  # So that whoever appends the wish to go back takes it out of the line.
+    places = (want.place for want in _wants(saga))
+    return [(place, locks.queued[place]) for place in places if place in locks.queued]
+
+
 def look_again_at(saga: Saga) -> int | None:
     """Return when somebody should look again, where nobody has it in hand; None for never."""
-    if saga.locks is None or saga.is_interactive or not saga.locks.queued:
+    if (saga.is_interactive and not saga.commit_requested) or not waits_of(saga):
         return None
-    if not awaits_locks(saga):
-        return None
-    since = min(queued.at for queued in saga.locks.queued.values())
+    since = min(queued.at for _place, queued in waits_of(saga))
     until = since + round(saga.plan.lock_timeout_seconds * 1_000_000)
     return min(saga.updated_at + round(PARKED_LOOK_SECONDS * 1_000_000), until)
 
@@ -337,14 +359,10 @@ def holdings_of(saga: Saga) -> tuple[Holding, ...]:
     if locks is None or saga.state in (PENDING, FAILED):
         return ()
     found = [Holding(grant.name, grant.mode, grant.token) for grant in locks.held.values()]
-    if saga.rollback_requested is None:
+    waits = waits_of(saga)
+    if waits:
         cost = cost_of(saga)
-        waited = _merged(
-            use
-            for want in _wants(saga)
-            if want.place in locks.queued
-            for use in locks.queued[want.place].resources
-        )
+        waited = _merged(use for _, queued in waits for use in queued.resources)
         found += [Holding(use.name, use.mode, None, cost) for use in waited]
     return tuple(found)
 

@@ -234,16 +234,17 @@ class _Queues:
         self.holders: dict[str, list[Lock]] = {}
         self.waiters: dict[str, list[Lock]] = {}
         self.waits: dict[str, list[Lock]] = {}
-        self._reaches: dict[str, set[str]] = {}
+        self.holds: dict[str, list[Lock]] = {}
+        self._waiting_for: dict[str, set[str]] = {}
         for lock in locks:
             if lock.token is not None:
                 self.holders.setdefault(lock.resource, []).append(lock)
+                self.holds.setdefault(lock.transaction_id, []).append(lock)
                 continue
             self.waiters.setdefault(lock.resource, []).append(lock)
             self.waits.setdefault(lock.transaction_id, []).append(lock)
         for queue in self.waiters.values():
             queue.sort(key=lambda lock: lock.ticket)
-        self._holding = {lock.transaction_id for held in self.holders.values() for lock in held}
 
     def in_the_way(self, transaction_id: str, wanted: Iterable[ResourceUse]) -> tuple[str, ...]:
         """Return whom a transaction has to wait for before it may hold what it wants."""
@@ -252,9 +253,9 @@ class _Queues:
             held = self.holders.get(name, ())
             found |= dict.fromkeys(holders_in_the_way(held, transaction_id, name, mode))
             for lock in reversed(self._before(transaction_id, name)):
-                if lock.transaction_id == transaction_id or not conflict(lock.mode, mode):
+                if not conflict(lock.mode, mode):
                     continue
-                if lock.transaction_id in found or self._waits_for(lock, transaction_id):
+                if lock.transaction_id not in found and self._waits_for(lock, transaction_id):
                     continue
                 found[lock.transaction_id] = None
                 if lock.mode == "exclusive":
@@ -270,18 +271,40 @@ class _Queues:
         return queue
 
     def _waits_for(self, lock: Lock, transaction_id: str) -> bool:
-        """Tell whether who stands in line waits for what a transaction holds, directly or not."""
-        if transaction_id not in self._holding:
-            return False
-        known = self._reaches.get(lock.transaction_id)
+        """Tell whether who stands in line cannot go on before a transaction does."""
+        if transaction_id not in self.holds and len(self.waits.get(transaction_id, ())) < 2:
+            return False  # Whoever stands behind it in its one line does not stand before it.
+        known = self._waiting_for.get(transaction_id)
         if known is None:
-            known = self._reaches[lock.transaction_id] = reached(
-                self._holders_waited_for, lock.transaction_id
-            )
-        return transaction_id in known
+            known = self._waiting_for[transaction_id] = self._behind(transaction_id)
+        return lock.transaction_id in known
 
-    def _holders_waited_for(self, transaction_id: str) -> set[str]:
-        """Return those that hold what a transaction waits for."""
+    def _behind(self, transaction_id: str) -> set[str]:
+        """Return those that wait for what a transaction holds or stand in line behind it.
+
+        Directly or not. Why the lines as well: who stands behind one that waits cannot go on before
+        that one does, so that to wait for them would be to wait for oneself.
+        """
+        found: set[str] = set()
+        known: dict[str, int] = {}
+        waiting = [transaction_id]
+        while waiting:
+            name = waiting.pop()
+            for lock in (*self.holds.get(name, ()), *self.waits.get(name, ())):
+                since = lock.ticket if lock.token is None else -1
+                if known.get(lock.resource, since + 1) <= since:
+                    continue  # All these have been found; so a long line is gone through once.
+                if lock.mode == "exclusive":
+                    known[lock.resource] = since
+                for other in self.waiters.get(lock.resource, ()):
+                    is_behind = other.ticket > since and conflict(other.mode, lock.mode)
+                    if is_behind and other.transaction_id not in found:
+                        found.add(other.transaction_id)
+                        waiting.append(other.transaction_id)
+        return found
+
+    def holders_waited_for(self, transaction_id: str) -> set[str]:
+        """Return those that hold what a transaction waits for, and are in its way."""
         return {
             other
             for lock in self.waits.get(transaction_id, ())
@@ -290,17 +313,8 @@ class _Queues:
             )
         }
 
-    def ways(self, transaction_id: str) -> tuple[str, ...]:
-        """Return whom a transaction waits for; nobody where it waits for nothing."""
-        mine = self.waits.get(transaction_id, ())
-        return self.in_the_way(transaction_id, [ResourceUse(lock[0], lock[1]) for lock in mine])
 
-    def is_any_held_back(self) -> bool:
-        """Tell whether anybody who holds something waits; only then can there be a circle."""
-        return not self._holding.isdisjoint(self.waits)
-
-
-def reached(ways: Callable[[str], Iterable[str]], start: str) -> set[str]:
+def reached(ways: Callable[[str], set[str]], start: str) -> set[str]:
     """Return all that can be reached from a place, by one step at least."""
     found: set[str] = set()
     waiting = list(ways(start))
@@ -330,28 +344,38 @@ def victim_of(
         if use.name not in queued
     ]
     queues = _Queues([*table.locks, *new])
-    if not queues.is_any_held_back():
+    # Why no lines: nobody waits behind one who waits for them, so that no line is in a circle.
+    ways = queues.holders_waited_for
+    around = reached(ways, transaction_id)
+    if transaction_id not in around:
         return None
-    known: dict[str, tuple[str, ...]] = {}
-
-    def ways(name: str) -> tuple[str, ...]:
-        if name not in known:
-            known[name] = queues.ways(name)
-        return known[name]
-
-    circle = {
-        name for name in reached(ways, transaction_id) if transaction_id in reached(ways, name)
-    }
+    circle = {name for name in around if transaction_id in reached(ways, name)}
 
     def price(name: str) -> tuple[int, int, str]:
         mine = queues.waits[name]
         return min(lock.cost for lock in mine), -max(lock.ticket for lock in mine), name
 
-    return min(circle, key=price, default=None)
+    return min(circle, key=price)
 
 
 def _waits(lock: Lock, transaction_id: str) -> bool:
     return lock.transaction_id == transaction_id and lock.token is None
+
+
+def is_out_of_line(
+    transaction_id: str, holdings: Iterable[Holding] | None, table: LockTable
+) -> bool:
+    """Tell whether somebody else has taken a transaction out of a line that it stood in.
+
+    Args:
+        transaction_id: The transaction.
+        holdings: What the store was told last of what it holds and waits for; None where that is
+            not known.
+        table: What the store showed since.
+    """
+    lines = {lock.resource for lock in table.locks if _waits(lock, transaction_id)}
+    waits = (holding.resource for holding in holdings or () if holding.token is None)
+    return any(resource not in lines for resource in waits)
 
 
 def place_in_queue(table: LockTable, transaction_id: str, wanted: Sequence[ResourceUse]) -> int:

@@ -120,8 +120,9 @@ def wake_at(saga: Saga) -> int | None:
     if state is ACTIVE:
         if saga.running or (not may_have_decided(saga) and _goes_back(saga)):
             return None
+        look_at = look_again_at(saga)
         if saga.is_interactive:
-            return _program_is_awaited(saga)
+            return _program_is_awaited(saga) if look_at is None else look_at
         # Why not all of them: while something is in doubt, nothing else begins.
         waiting = saga.doubtful or saga.waiting
         times = [at for index, at in saga.waiting.items() if index in waiting]
@@ -130,7 +131,6 @@ def wake_at(saga: Saga) -> int | None:
         asking = saga.doubtful and not any(saga.steps[i].probing for i in saga.doubtful)
         if times or saga.approvals or asking:
             times += [window_warning_at(saga, index) for index in saga.windows]
-        look_at = look_again_at(saga)
         if look_at is not None:
             times.append(look_at)
         return min(times, default=None)
@@ -215,7 +215,8 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
     if saga.doubtful:
         return _plan_doubtful(saga, now)
     if saga.locks is not None and awaits_locks(saga):
-        return (Look(names_wanted(saga)),)
+        late = _start_is_late(saga, now)
+        return late if late is not None else (Look(names_wanted(saga)),)
     if saga.approvals and (found := _overdue(saga, now)):
         return found
     if not saga.ready:
@@ -224,11 +225,17 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
     free = parallel_max - saga.running
     if free <= 0 or not ready:
         return ()
-    if saga.plan.timeout_scope == "transaction" and now > saga.plan.deadline:
-        if saga.running:
-            return ()
-        return (Record(RollbackStarted(now, "deadline", None, deadline_error(saga, now))),)
-    return _plan_ready(saga, ready, now, free)
+    late = _start_is_late(saga, now)
+    return late if late is not None else _plan_ready(saga, ready, now, free)
+
+
+def _start_is_late(saga: Saga, now: int) -> Sequence[Command] | None:
+    """Return what to do where the time for another step is over; None where it is not."""
+    if saga.plan.timeout_scope != "transaction" or now <= saga.plan.deadline:
+        return None
+    if saga.running:
+        return ()
+    return (Record(RollbackStarted(now, "deadline", None, deadline_error(saga, now))),)
 
 
 def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
@@ -261,7 +268,7 @@ def _plan_interactive(saga: Saga, now: int) -> Sequence[Command]:
         return commands
     pivot = None if saga.pivot is None else saga.steps[saga.pivot].state
     if not saga.commit_requested and pivot is not STEP_SUCCEEDED:
-        return (Look(names_wanted(saga)),) if awaits_locks(saga) else ()
+        return ()
     if awaits_locks(saga):
         return (Look(names_wanted(saga)),)
     return plan_commit(saga, now)
@@ -313,8 +320,11 @@ def _plan_ready(saga: Saga, ready: list[int], now: int, free: int) -> Sequence[C
             commands.append(Look(names_wanted(saga)))
             continue
         if definition.pivot:
-            if saga.unsettled > 1 or saga.running or saga.undo or awaits_locks(saga):
+            if saga.unsettled > 1 or saga.running or saga.undo:
                 continue  # It waits until everything else has ended.
+            if saga.locks is not None and awaits_locks(saga):
+                commands.append(Look(names_wanted(saga)))
+                continue  # Behind it nothing is claimed, so the held steps claim before it.
             if saga.locks is not None and (names := unchecked_reads(saga)):
                 commands.append(Look(names))
                 continue

@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from aumai_transactions.core.values import checked_name
+from aumai_transactions.core.values import NAME_CHARACTERS_MAX, checked_name
 from aumai_transactions.errors import InvalidData
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
+ROUNDS_MAX = 10
 _PATHS = ("/", "\\", "./", "../", ".\\", "..\\", "~")
 
 
@@ -33,7 +34,23 @@ def canonical_resource(name: object) -> str:
     Raises:
         InvalidData: It is no text, is empty, or has more than 1,000 characters.
     """
-    text = unicodedata.normalize("NFC", checked_name(name, "resource")).strip()
+    text = checked_name(name, "resource")
+    # Why again: what is left, such as a kind in other letters, may be a URL or a path now.
+    form = ""
+    for _ in range(ROUNDS_MAX):
+        form = _form(text)
+        if form == text:
+            break
+        text = form
+    if not text.strip(":") or form != text:
+        raise InvalidData("resource", "must name something, such as 'account:42'.")
+    if len(text) > NAME_CHARACTERS_MAX:
+        raise InvalidData("resource", f"is longer than {NAME_CHARACTERS_MAX:,} characters.")
+    return text
+
+
+def _form(text: str) -> str:
+    text = unicodedata.normalize("NFC", text).strip()
     found = _URL.fullmatch(text)
     if found is not None and found["scheme"].lower() != "file":
         form = _url(found["scheme"].lower(), found["rest"])
@@ -46,9 +63,7 @@ def canonical_resource(name: object) -> str:
     else:
         kind, colon, rest = text.partition(":")
         form = f"{kind.strip().casefold()}{colon}{rest.strip()}" if colon else text
-    if not form.strip(":"):
-        raise InvalidData("resource", "must name something, such as 'account:42'.")
-    return unicodedata.normalize("NFC", form)
+    return unicodedata.normalize("NFC", form).strip()
 
 
 def _url(scheme: str, rest: str) -> str:

@@ -50,7 +50,7 @@ def risks_of(definition: Definition, handlers: Mapping[str, bool]) -> list[Risk]
         found += _too_long(step, definition)
         found += _approved_too_late(step, definition)
         found += _secrets(step)
-    return [*found, *_undone_too_late(definition)]
+    return [*found, *_approved_under_lock(definition), *_undone_too_late(definition)]
 
 
 def _risk(code: RiskCode, step: StepDefinition, message: str) -> Risk:
@@ -176,6 +176,26 @@ def _approved_too_late(step: StepDefinition, definition: Definition) -> Iterator
             f"of {definition.timeout_seconds:g} s is over: one that comes later rolls it back. Set "
             "a longer timeout_seconds, or a shorter approval_timeout_seconds.",
         )
+
+
+def _approved_under_lock(definition: Definition) -> Iterator[Risk]:
+    """Name the steps that a person may leave waiting for ever while others need what they hold."""
+    if definition.isolation == "none":
+        return
+    everything = [use for step in definition.steps for use in step.resources]
+    for step in definition.steps:
+        if not step.requires_approval or step.approval_timeout_seconds is not None:
+            continue
+        # Why all steps' where it is planned: such a one holds everything from its beginning.
+        uses = everything if definition.shape == "planned" else step.resources
+        name = next((use.name for use in uses if use.mode == "exclusive"), None)
+        if name is not None:
+            yield _risk(
+                "approval_under_lock",
+                step,
+                f"its approval may take as long as it likes, and nobody else can use {name!r} "
+                "until then. Set approval_timeout_seconds.",
+            )
 
 
 def _undone_too_late(definition: Definition) -> Iterator[Risk]:

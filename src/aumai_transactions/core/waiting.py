@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.doubts import needs_person
-from aumai_transactions.core.isolation import Locks, look_again_at
+from aumai_transactions.core.isolation import Queued, look_again_at, waits_of
 from aumai_transactions.core.planning import (
     may_have_decided,
     only_its_program,
@@ -45,8 +45,8 @@ def waiting_of(saga: Saga) -> Waiting | None:
         return _in_doubt(saga, persons)
     if saga.state is ACTIVE and only_approvals(saga) and not saga.running:
         return _approvals(saga)
-    if saga.locks is not None and saga.locks.queued and not saga.running:
-        return _locks(saga, saga.locks)
+    if saga.locks is not None and not saga.running and (waits := waits_of(saga)):
+        return _locks(saga, waits)
     due = wake_at(saga)
     until = resume_until(saga)
     if saga.state is ACTIVE and due is not None and due not in saga.waiting.values():
@@ -132,8 +132,7 @@ def _poisoned(saga: Saga) -> Waiting:
     return Waiting(reason="poisoned", detail=detail, step_ids=steps)
 
 
-def _locks(saga: Saga, locks: Locks) -> Waiting:
-    waited = list(locks.queued.items())
+def _locks(saga: Saga, waited: list[tuple[int, Queued]]) -> Waiting:
     names = sorted({use.name for _, queued in waited for use in queued.resources})
     behind = dict.fromkeys(name for _, queued in waited for name in queued.behind)
     at = look_again_at(saga)

@@ -32,7 +32,7 @@ from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import frozen_step
-from aumai_transactions.drivers.locks import RUNS_AGAIN, checked_retries, read_locks
+from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
@@ -164,13 +164,13 @@ class AsyncTransactionManager(ManagerBase):
         """Run a coroutine function in a transaction; see `TransactionManager.run`."""
         left = checked_retries(retries)
         while True:
+            block = self.transaction(timeout_seconds, **options)
             try:
-                async with self.transaction(timeout_seconds, **options) as tx:
+                async with block as tx:
                     return await function(tx)
-            except RUNS_AGAIN:
-                if left == 0:
-                    raise
-                left -= 1
+            except Exception as error:  # noqa: BLE001 (raised again where it is no such thing)
+                around = self._block_around()
+                left = runs_left(left, error, block.result, is_nested=around is not None)
 
     async def resume(self, tx: Transaction | str) -> AsyncTransactionBlock:
         """Go on with one whose process died; see `TransactionManager.resume`."""

@@ -164,7 +164,7 @@ def see_through(
                 longest = PAUSE_SECONDS_MAX if may_answer else _longest_pause(left)
             elif drivable:
                 driven = yield from _taken_over(desk, run, until, is_callers=is_callers)
-                if driven is not None and not waits_for_a_time(driven):
+                if driven is not None and not waits_for_a_time(driven, run):
                     return driven
         if until is not None and desk.clock.now() >= until:
             run = yield from read_run(desk, transaction_id)
@@ -173,7 +173,7 @@ def see_through(
         yield DoSleep(pause)
         pause *= 2
         result = here.result if here is not None and here.is_over else None
-        if result is not None and not waits_for_a_time(result):
+        if result is not None and not waits_for_a_time(result, here):
             # Why that run's own: it knows the exception that made it go back.
             return result
 
@@ -194,8 +194,15 @@ def _taken_over(
         return None  # Somebody else has it, and is waited for.
 
 
-def waits_for_a_time(result: TransactionResult) -> bool:
-    """True where somebody has let go of a transaction until a time comes."""
+def waits_for_a_time(result: TransactionResult, run: Run | None) -> bool:
+    """True where somebody has let go of a transaction until a time comes.
+
+    Args:
+        result: How it stood then.
+        run: How it was driven here, if it was.
+    """
+    if run is not None and run.look_at is not None and not result.is_final:
+        return True  # It stood in line; whatever it hears of meanwhile, it is looked at again.
     return result.waiting is not None and result.waiting.until is not None
 
 

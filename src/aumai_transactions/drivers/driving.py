@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from aumai_transactions.core.decider import advance, decide
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.isolation import holdings_of, reads_to_check
+from aumai_transactions.core.locking import is_out_of_line
 from aumai_transactions.core.observations import (
     DriverArrived,
     HandlerMissing,
     HandlerRaised,
     HandlerReturned,
-    LocksSeen,
     Observation,
     PlanGiven,
     RereadReturned,
@@ -36,6 +36,7 @@ from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
+from aumai_transactions.drivers.looking import shown_locks, with_locks
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoCall,
@@ -108,10 +109,16 @@ def take_turn(
     while True:
         calls: list[Call] = []
         run.planned_at = now = desk.clock.now()
+        run.look_at = None
         try:
             entries, calls = advance(run.saga, seen, now, run.parallel_max, run.serves)
             if run.saga.locks is not None and run.saga.locks.look:
-                more, further = yield from _with_locks(desk, run, now)
+                table = yield from shown_locks(desk, run)
+                if not entries and is_out_of_line(run.saga.transaction_id, run.holdings, table):
+                    # Somebody has appended that it does not stand in line any more.
+                    yield from _reread(desk, run, seen)
+                    continue
+                more, further = with_locks(run, table, now)
                 entries, calls = [*entries, *more], [*calls, *further]
         except IllegalEntry as error:
             raise _our_bug(run, error) from error
@@ -128,32 +135,6 @@ def take_turn(
             _told(desk, run, entries)
             return calls
         yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
-
-
-def _with_locks(desk: Desk, run: Run, now: int) -> Procedure[tuple[list[Entry], list[Call]]]:
-    """Look who holds what the transaction wants, and decide on that."""
-    locks = run.saga.locks
-    names = () if locks is None else tuple(locks.look)
-    table = yield from blocking(partial(desk.store.locks, names))
-    decided = advance(run.saga, [LocksSeen(table)], now, run.parallel_max, run.serves)
-    if locks is not None:
-        run.look_at = None
-        if locks.look:
-            # Still in somebody's way.
-            run.look_at = now + round(locks.pause_seconds * 1_000_000)
-        locks.look.clear()
-        locks.checked = False
-    return decided
-
-
-def _hear(desk: Desk, run: Run) -> Procedure[None]:
-    """Take up, now and then, what others have asked for while resources are waited for."""
-    if desk.clock.now() < run.heard_at + HOLD_SECONDS_MAX * 1_000_000:
-        return
-    run.heard_at = desk.clock.now()
-    saga = yield from read_saga(desk, run.transaction_id)
-    if saga.sequence != run.saga.sequence:
-        yield from _reread(desk, run, [])
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
@@ -249,8 +230,6 @@ def _drive(
             if not seen:
                 yield DoSleep(pause, run)
                 seen = _cancelled(run)
-            if run.look_at is not None:
-                yield from _hear(desk, run)
         else:
             if run.look_at is not None and not run.is_released:
                 yield from stop(desk, run, [], claims=False)
@@ -308,7 +287,7 @@ def seconds_left(desk: Desk, run: Run) -> float | None:
 def _pause(desk: Desk, run: Run) -> float | None:
     """Return how long to sleep with the transaction in hand; None to let go of it."""
     saga = run.saga
-    if run.look_at is not None and saga.locks is not None and saga.locks.queued:
+    if run.look_at is not None:
         # Why not where nobody waits here: the store says when it is its turn.
         is_patient = run.is_callers and (run.wait_until is None or run.look_at <= run.wait_until)
         return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000) if is_patient else None

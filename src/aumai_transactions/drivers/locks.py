@@ -12,11 +12,18 @@ from aumai_transactions.core.definition import ResourceUse
 from aumai_transactions.core.locking import Lock, in_the_way
 from aumai_transactions.core.resources import canonical_resource
 from aumai_transactions.drivers.operations import Procedure, blocking
-from aumai_transactions.errors import Deadlock, DefinitionError, ReadConflict
+from aumai_transactions.errors import (
+    Deadlock,
+    DefinitionError,
+    ReadConflict,
+    TransactionError,
+    rolled_back,
+)
 from aumai_transactions.models import ResourceLock
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.desk import Desk
+    from aumai_transactions.models import TransactionResult
 
 RUNS_AGAIN = (Deadlock, ReadConflict)
 """What gave way to others, and was undone: the whole may well succeed the next time."""
@@ -70,3 +77,30 @@ def checked_retries(value: object) -> int:
         return value
     message = f"retries must be a whole number from 0 to {RETRIES_MAX:,}, not {value!r:.80}."
     raise DefinitionError(message)
+
+
+def runs_left(
+    left: int, error: Exception, result: TransactionResult | None, *, is_nested: bool
+) -> int:
+    """Return how many more runs there may be after one in which a transaction gave way.
+
+    Args:
+        left: How many more there might have been before.
+        error: What left the block.
+        result: What became of the transaction.
+        is_nested: True where it was a nested one: who gives way is undone with all around it.
+
+    Raises:
+        Exception: That error, where it is about something else, or there is no run left.
+        Deadlock: There is no run left; the error is what that did to another thread.
+    """
+    why: Exception | None = error if isinstance(error, RUNS_AGAIN) else None
+    # Why these: other threads and tasks of it learn only that it has ended, and may raise together.
+    if why is None and result is not None and isinstance(error, (TransactionError, ExceptionGroup)):
+        found = rolled_back(result)
+        why = found if isinstance(found, RUNS_AGAIN) else None
+    if why is None or is_nested or (left == 0 and why is error):
+        raise error
+    if left == 0:
+        raise why from error
+    return left - 1

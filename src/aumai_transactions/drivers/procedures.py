@@ -314,7 +314,7 @@ def _drive_pending(
         raise JournalConflict(run.transaction_id, "somebody else is carrying it out") from None
     finally:
         leave(desk, run)
-    if not waits_for_a_time(result):
+    if not waits_for_a_time(result, run):
         return result
     until = run.wait_until
     return (yield from see_through(desk, run.transaction_id, until, is_callers=True))

@@ -117,6 +117,10 @@ def _differences(
         said = getattr(step, field)
         if said is not None and said != getattr(recorded, field):
             yield field
+    # Why no more: what its action says that it uses has been added to what it says itself.
+    modes = dict(recorded.resources)
+    if any(modes.get(use.name) not in (use.mode, "exclusive") for use in step.resources or ()):
+        yield "resources"
     # Why as texts: 1 == True == 1.0, and they are not the same request.
     if canonical_json(recorded.data) != canonical_json(data):
         yield "data"

@@ -68,7 +68,7 @@ def resources_of(
     for item in declared:
         use = Resource(name=item) if isinstance(item, str) else item
         name = use.name
-        keys = {_key(place) for place in _PLACE.findall(name)}
+        keys = keys_in(name)
         if keys & late and step.resources is not None:
             continue  # It is filled in from an output, and the step says itself what it will be.
         if keys & late:
@@ -78,19 +78,32 @@ def resources_of(
                 "the step."
             )
             raise DefinitionError(message)
-        filled = _PLACE.sub(lambda place: _filled(place[1], definition), name)
-        own.append(ResourceUse(canonical_resource(filled), use.mode))
+        own.append(ResourceUse(canonical_resource(filled(name, definition.data)), use.mode))
     return _once(own)
+
+
+def keys_in(name: str) -> set[str]:
+    """Return the keys of a step's data from which a name is filled in."""
+    return {_key(place) for place in _PLACE.findall(name)}
+
+
+def filled(name: str, data: dict[str, Any]) -> str:
+    """Return a name whose places are filled in from a step's data.
+
+    Raises:
+        InvalidData: There is nothing there, or what cannot be in a name.
+    """
+    return _PLACE.sub(lambda place: _filled(place[1], data), name)
 
 
 def _key(place: str) -> str:
     return place.split("/")[1] if place.startswith("/") else place
 
 
-def _filled(place: str, definition: StepDefinition) -> str:
+def _filled(place: str, data: dict[str, Any]) -> str:
     pointer = place if place.startswith("/") else "/" + place.replace("~", "~0")
     try:
-        value: Any = at_pointer(definition.data, pointer)
+        value: Any = at_pointer(data, pointer)
     except LookupError:
         value = None
     if isinstance(value, str) and value.strip():

@@ -59,7 +59,6 @@ class Run:
         is_released: True where this process has let go of it with its last append.
         serves: The agents on whose behalf calls are made here; None for all.
         unrecorded: What was seen and is not durable yet.
-        heard_at: When the journal was last looked at for wishes of others, while it waits.
         look_at: When to look again at the resources that it waits for; microseconds since 1970 UTC.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
@@ -83,7 +82,6 @@ class Run:
     wait_until: int | None = None
     holdings: tuple[Holding, ...] | None = None
     look_at: int | None = None
-    heard_at: int = 0
     is_released: bool = False
     serves: Container[str] | None = None
     unrecorded: list[Observation] = field(default_factory=list)

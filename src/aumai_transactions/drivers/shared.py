@@ -19,6 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.core.intents import occurrences
+from aumai_transactions.core.isolation import waits_of
 from aumai_transactions.core.observations import (
     DriverArrived,
     Observation,
@@ -26,7 +27,7 @@ from aumai_transactions.core.observations import (
     StepAsked,
     UndoAsked,
 )
-from aumai_transactions.core.saga import Saga
+from aumai_transactions.core.saga import Saga, SagaStep
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
@@ -63,6 +64,7 @@ class Look(NamedTuple):
         is_busy: True while somebody here makes calls for it.
         is_going_back: True where the whole is being undone.
         is_unwanted: True where no action is to be called any more, for the whole goes back.
+        is_in_line: True while the step that is waited for stands in line for what it uses.
         outcome: What is known about the step that is waited for, where it is one.
     """
 
@@ -72,6 +74,7 @@ class Look(NamedTuple):
     is_busy: bool
     is_going_back: bool
     is_unwanted: bool = False
+    is_in_line: bool = False
     outcome: StepOutcome | None = None
 
 
@@ -489,6 +492,7 @@ class Shared:
                 is_unwanted=unwanted,
             )
         mine_too = id(who) in self._in_hand
+        step = saga.by_id[interest.step_id] if isinstance(interest, StepInterest) else None
         is_settled = interest.is_settled(saga, now)
         return Look(
             [],
@@ -497,9 +501,16 @@ class Shared:
             None if is_settled and not mine_too else seconds_left(desk, self.run),
             is_busy=len(self._in_hand) > mine_too,
             is_going_back=going_back,
+            is_in_line=step is not None and _stands_in_line(saga, step),
             outcome=interest.outcome(saga) if isinstance(interest, StepInterest) else None,
         )
 
     def is_quiet(self) -> bool:
         """True where no call is under way here."""
         return not self._in_hand
+
+
+def _stands_in_line(saga: Saga, step: SagaStep) -> bool:
+    """Tell whether a step waits for a resource: its own, or, for a pivot, a held step's."""
+    places = [place for place, _ in waits_of(saga)]
+    return step.index in places or (step.definition.pivot and bool(places))

@@ -30,7 +30,7 @@ from aumai_transactions.drivers.desk import (
     read_transaction,
 )
 from aumai_transactions.drivers.freezing import frozen_step
-from aumai_transactions.drivers.locks import RUNS_AGAIN, checked_retries, read_locks
+from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
     Procedure,
@@ -255,13 +255,13 @@ class TransactionManager(ManagerBase):
         """
         left = checked_retries(retries)
         while True:
+            block = self.transaction(timeout_seconds, **options)
             try:
-                with self.transaction(timeout_seconds, **options) as tx:
+                with block as tx:
                     return function(tx)
-            except RUNS_AGAIN:
-                if left == 0:
-                    raise
-                left -= 1
+            except Exception as error:  # noqa: BLE001 (raised again where it is no such thing)
+                around = self._block_around()
+                left = runs_left(left, error, block.result, is_nested=around is not None)
 
     def resume(self, tx: Transaction | str) -> TransactionBlock:
         """Go on with an interactive transaction whose process died; use the result as a block.

@@ -214,10 +214,10 @@ def _seconds(desk: Desk, look: Look, patience: Patience) -> float | None:
     seconds, until = look.seconds, patience.until
     left = None if until is None else (until - desk.clock.now()) / 1_000_000
     if patience.polls:
-        if left is not None and left <= 0:
+        if left is not None and left <= 0 and not look.is_in_line:
             return LEAVES
         times = [POLL_SECONDS, *(time for time in (seconds, left) if time is not None)]
-        return min(times)
+        return min(time for time in times if time >= 0)
     if left is None or look.is_busy:
         return seconds
     if seconds is None or seconds > left:

@@ -49,6 +49,7 @@ RiskCode = Literal[
     "undo_never_runs",
     "undo_window",
     "approval_beyond_deadline",
+    "approval_under_lock",
     "secret_in_data",
     "plan",
 ]

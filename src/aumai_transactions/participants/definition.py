@@ -24,9 +24,9 @@ from pydantic import (
 )
 
 from aumai_transactions.actions import Action, Handler
-from aumai_transactions.core.definition import Effect, UnknownPolicy
+from aumai_transactions.core.definition import Effect, LockMode, UnknownPolicy
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import SECONDS_MAX, RetryPolicy
+from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy
 from aumai_transactions.participants.exchange import Target
 from aumai_transactions.participants.template import Placeholder
 
@@ -115,6 +115,45 @@ def retry_policy(table: RetryTable | None) -> RetryPolicy | None:
     return None if table is None else table.policy()
 
 
+class ResourceTable(BaseModel):
+    """Hold one resource that an action or a step uses."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Name = Field(
+        description="What it is called, as account:{account}; {key} and {/json/pointer} are filled "
+        "in from the step's data."
+    )
+    mode: LockMode = Field(
+        default="exclusive", description='"shared" where others may read it at the same time.'
+    )
+
+    def resource(self) -> Resource:
+        """Return it as the resource that an action holds."""
+        return Resource(name=self.name, mode=self.mode)
+
+
+def _resource_tag(value: object) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return "resource" if isinstance(value, (dict, ResourceTable)) else None
+
+
+Uses = list[
+    Annotated[
+        Annotated[Name, Tag("name")] | Annotated[ResourceTable, Tag("resource")],
+        Discriminator(_resource_tag),
+    ]
+]
+
+
+def resources_in(uses: Uses | None) -> list[str | Resource] | None:
+    """Return what an action or a step uses; None where it does not say."""
+    if uses is None:
+        return None
+    return [use if isinstance(use, str) else use.resource() for use in uses]
+
+
 class Question(BaseModel):
     """Hold what a probe and a verification have in common, whatever their kind."""
 
@@ -166,6 +205,11 @@ class ActionDefinition(BaseModel):
     retry: RetryTable | None = Field(
         default=None,
         description="How often it is tried again when it was not done; by default never.",
+    )
+    resources: Uses | None = Field(
+        default=None,
+        description="What it uses that other transactions may use as well: names as "
+        "account:{account}, filled in from the step's data, or { name, mode }.",
     )
     probe: Question | None = None
     verify: Question | None = None
@@ -235,6 +279,7 @@ class ActionDefinition(BaseModel):
             requires_approval=bool(self.requires_approval),
             approval_timeout_seconds=self.approval_timeout_seconds,
             undo_within_seconds=self.undo_within_seconds,
+            resources=resources_in(self.resources),
         )
 
 

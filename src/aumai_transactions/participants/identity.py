@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from aumai_transactions.actions import StepContext
 from aumai_transactions.core.definition import idempotency_key
+from aumai_transactions.core.values import canonical_json
 
 HEADER_PREFIX = "aumai-"
 KEY_HEADER = "Idempotency-Key"
@@ -25,6 +26,7 @@ STEP_VARIABLES = (
     "AUMAI_COMPENSATES",
     "AUMAI_FORWARD_KEY",
     "AUMAI_FORWARD_ATTEMPT",
+    "AUMAI_RESOURCES",
 )
 
 _HEADER_SAFE = "!\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
@@ -54,7 +56,14 @@ def step_headers(context: StepContext) -> dict[str, str]:
     elif context.operation != "action":
         headers["Aumai-Forward-Key"] = forward_key_of(context)
         headers["Aumai-Forward-Attempt"] = str(context.forward_attempt)
+    if context.resources:
+        headers["Aumai-Resources"] = _tokens_of(context)
     return {name: quote(text, safe=_HEADER_SAFE) for name, text in headers.items()}
+
+
+def _tokens_of(context: StepContext) -> str:
+    """Return the fencing tokens of what a step uses, by resource, as a JSON object."""
+    return canonical_json(dict(context.resources)).decode()
 
 
 def step_variables(context: StepContext) -> dict[str, str]:
@@ -72,4 +81,6 @@ def step_variables(context: StepContext) -> dict[str, str]:
     elif context.operation != "action":
         variables["AUMAI_FORWARD_KEY"] = forward_key_of(context)
         variables["AUMAI_FORWARD_ATTEMPT"] = str(context.forward_attempt)
+    if context.resources:
+        variables["AUMAI_RESOURCES"] = _tokens_of(context)
     return variables

@@ -280,6 +280,7 @@ class RequestTemplate:
             request = f"{table.method} {printable(target.shown)}"
             headers = {name: _rendered_header(text, values) for name, text in self.headers}
             body = self._body(data, values)
+            identity = _identity(context)
         except UnfitValue as error:
             message = f"{request} was not sent: {error}"
             raise rejection(context, message) from None
@@ -288,7 +289,7 @@ class RequestTemplate:
             headers["Content-Type"] = "application/json"
         replaced = {name.lower() for name in (*headers, *secret)}
         usual = {k: text for k, text in _USUAL_HEADERS.items() if k.lower() not in replaced}
-        ours = {**step_headers(context), "Host": target.authority, "Connection": "close"}
+        ours = {**identity, "Host": target.authority, "Connection": "close"}
         try:
             answer = exchange(
                 target,
@@ -324,6 +325,15 @@ class RequestTemplate:
                     raise NotDelivered(message) from None
                 secrets.append(made[name].removeprefix(setting.prefix))
         return made, tuple(secrets)
+
+
+def _identity(context: StepContext) -> dict[str, str]:
+    headers = step_headers(context)
+    for name, text in headers.items():
+        if len(text) > HEADER_CHARACTERS_MAX:
+            message = f"the header {name} would be longer than {HEADER_CHARACTERS_MAX:,} characters"
+            raise UnfitValue(message)
+    return headers
 
 
 def _rendered_header(text: Text, values: Values) -> str:

@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +18,20 @@ from pydantic import ValidationError
 from aumai_transactions.core.definition import (
     NO_POLICY,
     CompensationFailurePolicy,
+    Isolation,
+    LockMode,
+    Reference,
+    ResourceUse,
     StepDefinition,
     TimeoutScope,
     UndoWindowPolicy,
 )
+from aumai_transactions.core.resources import canonical_resource
 from aumai_transactions.core.values import checked_name
+from aumai_transactions.drivers.resources import filled, keys_in
 from aumai_transactions.errors import InvalidData, PlanFileError
-from aumai_transactions.models import RetryPolicy
-from aumai_transactions.participants.definition import ActionDefinition, retry_policy
+from aumai_transactions.models import LOCK_TIMEOUT_SECONDS, Resource, RetryPolicy
+from aumai_transactions.participants.definition import ActionDefinition, resources_in, retry_policy
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.template import OUTPUT
 from aumai_transactions.plans.actions import foreign_targets
@@ -54,6 +60,7 @@ class StepOptions:
         requires_approval: Whether a person must allow it; None for what the action says.
         approval_timeout_seconds: How long that is waited for; None for what the action says.
         undo_within_seconds: How long it can be undone; None for what the action says.
+        resources: What it uses besides what the action says, filled in; None for nothing.
     """
 
     retry: RetryPolicy | None = None
@@ -62,6 +69,7 @@ class StepOptions:
     requires_approval: bool | None = None
     approval_timeout_seconds: float | None = None
     undo_within_seconds: float | None = None
+    resources: tuple[Resource, ...] | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,6 +90,9 @@ class Plan:
         allow_irreversible_first: True where the author insists on what cannot be undone before
             what can be.
         on_undo_window: What happens shortly before a step can no longer be undone.
+        isolation: What is done about the resources that its steps use.
+        lock_timeout_seconds: How long it waits for one.
+        release_outstanding_locks: True to let go of what a step used that could not be undone.
     """
 
     name: str
@@ -95,6 +106,9 @@ class Plan:
     parallel_compensation: bool = False
     allow_irreversible_first: bool = False
     on_undo_window: UndoWindowPolicy = "warn"
+    isolation: Isolation = "exclusive"
+    lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
+    release_outstanding_locks: bool = False
 
     def options_of(self, step_id: str) -> StepOptions:
         """Return what a step says about its calls; one that says nothing has no options."""
@@ -134,6 +148,9 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
         parallel_compensation=table.parallel_compensation,
         allow_irreversible_first=table.allow_irreversible_first,
         on_undo_window=table.on_undo_window,
+        isolation=table.isolation,
+        lock_timeout_seconds=table.lock_timeout_seconds,
+        release_outstanding_locks=table.release_outstanding_locks,
         steps=steps,
         actions={
             name: action.model_dump(mode="json", exclude_none=True)
@@ -142,12 +159,15 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
         step_options={
             step.step_id: options
             for step, step_table in zip(steps, table.steps, strict=True)
-            if (options := _options(step_table)) != StepOptions()
+            if (options := _options(step, step_table)) != StepOptions()
         },
     )
 
 
-def _options(table: StepTable) -> StepOptions:
+def _options(step: StepDefinition, table: StepTable) -> StepOptions:
+    own = None
+    if table.resources is not None:
+        own = tuple(Resource(name=use.name, mode=use.mode) for use in step.resources)
     return StepOptions(
         retry_policy(table.retry),
         table.timeout_seconds,
@@ -155,6 +175,7 @@ def _options(table: StepTable) -> StepOptions:
         table.requires_approval,
         table.approval_timeout_seconds,
         table.undo_within_seconds,
+        own,
     )
 
 
@@ -231,7 +252,34 @@ class _Steps:
             if limit is None and approval
             else limit,
             undo_within_seconds=declared.undo_within_seconds if within is None else within,
+            resources=self._resources(table, data, references, place),
         )
+
+    def _resources(
+        self, table: StepTable, data: dict[str, Any], references: Sequence[Reference], place: Place
+    ) -> tuple[ResourceUse, ...]:
+        """Return what a step says itself that it uses, filled in from its data.
+
+        What its action says is filled in once it is begun, as for every other transaction.
+        """
+        late = {item.into[0] for item in references if item.into}
+        found = []
+        for index, use in enumerate(resources_in(table.resources) or ()):
+            where = shown_place((*place, "resources", index))
+            name = use if isinstance(use, str) else use.name
+            mode: LockMode = "exclusive" if isinstance(use, str) else use.mode
+            unknown = keys_in(name) & late
+            if unknown:
+                problem = (
+                    f"{quoted(name)} depends on an output ({listed(sorted(map(str, unknown)))}), "
+                    "which is not known when it has to be locked. Name something that is known."
+                )
+                raise PlanFileError(self.file, where, problem)
+            try:
+                found.append(ResourceUse(canonical_resource(filled(name, data)), mode))
+            except InvalidData as error:
+                raise PlanFileError(self.file, where, f"{error.path} {error.problem}") from None
+        return tuple(found)
 
     def _check_name(self, text: str, place: Place) -> None:
         try:

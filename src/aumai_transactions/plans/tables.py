@@ -10,8 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aumai_transactions.core.definition import CompensationFailurePolicy, UndoWindowPolicy
-from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS
+from aumai_transactions.core.definition import (
+    CompensationFailurePolicy,
+    Isolation,
+    UndoWindowPolicy,
+)
+from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS
 from aumai_transactions.participants.address import Host
 from aumai_transactions.participants.command import CommandDefinition
 from aumai_transactions.participants.definition import (
@@ -20,6 +24,7 @@ from aumai_transactions.participants.definition import (
     Name,
     RetryTable,
     Seconds,
+    Uses,
 )
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.python import PythonDefinition
@@ -95,6 +100,11 @@ class StepTable(BaseModel):
         description="How long after it has succeeded it can still be undone; by default what its "
         "action says.",
     )
+    resources: Uses | None = Field(
+        default=None,
+        description="What it uses that other transactions may use as well, besides what its action "
+        "says: names as account:{account}, filled in from its data, or { name, mode }.",
+    )
 
 
 class PlanTable(BaseModel):
@@ -137,6 +147,19 @@ class PlanTable(BaseModel):
         default="warn",
         description='What happens shortly before a step can no longer be undone: "warn" says so, '
         '"roll_back" undoes everything.',
+    )
+    isolation: Isolation = Field(
+        default="exclusive",
+        description='What is done about resources: "exclusive" locks them until the end; '
+        '"validated" locks those used exclusively, and looks before the commit whether the shared '
+        'ones have changed; "none" takes no notice of them.',
+    )
+    lock_timeout_seconds: LongSeconds = Field(
+        default=LOCK_TIMEOUT_SECONDS, description="How long it waits for a resource."
+    )
+    release_outstanding_locks: bool = Field(
+        default=False,
+        description="True to let go, at the end, of what a step used that could not be undone.",
     )
     http_hosts: list[Host] | None = Field(
         default=None,

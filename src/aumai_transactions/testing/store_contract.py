@@ -49,6 +49,7 @@ from aumai_transactions.testing.journals import (
 )
 from aumai_transactions.testing.store_keeping import KEEPING_CHECKS, SHARED_KEEPING_CHECKS
 from aumai_transactions.testing.store_lists import LIST_CHECKS
+from aumai_transactions.testing.store_locks import LOCK_CHECKS, SHARED_LOCK_CHECKS
 
 StoreCheck = Callable[[StoreFactory], None]
 
@@ -304,6 +305,7 @@ def check_a_closed_store_says_so(make_store: StoreFactory) -> None:
         lambda: store.due("d", 1, NOW),
         lambda: store.wait_for_news(0),
         lambda: store.purge(NOW, 1),
+        lambda: store.locks(None),
     ):
         try:
             call()
@@ -393,6 +395,7 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_a_closed_store_says_so,
     *LIST_CHECKS,
     *KEEPING_CHECKS,
+    *LOCK_CHECKS,
 )
 SHARED_CHECKS: tuple[StoreCheck, ...] = (
     check_another_handle_sees_the_same,
@@ -400,4 +403,5 @@ SHARED_CHECKS: tuple[StoreCheck, ...] = (
     check_handles_in_many_threads_lose_nothing,
     check_a_store_outlives_its_handles,
     *SHARED_KEEPING_CHECKS,
+    *SHARED_LOCK_CHECKS,
 )

@@ -24,6 +24,8 @@ EXPECTED = {
     "UndoRefused": 7,
     "IrreversibleBeforeCompensatable": 2,
     "ReadConflict": 3,
+    "Deadlock": 3,
+    "LockTimeout": 3,
     "DefinitionError": 2,
     "UnknownAction": 2,
     "DuplicateStep": 2,

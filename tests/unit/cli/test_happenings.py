@@ -76,6 +76,23 @@ def said(events, *told):
             [("approval_given", "a", {"digest": "d", "by": "bob", "note": "\x1b"})],
             r"a: allowed, by bob (\x1b)",
         ),
+        (
+            [("locks_awaited", None, {"resources": [{"name": "r\x1b"}], "behind": ["t1", "t2"]})],
+            r"waits for r\x1b, behind t1, t2",
+        ),
+        (
+            [("locks_awaited", "a", {"resources": [{"name": "r", "mode": "shared"}]})],
+            "a: waits for r (shared)",
+        ),
+        (
+            [("locks_granted", "a", {"grants": [{"name": "r", "token": 3}]})],
+            "a: has r",
+        ),
+        ([("locks_granted", None, {"grants": []})], "has all that it waited for"),
+        (
+            [("versions_read", None, {"versions": [{"name": "r", "version": 3}]})],
+            "reads r, which must not change before the commit",
+        ),
         ([("approval_denied", "a", {"by": "", "note": "late"})], "a: denied, for nobody answered"),
         (
             [("undo_window_closing", "a", {"until": 1772193800000000})],

@@ -77,6 +77,8 @@ def whole(saga):
     by_intent = saga.by_intent.items()
     fields["by_intent"] = {name: [each.index for each in found] for name, found in by_intent}
     fields["scopes"] = {name: group(scope) for name, scope in saga.scopes.items()}
+    locks = saga.locks
+    fields["locks"] = None if locks is None else (locks.held, locks.queued, locks.reads)
     return fields
 
 

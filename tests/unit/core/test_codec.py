@@ -14,6 +14,7 @@ from aumai_transactions.core.definition import (
     Operation,
     Policy,
     Reference,
+    ResourceUse,
     Retry,
     ScopeDefinition,
     StepDefinition,
@@ -22,11 +23,13 @@ from aumai_transactions.core.entries import (
     Answer,
     Claimed,
     ErrorRecord,
+    Grant,
     InDoubtCause,
     LateOutcome,
     OutstandingReason,
     PlanRecorded,
     ProbeAnswer,
+    ReadVersion,
     RollbackRequested,
     StepFailed,
     StepSucceeded,
@@ -83,6 +86,8 @@ POLICY = st.builds(
     confirm_retry=st.none() | RETRY,
     confirm_timeout_seconds=st.none() | SECONDS,
 )
+MODE = st.sampled_from(["exclusive", "shared"])
+USES = st.lists(st.builds(ResourceUse, name=TEXT, mode=MODE), max_size=2).map(tuple)
 STEP = st.builds(
     StepDefinition,
     step_id=TEXT,
@@ -104,6 +109,7 @@ STEP = st.builds(
     approval_timeout_seconds=st.none() | SECONDS,
     undo_within_seconds=st.none() | SECONDS,
     intent=st.none() | TEXT,
+    resources=USES,
 )
 SCOPE = st.builds(
     ScopeDefinition,
@@ -129,6 +135,9 @@ DEFINITION = st.builds(
     allow_irreversible_first=st.booleans(),
     resume_within_seconds=st.none() | SECONDS,
     on_undo_window=st.sampled_from(["warn", "roll_back"]),
+    isolation=st.sampled_from(["none", "exclusive", "validated"]),
+    lock_timeout_seconds=SECONDS,
+    release_outstanding_locks=st.booleans(),
 )
 FIELDS = {
     "at": st.integers(0, 2**60),
@@ -169,6 +178,14 @@ FIELDS = {
     "step_ids": st.lists(TEXT, max_size=3).map(tuple),
     "holds": st.booleans(),
     "reason": st.sampled_from(get_args(RollbackReason)),
+    "resources": USES,
+    "behind": st.lists(TEXT, max_size=2).map(tuple),
+    "grants": st.lists(
+        st.builds(Grant, name=TEXT, token=st.integers(1, 2**60), mode=MODE), max_size=2
+    ).map(tuple),
+    "versions": st.lists(
+        st.builds(ReadVersion, name=TEXT, version=st.integers(0, 2**60)), max_size=2
+    ).map(tuple),
 }
 OWN_FIELDS = {
     "compensation_succeeded": {"note": st.none() | TEXT},
@@ -187,6 +204,8 @@ OWN_FIELDS = {
         "step_id": st.none() | TEXT,
         "error": st.none() | ERROR,
     },
+    "locks_awaited": {"step_id": st.none() | TEXT},
+    "locks_granted": {"step_id": st.none() | TEXT},
     "reread_answered": {"error": st.none() | ERROR},
     "rollback_requested": {"error": st.none() | ERROR, "scope_id": st.none() | TEXT},
     "step_added": {"request_id": st.none() | TEXT, "name": st.none() | TEXT},
@@ -298,6 +317,13 @@ def plan_body(step=(), **definition):
         (body_of(v="1"), "format version '1'"),
         (body_of(kind="step_teleported"), "entry kind 'step_teleported'"),
         (body_of(colour="red"), "field 'colour' of step_failed"),
+        (added_body(resources=[{"name": "r", "newer": 1}]), "step.resources.newer"),
+        (
+            json.dumps(
+                {"v": 1, "id": "e", "kind": "locks_granted", "at": 1, "grants": [{"newer": 1}]}
+            ).encode(),
+            "grants.newer",
+        ),
         (body_of(error={"type": "T", "message": "m", "trace": 1}), "field 'error.trace'"),
         (json.dumps(plan_body(shape2=1)).encode(), "definition.shape2"),
         (json.dumps(plan_body(step={"newer": True})).encode(), "definition.steps.newer"),

@@ -15,6 +15,7 @@ from aumai_transactions.core.definition import (
     Operation,
     Policy,
     Reference,
+    ResourceUse,
     Retry,
     ScopeDefinition,
     StepDefinition,
@@ -35,10 +36,14 @@ from aumai_transactions.core.entries import (
     ConfirmationStarted,
     ConfirmationSucceeded,
     ErrorRecord,
+    Grant,
+    LocksAwaited,
+    LocksGranted,
     PartialRollbackStarted,
     PlanRecorded,
     ProbeAnswered,
     ProbeStarted,
+    ReadVersion,
     RereadAnswered,
     ResolutionGiven,
     RetryRequested,
@@ -65,6 +70,7 @@ from aumai_transactions.core.entries import (
     UndoWindowClosing,
     VerificationAnswered,
     VerificationStarted,
+    VersionsRead,
 )
 from aumai_transactions.core.journal import NO_HASH, chain_hash
 from aumai_transactions.core.kinds import KINDS
@@ -157,6 +163,22 @@ BLOCK = Definition(
 SCOPE = ScopeDefinition(
     scope_id="c1", kind="child", parent="s1", name="hotel", expires_at=1772193700000000
 )
+SHARING = Definition(
+    created_at=1772193600000000,
+    timeout_seconds=60,
+    steps=(
+        StepDefinition(
+            step_id="s1",
+            agent_id="a",
+            action="debit",
+            data={},
+            resources=(ResourceUse("account:42"), ResourceUse("rate:usd", "shared")),
+        ),
+    ),
+    isolation="validated",
+    lock_timeout_seconds=5.0,
+    release_outstanding_locks=True,
+)
 SMALL = Definition(created_at=1, timeout_seconds=60)
 ENTRIES = [
     PlanRecorded(at=1, definition=TRIP),
@@ -223,6 +245,13 @@ ENTRIES = [
     ConfirmationSucceeded(at=54, step_id="s1", attempt=1, simulated=True),
     ConfirmationFailed(at=55, step_id="s1", attempt=1, error=ERROR, will_retry=True),
     RetryScheduled(at=56, step_id="s1", operation="confirmation", attempt=2, due_at=99),
+    # Since resources are locked.
+    PlanRecorded(at=57, definition=SHARING),
+    LocksAwaited(at=58, resources=SHARING.steps[0].resources, behind=("tx-2",), step_id="s1"),
+    LocksGranted(
+        at=59, grants=(Grant("account:42", 7), Grant("file:/é", 1, "shared")), step_id="s1"
+    ),
+    VersionsRead(at=60, versions=(ReadVersion("rate:usd", 3),)),
 ]
 # The body of each entry, and its hash in one chain of transaction "tx".
 VECTORS = [
@@ -640,6 +669,39 @@ VECTORS = [
         ),
         "c8ae26cde95bb04a94a69b3b6b9f8f44aa6229a6aea8a97393e4ce57494e18f4",
     ),
+    (
+        (
+            '{"at":57,"definition":{"created_at":1772193600000000,"isolation":"vali'
+            'dated","lock_timeout_seconds":5.0,"release_outstanding_locks":true,"st'
+            'eps":[{"action":"debit","agent_id":"a","data":{},"resources":[{"name":'
+            '"account:42"},{"mode":"shared","name":"rate:usd"}],"step_id":"s1"}],"t'
+            'imeout_seconds":60},"id":"append.57","kind":"plan_recorded","v":1}'
+        ),
+        "80c262f59eccfdc555bf9685ea3a674cbfc24fd3233c1e9c70eed065f56e324e",
+    ),
+    (
+        (
+            '{"at":58,"behind":["tx-2"],"id":"append.58","kind":"locks_awaited","re'
+            'sources":[{"name":"account:42"},{"mode":"shared","name":"rate:usd"}],"'
+            'step_id":"s1","v":1}'
+        ),
+        "4ce44d3340423c2729867fdb0dcda2814088ac90bf75151f8011e84c99711d60",
+    ),
+    (
+        (
+            '{"at":59,"grants":[{"name":"account:42","token":7},{"mode":"shared","n'
+            'ame":"file:/é","token":1}],"id":"append.59","kind":"locks_granted","st'
+            'ep_id":"s1","v":1}'
+        ),
+        "c2d3e0ee77169f6119db89b7e06cd525223292174441e6809fd0439294a00e84",
+    ),
+    (
+        (
+            '{"at":60,"id":"append.60","kind":"versions_read","v":1,"versions":[{"n'
+            'ame":"rate:usd","version":3}]}'
+        ),
+        "dbe1db6133a296922575a5d1a0527b4cd11c0aadcefceaf62f5c564ae42ee491",
+    ),
 ]
 NUMBERED = list(enumerate(zip(ENTRIES, VECTORS, strict=True), 1))
 
@@ -666,8 +728,8 @@ def test_every_kind_of_entry_has_a_vector():
 
 def test_the_names_of_the_kinds_never_change():
     names = hashlib.sha256("\n".join(sorted(KINDS)).encode()).hexdigest()
-    assert len(KINDS) == 43, "add the new kind here; an old one is never removed or renamed"
-    assert names == "0e25db813d29b2001d489f4910e4716ab116d80bdb03059746bbd39017817fdc"
+    assert len(KINDS) == 46, "add the new kind here; an old one is never removed or renamed"
+    assert names == "92b82b80360ddbe60b0aa5eb1a46f675cfb770bb9e1af4c61a97f856a018eaed"
 
 
 @pytest.mark.parametrize("operation", get_args(Operation))

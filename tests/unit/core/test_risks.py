@@ -6,6 +6,7 @@ from aumai_transactions.core.definition import (
     Definition,
     Policy,
     Reference,
+    ResourceUse,
     Retry,
     StepDefinition,
 )
@@ -64,6 +65,7 @@ def test_what_is_declared_well_has_no_risk(safe):
         (step(pivot=True, policy=Policy()), "undo_never_runs"),
         (step(on_commit=True, policy=Policy()), "undo_never_runs"),
         (step(confirming_action="nobody"), "unknown_action"),
+        (step(requires_approval=True, resources=(ResourceUse("r"),)), "approval_under_lock"),
     ],
 )
 def test_each_risk_is_named(risky, code):
@@ -134,3 +136,17 @@ def test_a_step_may_not_be_undone_any_more_when_one_that_takes_longer_is_denied(
 
 def test_a_program_that_has_not_asked_for_a_step_yet_is_no_risk():
     assert codes(shape="interactive") == []
+
+
+def test_an_approval_is_a_risk_only_where_others_wait_for_what_is_held_meanwhile():
+    asked = step(requires_approval=True)
+    using = step(resources=(ResourceUse("r"),))
+    reading = step(requires_approval=True, resources=(ResourceUse("r", "shared"),))
+    limited = step(
+        requires_approval=True, approval_timeout_seconds=5, resources=(ResourceUse("r"),)
+    )
+    assert codes(asked, using) == ["approval_under_lock"], "a plan holds all of it"
+    assert codes(asked, using, shape="interactive") == []
+    assert codes(asked, using, isolation="none") == []
+    assert codes(reading) == []
+    assert codes(limited) == []

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from aumai_transactions.participants.barrier import BarrierCall, InvalidCall
 from aumai_transactions.participants.identity import (
     STEP_VARIABLES,
     forward_key_of,
@@ -47,3 +48,29 @@ def test_the_forward_key_is_the_one_that_the_driver_says(acting):
 @pytest.mark.parametrize("operation", ["action", "compensation", "probe", "verification"])
 def test_every_variable_is_one_that_no_action_may_set(operation, acting):
     assert set(step_variables(replace(acting, operation=operation))) <= set(STEP_VARIABLES)
+
+
+def test_the_tokens_of_what_it_uses_travel_with_every_call(acting, undoing):
+    assert "Aumai-Resources" not in step_headers(acting)
+    assert "AUMAI_RESOURCES" not in step_variables(acting)
+    for call in (acting, undoing):
+        using = replace(call, resources={"rate:\u20ac": 7, "account:42": 3})
+        assert step_variables(using)["AUMAI_RESOURCES"] == '{"account:42":3,"rate:\u20ac":7}'
+        header = step_headers(using)["Aumai-Resources"]
+        assert header == '{"account:42":3,"rate:%E2%82%AC":7}'
+        call_there = BarrierCall.from_headers(step_headers(using))
+        assert call_there.resources == {"account:42": 3, "rate:\u20ac": 7}
+        assert BarrierCall.of(using).resources == call_there.resources
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", "{", '{"a":0}', '{"a":-1}', '{"a":"1"}', "[" * 900]
+)
+def test_tokens_that_are_none_are_refused_by_name(text):
+    with pytest.raises(InvalidCall, match="Aumai-Resources"):
+        BarrierCall.from_headers({"Idempotency-Key": "k", "Aumai-Resources": text})
+
+
+def test_tokens_that_are_too_many_are_refused_by_name():
+    with pytest.raises(InvalidCall, match="longer than 8,000"):
+        BarrierCall.from_headers({"Idempotency-Key": "k", "Aumai-Resources": "x" * 8_001})

@@ -96,6 +96,9 @@ def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Tr
         parallel_compensation=plan.parallel_compensation,
         allow_irreversible_first=plan.allow_irreversible_first,
         on_undo_window=plan.on_undo_window,
+        isolation=plan.isolation,
+        lock_timeout_seconds=plan.lock_timeout_seconds,
+        release_outstanding_locks=plan.release_outstanding_locks,
         idempotency_key=key,
     )
     if key is None:
@@ -134,6 +137,9 @@ def _under_key(held: Session, found: Transaction, plan: Plan) -> Transaction:
         parallel_compensation=found.parallel_compensation,
         allow_irreversible_first=found.allow_irreversible_first,
         on_undo_window=found.on_undo_window,
+        isolation=found.isolation,
+        lock_timeout_seconds=found.lock_timeout_seconds,
+        release_outstanding_locks=found.release_outstanding_locks,
         name=found.name,
         idempotency_key=found.idempotency_key,
         actions=plan.actions,
@@ -172,6 +178,7 @@ def steps_of(plan: Plan) -> list[TransactionStep]:
                 requires_approval=options.requires_approval,
                 approval_timeout_seconds=options.approval_timeout_seconds,
                 undo_within_seconds=options.undo_within_seconds,
+                resources=None if options.resources is None else list(options.resources),
             )
         )
     return found

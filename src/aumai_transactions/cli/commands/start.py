@@ -26,7 +26,14 @@ from aumai_transactions.cli.settings import (
 )
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.options import StepOptions
-from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, Output, RetryPolicy, Transaction
+from aumai_transactions.models import (
+    DEFAULT_TIMEOUT_SECONDS,
+    LOCK_TIMEOUT_SECONDS,
+    Output,
+    Resource,
+    RetryPolicy,
+    Transaction,
+)
 from aumai_transactions.plans import data_with_references
 
 WHOLE_MAX = 2**53
@@ -74,6 +81,26 @@ def described(transaction: Transaction) -> dict[str, Any]:
     show_default=True,
     help="What happens shortly before a step can no longer be undone.",
 )
+@click.option(
+    "--isolation",
+    type=click.Choice(["exclusive", "validated", "none"]),
+    default="exclusive",
+    show_default=True,
+    help="What happens to the resources that its steps name.",
+)
+@click.option(
+    "--lock-timeout",
+    type=float,
+    default=LOCK_TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it waits for a resource.",
+)
+@click.option(
+    "--release-outstanding-locks",
+    is_flag=True,
+    help="Let go of what a step used that could not be undone.",
+)
 @key_option()
 @store_option()
 @json_option()
@@ -84,6 +111,9 @@ def create_command(
     parallel_compensation: bool,
     allow_irreversible_first: bool,
     on_undo_window: Literal["warn", "roll_back"],
+    isolation: Literal["exclusive", "validated", "none"],
+    lock_timeout: float,
+    release_outstanding_locks: bool,
     key: str | None,
 ) -> Code:
     """Create a pending transaction and print it as JSON."""
@@ -95,6 +125,9 @@ def create_command(
             parallel_compensation=parallel_compensation,
             allow_irreversible_first=allow_irreversible_first,
             on_undo_window=on_undo_window,
+            isolation=isolation,
+            lock_timeout_seconds=lock_timeout,
+            release_outstanding_locks=release_outstanding_locks,
         )
         if key is None:
             manager.save(transaction)
@@ -139,6 +172,20 @@ def create_command(
 )
 @click.option(
     "--undo-within", type=float, metavar="SECONDS", help="How long it can be undone once done."
+)
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="NAME",
+    help="What it uses that others must not use meanwhile, as account:42; may be given often.",
+)
+@click.option(
+    "--shared-resource",
+    "shared_resources",
+    multiple=True,
+    metavar="NAME",
+    help="What it only reads, as others may meanwhile; may be given often.",
 )
 @store_option()
 @app_option()
@@ -200,6 +247,8 @@ def step_options(
     requires_approval: bool,
     approval_timeout: float | None,
     undo_within: float | None,
+    resources: tuple[str, ...],
+    shared_resources: tuple[str, ...],
 ) -> StepOptions:
     """Return what `add_step` is told besides agent, action, data and undo.
 
@@ -218,6 +267,8 @@ def step_options(
         options["after"] = [step_id for step_id in after if step_id]
     if requires_approval:
         options["requires_approval"] = True
+    if resources or shared_resources:
+        options["resources"] = [*resources, *map(Resource.shared, shared_resources)]
     if attempts_max is not None:
         try:
             options["retry"] = RetryPolicy(attempts_max=attempts_max)

@@ -1,7 +1,7 @@
 """The barrier: what makes a participant's calls safe to repeat, to lose and to overtake.
 
-Owns: the public names of the barrier. A participant keeps a small table in its own database,
-`aumai_barrier`, and runs each call inside `barrier()`; see docs/barrier.md.
+Owns: the public names of the barrier. A participant keeps small tables in its own database,
+`aumai_barrier` and `aumai_fences`, and runs each call inside `barrier()`; see docs/barrier.md.
 """
 
 from aumai_transactions.participants.barrier.block import Admission, barrier, barrier_probe
@@ -13,6 +13,7 @@ from aumai_transactions.participants.barrier.calls import (
     KeyReused,
     StaleDriver,
 )
+from aumai_transactions.participants.barrier.fences import StaleHolder, fence
 from aumai_transactions.participants.barrier.middleware import (
     BarrierMiddleware,
     Guarded,
@@ -33,9 +34,11 @@ __all__ = [
     "InvalidCall",
     "KeyReused",
     "StaleDriver",
+    "StaleHolder",
     "barrier",
     "barrier_probe",
     "create_barrier_table",
     "current_barrier",
+    "fence",
     "purge_barrier_table",
 ]

@@ -12,8 +12,9 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast, get_args
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,7 @@ from aumai_transactions.core.values import canonical_json, checked_copy
 from aumai_transactions.errors import OutcomeUnknown, StepRejected, TransactionError
 
 HEADER_CHARACTERS_MAX = 4_096
+RESOURCES_CHARACTERS_MAX = 8_000
 # Two names of a thousand characters, two strokes and the longest operation.
 KEY_CHARACTERS_MAX = 2_020
 NAME_CHARACTERS_MAX = 1_000
@@ -31,11 +33,13 @@ _OPERATIONS: Final = get_args(Operation)
 _KEY: Final = "Idempotency-Key"
 _COMPENSATES: Final = "Aumai-Compensates"
 _FORWARD_KEY: Final = "Aumai-Forward-Key"
+_RESOURCES: Final = "Aumai-Resources"
 _NAMES: Final = {
     name.lower(): name
     for name in (
         *(_KEY, _COMPENSATES, _FORWARD_KEY, "Aumai-Transaction", "Aumai-Step"),
         *("Aumai-Operation", "Aumai-Attempt", "Aumai-Token", "Aumai-Forward-Attempt"),
+        _RESOURCES,
     )
 }
 
@@ -139,6 +143,8 @@ class BarrierCall:
         attempt: Counted by the caller, from 1.
         forward_attempt: In a probe: how many attempts of the forward call there have been. What a
             probe makes impossible is these, not a later one. 0 where nobody says; then it is all.
+        resources: The fencing token of each resource that the step uses and that is locked; for
+            `fence()`.
 
     Raises:
         InvalidCall: A field is empty, too long, or cannot be stored.
@@ -152,6 +158,7 @@ class BarrierCall:
     token: int = 0
     attempt: int = 1
     forward_attempt: int = 0
+    resources: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.operation not in _OPERATIONS:
@@ -184,6 +191,7 @@ class BarrierCall:
             token=context.token,
             attempt=context.attempt,
             forward_attempt=context.forward_attempt,
+            resources=context.resources,
         )
 
     @classmethod
@@ -220,6 +228,7 @@ class BarrierCall:
             token=_number(found, "Aumai-Token", 0),
             attempt=_number(found, "Aumai-Attempt", 1),
             forward_attempt=_number(found, "Aumai-Forward-Attempt", 0),
+            resources=_tokens(found),
         )
 
 
@@ -256,8 +265,9 @@ def _pairs_of(headers: Any) -> Iterable[tuple[str | bytes, str | bytes]]:
 
 
 def _decoded_value(name: str, value: str) -> str:
-    if len(value) > HEADER_CHARACTERS_MAX:
-        raise InvalidCall(name, f"is longer than {HEADER_CHARACTERS_MAX:,} characters")
+    longest = RESOURCES_CHARACTERS_MAX if name == _RESOURCES else HEADER_CHARACTERS_MAX
+    if len(value) > longest:
+        raise InvalidCall(name, f"is longer than {longest:,} characters")
     if not (value.isascii() and value.isprintable()):
         raise InvalidCall(name, "holds characters that are not visible ASCII; percent-encode them")
     try:
@@ -290,6 +300,22 @@ def _number(found: Mapping[str, str], name: str, default: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
         raise InvalidCall(name, "is not a whole number")
     return int(text)
+
+
+def _tokens(found: Mapping[str, str]) -> dict[str, int]:
+    text = found.get(_RESOURCES)
+    if text is None:
+        return {}
+    try:
+        tokens = json.loads(text)
+    except (ValueError, RecursionError):
+        tokens = None
+    whole = isinstance(tokens, dict) and all(
+        type(token) is int and 0 < token < 10**_DIGITS_MAX for token in tokens.values()
+    )
+    if not whole:
+        raise InvalidCall(_RESOURCES, "is no JSON object of positive whole numbers")
+    return dict(tokens)
 
 
 def _check_text(

@@ -38,6 +38,7 @@ RETRY_AFTER_SECONDS: Final = 0.5
 _PASSING_STATES: Final = {"40001", "40P01", "55P03"}
 _PASSING_CODES: Final = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 _SQLITE_CONSTRAINT: Final = 19
+_TABLES: Final = ("aumai_barrier", "aumai_fences")
 _BLOCK_ENDED: Final = (
     "the block ended the barrier's transaction itself, so nobody knows what of it was committed. "
     "Remove its commit() or rollback(); `with connection:` commits too"
@@ -307,11 +308,10 @@ def committing() -> Iterator[None]:
 
 
 def _undone(error: Exception) -> Exception:
-    if "aumai_barrier" in str(error) and (
-        _state_of(error) == "42P01" or "no such table" in str(error)
-    ):
+    missing = next((name for name in _TABLES if name in str(error)), None)
+    if missing and (_state_of(error) == "42P01" or "no such table" in str(error)):
         return NotDelivered(
-            "the table aumai_barrier is missing in the participant's database. Call "
+            f"the table {missing} is missing in the participant's database. Call "
             "create_barrier_table(connection) once; nothing was done"
         )
     if _state_of(error) == "25P01":

@@ -66,6 +66,12 @@ CREATE TABLE IF NOT EXISTS aumai_barrier (
 _INDEX: Final = """
 CREATE INDEX IF NOT EXISTS aumai_barrier_tokens ON aumai_barrier (transaction_id, token)
 """
+_FENCES: Final = """
+CREATE TABLE IF NOT EXISTS aumai_fences (
+    resource text NOT NULL PRIMARY KEY,
+    token bigint NOT NULL
+)
+"""
 # Why a lock: two CREATE TABLE IF NOT EXISTS at the same moment fail in PostgreSQL. The number is
 # "aumai" in ASCII, so that nobody else takes it by chance.
 _POSTGRESQL_LOCK: Final = "SELECT pg_advisory_xact_lock(418581930345)"
@@ -130,10 +136,10 @@ def indexed(text: str) -> str:
 
 
 def create_barrier_table(connection: Any) -> None:
-    """Make the table `aumai_barrier` where it is not there yet.
+    """Make the tables `aumai_barrier` and `aumai_fences` where they are not there yet.
 
     It may be called by many processes at the same moment, and again at every start. Where the
-    connection is in a transaction already, the table is there once the caller has committed.
+    connection is in a transaction already, the tables are there once the caller has committed.
 
     Args:
         connection: Of sqlite3, psycopg or SQLAlchemy.
@@ -148,6 +154,7 @@ def create_barrier_table(connection: Any) -> None:
         else:
             database.execute(_SQLITE_TABLE)
         database.execute(_INDEX)
+        database.execute(_FENCES)
 
 
 def purge_barrier_table(

@@ -191,6 +191,10 @@ def test_a_store_of_version_1_is_opened_brought_up_to_date_and_verified(version_
     verification = manager.verify()
     assert (verification.transactions, verification.problems) == (len(JOURNALS), {})
     assert manager.get_result("committed").outputs == {"s1": {"by": 1}}
+    manager.action("act", effect="none", resources=["r"])(lambda *_: None)
+    with manager.transaction() as tx:
+        tx.execute("agent", "act", {})
+        assert [lock.token for lock in manager.locks()] == [1]
     with closing(sqlite3.connect(version_1)) as connection:
         assert version_of(connection) == SCHEMA_VERSION
         assert connection.execute("SELECT DISTINCT due_at FROM transactions").fetchall() == [
