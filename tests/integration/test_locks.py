@@ -18,6 +18,7 @@ from aumai_transactions import (
     TransactionNotActive,
     TransactionRolledBack,
 )
+from aumai_transactions.core.isolation import PARKED_LOOK_SECONDS
 
 AGENTS = 80
 CAPACITY = 32
