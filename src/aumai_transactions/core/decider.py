@@ -221,10 +221,10 @@ def _commit_called(saga: Saga, seen: CommitCalled, now: int) -> list[Entry]:
 
 
 def _require_pending(saga: Saga, call: str) -> None:
-    if saga.state is not PENDING or saga.commit_requested:
-        raise InvalidTransactionState(
-            saga.transaction_id, saga.state.value, call, next_after(saga.state)
-        )
+    if saga.state is PENDING and not saga.commit_requested:
+        return
+    state = "submitted" if saga.state is PENDING else saga.state.value
+    raise InvalidTransactionState(saga.transaction_id, state, call, next_after(saga.state))
 
 
 def next_after(state: TransactionState) -> str:

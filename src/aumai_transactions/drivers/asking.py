@@ -24,6 +24,7 @@ from aumai_transactions.drivers.desk import Desk, read_run, read_saga
 from aumai_transactions.drivers.driving import (
     MOVED,
     HeldByAnother,
+    NothingToDo,
     append_request,
     decide_and_evolve,
     drive,
@@ -195,9 +196,9 @@ def _longest_pause(left: int) -> float:
 
 
 def _can_drive(desk: Desk, run: Run) -> bool:
-    # Why pending may be driven without handlers: nothing of it has run, so that in a process
+    # Why pending may go back without handlers: nothing of it has run, so that in a process
     # that is not strict its undo is a dry run.
-    if run.saga.state is PENDING and not desk.strict:
+    if run.saga.state is PENDING and run.saga.rollback_requested and not desk.strict:
         return True
     return not _missing(run)
 
@@ -272,8 +273,9 @@ def recover_one(
         agents: Only calls on behalf of these are made; None for all.
 
     Returns:
-        Its outcome; or the names of the actions that it needs and that are missing here; or
-        None where somebody else has it, or nothing is to be done.
+        Its outcome; or the names of the actions that it needs and that are missing here, none of
+        them where it waits for an agent that is not served here; or None where somebody else has
+        it, or nothing is to be done.
     """
     if desk.book.run_of(transaction_id) is not None:
         return None
@@ -288,4 +290,7 @@ def recover_one(
     missing = _missing(run)
     if missing:
         return missing
-    return (yield from _taken_over(desk, run, now, is_callers=False))
+    try:
+        return (yield from _taken_over(desk, run, now, is_callers=False))
+    except NothingToDo:
+        return []

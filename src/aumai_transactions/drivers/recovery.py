@@ -84,8 +84,12 @@ def recovered(desk: Desk, name: str, agents: Container[str] | None = None) -> Pr
             return Recovered(transaction_id=name, outcome="finished", detail=state, result=outcome)
         detail = outcome.waiting.detail if outcome.waiting else outcome.state.value
         return Recovered(transaction_id=name, outcome="waiting", detail=detail, result=outcome)
-    named = ", ".join(outcome)
-    detail = f"missing handler {named}; run recover where it is registered. Nothing was changed."
+    if outcome:
+        named = ", ".join(outcome)
+        detail = f"missing handler {named}; run recover where it is registered."
+    else:
+        detail = "its next call is made on behalf of an agent that is not served here."
+    detail += " Nothing was changed."
     return Recovered(transaction_id=name, outcome="parked", detail=detail)
 
 

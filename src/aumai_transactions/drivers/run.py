@@ -176,6 +176,10 @@ class Book:
         """Return the run of this transaction, if it is driven here."""
         return self._runs.get(transaction_id)
 
+    def driven(self) -> list[str]:
+        """Return the ids of what is driven here."""
+        return list(self._runs)
+
     def is_driving(self) -> bool:
         """Tell whether anything is driven here."""
         return bool(self._runs)
