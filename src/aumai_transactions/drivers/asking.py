@@ -200,10 +200,10 @@ def _can_drive(desk: Desk, run: Run) -> bool:
     # that is not strict its undo is a dry run.
     if run.saga.state is PENDING and run.saga.rollback_requested and not desk.strict:
         return True
-    return not _missing(run)
+    return not missing_of(run)
 
 
-def _missing(run: Run) -> list[str]:
+def missing_of(run: Run) -> list[str]:
     """Return what finishing this transaction may need, and is not here.
 
     Why what asks too: a driver that cannot ask would undo what another could have found done, or
@@ -287,7 +287,7 @@ def recover_one(
     if due is not None and due > now:
         return desk.result_of(run)
     run.serves = agents
-    missing = _missing(run)
+    missing = missing_of(run)
     if missing:
         return missing
     try:

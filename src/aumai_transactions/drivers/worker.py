@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from aumai_transactions.actions import checked_seconds
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.freezing import checked_count
-from aumai_transactions.drivers.recovery import recovered
+from aumai_transactions.drivers.recovery import FAR, lacking, recovered
 from aumai_transactions.errors import (
     DefinitionError,
     StoreError,
@@ -62,7 +62,6 @@ at most; each time it is twice as long."""
 _COMES_BACK = ("busy", "unavailable", "interrupted")
 """For these reasons it is only a matter of time until this worker can do something for it."""
 
-_FAR = 2**62
 _NUDGE_SECONDS = 0.05
 
 
@@ -187,6 +186,13 @@ class Worker:
         self._is_stopping = True
         self._news.put(None)
 
+    def lacks(self) -> dict[str, int]:
+        """Return which actions have no handler here, and how many transactions may need them.
+
+        Looked at are those that nobody has and this worker would take, at most 1,000.
+        """
+        return self._manager._run(lacking(self._desk(), self._agents))  # noqa: SLF001 (one package)
+
     def __enter__(self) -> Self:
         """Work in a thread of its own until the block ends."""
         self._desk()  # What is wrong with the store is told here, and not in that thread.
@@ -274,7 +280,7 @@ class Worker:
             desk = self._desk()
             driven = desk.book.driven()
             limit = 1 + len(known) + len(driven)
-            later = desk.store.due(desk.driver_id, limit, _FAR, self._agents)
+            later = desk.store.due(desk.driver_id, limit, FAR, self._agents)
         except StoreError:
             return False
         others = {name for name, left in known.items() if left.why not in _COMES_BACK}

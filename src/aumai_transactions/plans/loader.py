@@ -26,7 +26,7 @@ from aumai_transactions.core.definition import (
 )
 from aumai_transactions.core.values import checked_name, checked_object
 from aumai_transactions.errors import InvalidData, PlanFileError
-from aumai_transactions.models import JsonType, RetryPolicy
+from aumai_transactions.models import CRASHES_MAX, JsonType, RetryPolicy
 from aumai_transactions.participants.definition import ActionDefinition, retry_policy
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.template import OUTPUT
@@ -87,6 +87,8 @@ class Plan:
         allow_irreversible_first: True where the author insists on what cannot be undone before
             what can be.
         on_undo_window: What happens shortly before a step can no longer be undone.
+        metadata: Notes about it, text by name.
+        crashes_max: How many processes in a row may die in a call of it.
     """
 
     name: str
@@ -100,6 +102,8 @@ class Plan:
     parallel_compensation: bool = False
     allow_irreversible_first: bool = False
     on_undo_window: UndoWindowPolicy = "warn"
+    metadata: dict[str, str] = field(default_factory=dict)
+    crashes_max: int = CRASHES_MAX
 
     def options_of(self, step_id: str) -> StepOptions:
         """Return what a step says about its calls; one that says nothing has no options."""
@@ -139,6 +143,8 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
         parallel_compensation=table.parallel_compensation,
         allow_irreversible_first=table.allow_irreversible_first,
         on_undo_window=table.on_undo_window,
+        metadata=table.metadata,
+        crashes_max=table.crashes_max,
         steps=steps,
         actions={
             name: action.model_dump(mode="json", exclude_none=True)

@@ -17,6 +17,8 @@ from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
     Settings,
     app_option,
+    begin_options,
+    begun_options,
     json_option,
     key_option,
     named,
@@ -71,6 +73,7 @@ def described(transaction: Transaction) -> dict[str, Any]:
     show_default=True,
     help="What happens shortly before a step can no longer be undone.",
 )
+@begin_options()
 @key_option()
 @store_option()
 @json_option()
@@ -81,18 +84,19 @@ def create_command(
     parallel_compensation: bool,
     allow_irreversible_first: bool,
     on_undo_window: Literal["warn", "roll_back"],
+    metadata: dict[str, str],
+    crashes_max: int | None,
     key: str | None,
 ) -> Code:
     """Create a pending transaction and print it as JSON."""
     with session(settings, create=True) as held:
         manager = held.manager()
-        transaction = manager.begin(
-            seconds(timeout),
-            idempotency_key=key,
-            parallel_compensation=parallel_compensation,
-            allow_irreversible_first=allow_irreversible_first,
-            on_undo_window=on_undo_window,
-        )
+        options = begun_options(metadata, crashes_max)
+        options["parallel_compensation"] = parallel_compensation
+        options["allow_irreversible_first"] = allow_irreversible_first
+        options["on_undo_window"] = on_undo_window
+        options["idempotency_key"] = key
+        transaction = manager.begin(seconds(timeout), **options)
         if key is None:
             manager.save(transaction)
         held.changed()
