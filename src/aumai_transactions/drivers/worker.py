@@ -184,6 +184,7 @@ class Worker:
         Where it does not run, its next `run` ends at once.
         """
         self._is_stopping = True
+        self._hand_back()
         self._news.put(None)
 
     def lacks(self) -> dict[str, int]:
@@ -350,18 +351,24 @@ class Worker:
         """Wait until what is in hand has been handed back; return what was not, in time."""
         until = time.monotonic() + self._drain
         while self._busy and time.monotonic() < until:
-            book = self._desk().book
-            for name in tuple(self._busy):
-                run = book.run_of(name)
-                # Why a look whose it is: the program may have taken it before this worker could.
-                if run is not None and run.serves is self._serves and run.interrupt is None:
-                    run.interrupt = HandedBack("the worker stops")
+            self._hand_back()  # Also what had not begun when `stop` was called.
             with contextlib.suppress(queue.Empty):
                 self._news.get(timeout=_NUDGE_SECONDS)
         left = sorted(self._busy)
         if left:
             log.warning("not handed back within %g s: %s", self._drain, ", ".join(left))
         return left
+
+    def _hand_back(self) -> None:
+        """Let everything in hand be let go of once its call has ended; it takes no lock."""
+        desk = self._manager._opened  # noqa: SLF001 (one package)
+        if desk is None:
+            return
+        for name in tuple(self._busy):
+            run = desk.book.run_of(name)
+            # Why a look whose it is: the program may have taken it before this worker could.
+            if run is not None and run.serves is self._serves and run.interrupt is None:
+                run.interrupt = HandedBack("the worker stops")
 
     def _desk(self) -> Desk:
         return self._manager._desk()  # noqa: SLF001 (one package)
