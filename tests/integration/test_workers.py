@@ -1,12 +1,11 @@
 """What is submitted is carried out by workers, once, and by those whom it concerns."""
-# mypy: disable-error-code="no-untyped-call"
+# mypy: disable-error-code="no-untyped-call, var-annotated, arg-type"
 
 import contextlib
 
 import pytest
 
 from aumai_transactions import (
-    DefinitionError,
     IdempotencyKeyReused,
     InvalidTransactionState,
     StepRejected,
@@ -372,7 +371,7 @@ def test_what_the_program_of_the_same_manager_has_open_is_not_the_workers_to_tou
     assert (shop.calls, reports) == (["do"] * 3, [])
 
 
-# ----------------------------------------------------------------------------------- what goes wrong
+# -------------------------------------------------------------------------------- what goes wrong
 
 
 def test_a_handler_that_exits_ends_no_thread_of_the_worker(shop):
