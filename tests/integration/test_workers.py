@@ -1,7 +1,9 @@
 """What is submitted is carried out by workers, once, and by those whom it concerns."""
-# mypy: disable-error-code="no-untyped-call, var-annotated, arg-type"
+# mypy: disable-error-code="no-untyped-call, var-annotated, arg-type, union-attr"
 
 import contextlib
+import os
+import signal as signals
 
 import pytest
 
@@ -514,3 +516,103 @@ def test_what_the_call_of_a_worker_taken_for_dead_answers_is_journaled_as_late(
         assert result.outputs["s1"] == "in time"
         assert calls == [("hold", 2), "do"]
         assert old.verify(tx).problems == {}
+
+
+# ------------------------------------------------------------------------------- the finer points
+
+
+class Blind:
+    """A store whose lines do not say whose call comes next, as an earlier release wrote them."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def due(self, driver_id, limit, now, agents=None):
+        return self._store.due(driver_id, limit, now)
+
+
+def test_what_is_not_of_its_agents_is_not_claimed_over_and_over(gated):
+    manager = TransactionManager(store=Blind(gated))
+    manager.action("do")(lambda action, data: None)
+    tx = manager.begin()
+    manager.add_step(tx, "flight", "do", {})
+    manager.submit(tx)
+    reports = []
+    Worker(manager, agents=["hotel"], poll_seconds=0.01).run(until_idle=True)
+    begun = manager.get_events(tx)
+    for _ in range(3):
+        worker = Worker(manager, agents=["hotel"], poll_seconds=0.01, on_report=reports.append)
+        worker.run(until_idle=True)
+    assert manager.get_events(tx) == begun
+    assert [report.outcome for report in reports] == ["parked"] * 3
+    assert "an agent that is not served here" in reports[0].detail
+
+
+def test_what_is_new_comes_before_what_nothing_could_be_done_for(shop, in_thread, monkeypatch):
+    """Even where that is looked at again at once, and stands first in line."""
+    monkeypatch.setitem(AGAIN_SECONDS, "parked", (0.0, 0.0))
+    for _ in range(20):
+        shop.submit(("a", "nobody_has_it"))
+    shop.submit(("a", "stop"))
+    manager = shop.manager("unstop")
+    worker = shop.worker(manager=manager, concurrency=1)
+    manager.action("stop")(lambda action, data: worker.stop())
+    assert in_thread(worker.run).result() == []
+
+
+def test_no_step_begins_behind_a_call_in_which_the_worker_was_stopped(shop):
+    manager = shop.manager("do", "undo", "unstop")
+    worker = shop.worker(manager=manager)
+    manager.action("stop")(lambda action, data: worker.stop())
+    tx = shop.submit(("a", "stop"), ("a", "do"))
+    assert worker.run() == []
+    result = shop.producer.get_result(tx)
+    assert (result.state.value, result.completed_steps, shop.calls) == ("active", ["s1"], [])
+
+
+def test_an_interrupt_of_the_thread_that_runs_it_hands_back_and_is_raised(shop):
+    manager = shop.manager("do", "undo", "uninterrupt")
+
+    @manager.action("interrupt")
+    def interrupt(action, data):
+        signals.raise_signal(signals.SIGINT)
+
+    tx = shop.submit(("a", "interrupt"), ("a", "do"))
+    worker = shop.worker(manager=manager)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run()
+    assert not worker._busy
+    assert shop.state(tx) in ("active", "committed")
+    shop.worker("interrupt", "do", "undo", "uninterrupt").run(until_idle=True)
+    assert shop.state(tx) == "committed"
+
+
+def test_a_worker_that_is_stopped_interrupts_no_run_but_its_own(shop):
+    """The program may have taken what the worker was about to take."""
+    manager = shop.manager("do", "undo")
+    worker = shop.worker(manager=manager)
+    with manager.transaction() as tx:
+        tx.execute("a", "do", {}, "undo")
+        worker._busy.add(tx.transaction_id)
+        worker.stop()
+        assert manager._desk().book.run_of(tx.transaction_id).interrupt is None
+    assert tx.result.state.value == "committed"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_worker_that_was_made_before_a_fork_is_refused_in_the_child(shop):
+    shop.submit(("a", "do"))
+    worker = shop.worker("do", "undo")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            worker.run(until_idle=True)
+        except TransactionError as error:
+            code = 7 if "before a fork" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
