@@ -233,7 +233,9 @@ class Store(Protocol):
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one.
 
         Those that wait for a time to come (`Summary.due_at`) are left out until then. The oldest
-        come first; where there are several tenants, they take turns, also from call to call.
+        come first; where there are several tenants, they take turns, and each call begins with the
+        tenant behind the one that the last call began with: who takes only the first of each
+        call serves all of them.
 
         Args:
             driver_id: Who asks.

@@ -323,7 +323,7 @@ def arguments_of(thing: Callable[..., object]) -> set[str]:
     [
         *("Action", "RetryPolicy", "TransactionManager", "AsyncTransactionManager"),
         *("SagaOrchestrator", "AsyncSagaOrchestrator", "TransactionBlock"),
-        *("AsyncTransactionBlock", "open_store", "step", "transaction", "transactional"),
+        *("AsyncTransactionBlock", "Worker", "open_store", "step", "transaction", "transactional"),
     ],
 )
 def test_every_argument_of_a_call_is_on_the_page_of_the_python_api(root, name):

@@ -35,6 +35,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Start": {
         "demo": "demonstrate",
         "run": "run",
+        "submit": "submit",
+        "worker": "worker",
         "check": "check",
         "create": "start",
         "add-step": "start",
@@ -42,7 +44,13 @@ SECTIONS: dict[str, dict[str, str]] = {
         "rollback": "run",
         "wait": "run",
     },
-    "Look": {"list": "look", "show": "look", "status": "look", "locks": "locks"},
+    "Look": {
+        "list": "look",
+        "show": "look",
+        "status": "look",
+        "watch": "watch",
+        "locks": "locks",
+    },
     "Needs a person": {
         "outstanding": "person",
         "approve": "approval",

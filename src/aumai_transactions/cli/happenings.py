@@ -70,6 +70,8 @@ def _said_of_transaction(timeline: Timeline, event: Event) -> str:
             return "the commit is decided: from here on it only goes forward"
         case "claimed" if fields.get("resumes"):
             return "its program was started again, and goes on with it"
+        case "claimed" if not fields.get("takeover"):
+            return "somebody has taken it, and carries it out"
         case "claimed":
             return "its process had died; another one took it over"
         case _:

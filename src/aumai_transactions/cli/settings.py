@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +19,9 @@ from click.core import ParameterSource
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.screen import Screen, standard_streams
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
+from aumai_transactions.drivers.options import BeginOptions
 from aumai_transactions.errors import StoreError
-from aumai_transactions.models import SECONDS_MAX
+from aumai_transactions.models import CRASHES_MAX, SECONDS_MAX
 from aumai_transactions.stores import STORE_VARIABLE, default_path, shown_url
 
 PROGRAM = "aumai-transactions"
@@ -172,6 +173,54 @@ def key_option() -> Callable[[F], F]:
         callback=_checked_key,
         help="Do it once: the same command with the same key again does not do it twice.",
     )
+
+
+def begin_options() -> Callable[[F], F]:
+    """Add `--metadata` and `--crashes-max`, which `begun_options` makes sense of."""
+
+    def add(function: F) -> F:
+        by_metadata = click.option(
+            "--metadata",
+            multiple=True,
+            metavar="NAME=TEXT",
+            callback=_parsed_metadata,
+            help="A note about it; may be given several times. Workers take turns between those "
+            "whose tenant=… differs.",
+        )
+        by_crashes = click.option(
+            "--crashes-max",
+            type=click.IntRange(min=1, max=1_000_000),
+            metavar="N",
+            help="How many processes in a row may die in a call of it before a person has to look; "
+            f"default {CRASHES_MAX}.",
+        )
+        return by_metadata(by_crashes(function))
+
+    return add
+
+
+def _parsed_metadata(
+    _context: click.Context, _: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        name, is_there, text = value.partition("=")
+        if not is_there or not name.strip():
+            raise click.UsageError(f"--metadata {value!r}: write it as NAME=TEXT.")
+        if name in found:
+            raise click.UsageError(f"--metadata {name!r} is given twice.")
+        found[name] = text
+    return found
+
+
+def begun_options(metadata: Mapping[str, str], crashes_max: int | None) -> BeginOptions:
+    """Return what was said of a transaction as options of `begin`."""
+    found = BeginOptions()
+    if metadata:
+        found["metadata"] = dict(metadata)
+    if crashes_max is not None:
+        found["crashes_max"] = crashes_max
+    return found
 
 
 def _checked_key(_context: click.Context, _: click.Parameter, value: str | None) -> str | None:

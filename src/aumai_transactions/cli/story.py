@@ -222,6 +222,8 @@ def _waiting_lines(
             if transaction.shape == "interactive":
                 return ["", "  not finished: its program is alive, and goes on with it"]
             return ["", "  not finished: it is under way in a living process"]
+        if transaction.state is TransactionState.pending:
+            return ["", f"  submitted: it waits for a worker, or for: {command('recover')}"]
         what = "nobody carries it on" if is_alive is False else "if its process has died"
         return ["", f"  not finished: it is under way; {what}: {command('recover')}"]
     if waiting.reason == "resume":
@@ -329,6 +331,7 @@ def _header(
         ("name", shown(transaction.name or "")),
         ("state", out.styled(f"{result.state.value}{reason}", STATE_TONES[result.state])),
         ("kind", _kind(transaction)),
+        ("metadata", shown(", ".join(f"{k}={v}" for k, v in transaction.metadata.items()))),
         ("created", f"{when(transaction.created_at)}, timeout {transaction.timeout_seconds:g} s"),
         ("ran", ran),
         ("failed", shown(f"{result.failed_step}: {result.error}") if result.failed_step else ""),

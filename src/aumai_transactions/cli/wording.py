@@ -71,6 +71,7 @@ ATTENTION: dict[Attention, str] = {
     "halted": "undo halted",
     "approval": "approval",
     "commit": "commit stuck",
+    "poisoned": "kills its driver",
 }
 
 
@@ -234,6 +235,23 @@ def next_commands(
             commands = [settings.command("retry", name, step_id, app=app)]
             commands += [_resolving(settings, name, step_id, way, app=app) for way in _STUCK]
             found.append((stuck_text(step_id, steps.get(step_id)), commands))
+    if waiting is not None and waiting.reason == "poisoned":
+        found.append(
+            (shown(waiting.detail.partition(" Find out")[0]), _antidotes(settings, result))
+        )
+    return found
+
+
+def _antidotes(settings: Settings, result: TransactionResult) -> list[str]:
+    """Return what can be done with what kills whoever carries it out, once it is known why.
+
+    Why without an app: it is for those who have the handlers, once they are repaired.
+    """
+    name, waiting = result.transaction_id, result.waiting
+    steps = waiting.step_ids if waiting is not None else []
+    found = [settings.command("retry", name, step_id) for step_id in steps[:1]]
+    if result.state in (TransactionState.pending, TransactionState.active):
+        found.append(settings.command("rollback", name))
     return found
 
 

@@ -146,8 +146,11 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
             return _driver_arrived(saga, observation, now)
         case PlanGiven():
             known, new = saga.definition, observation.definition
-            same = known is not None and same_definition(known, new)
-            return [] if same else [PlanRecorded(now, new)]
+            if known is not None and same_definition(known, new):
+                return []
+            if saga.commit_requested:
+                raise _submitted(saga, "change")
+            return [PlanRecorded(now, new)]
         case HandlerRaised():
             return settling.raised(saga, observation, now)
         case HandlerMissing():
@@ -218,10 +221,18 @@ def _commit_called(saga: Saga, seen: CommitCalled, now: int) -> list[Entry]:
 
 
 def _require_pending(saga: Saga, call: str) -> None:
-    if saga.state is not PENDING or saga.commit_requested:
-        raise InvalidTransactionState(
-            saga.transaction_id, saga.state.value, call, next_after(saga.state)
-        )
+    if saga.state is PENDING and not saga.commit_requested:
+        return
+    if saga.state is PENDING:
+        raise _submitted(saga, call)
+    raise InvalidTransactionState(
+        saga.transaction_id, saga.state.value, call, next_after(saga.state)
+    )
+
+
+def _submitted(saga: Saga, call: str) -> InvalidTransactionState:
+    hint = "Workers carry it out; wait for it, or roll it back."
+    return InvalidTransactionState(saga.transaction_id, "submitted", call, hint)
 
 
 def next_after(state: TransactionState) -> str:

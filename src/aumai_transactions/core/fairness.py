@@ -29,7 +29,7 @@ def in_turns(candidates: Iterable[Candidate], limit: int, after: str) -> list[Ca
     Args:
         candidates: Who waits, in any order.
         limit: How many to return at most.
-        after: Which tenant had the last turn; the first one goes to the next in order.
+        after: Which tenant was the first one the last time; now it is the next in order.
     """
     queues: dict[str, list[Candidate]] = {}
     for candidate in sorted(set(candidates), reverse=True):

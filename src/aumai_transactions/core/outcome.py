@@ -214,7 +214,10 @@ def next_agent(saga: Saga) -> str | None:
     elif saga.doubtful:
         step = saga.steps[next(iter(saga.doubtful))]
     elif saga.ready and (state is ACTIVE or state is PENDING):
-        step = saga.steps[min(saga.ready)]
+        ready = min(saga.ready)
+        if saga.waiting:
+            ready = min(saga.ready, key=lambda index: (saga.waiting.get(index, 0), index))
+        step = saga.steps[ready]
     return None if step is None else step.definition.agent_id
 
 

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 
 def waiting_of(saga: Saga) -> Waiting | None:
-    """Return what a saga waits for; None where it is pending, or where nothing is left to do.
+    """Return what a saga waits for; None where nothing is asked of it, or nothing is left to do.
 
     A finished one waits where an undo of it is tried once more.
     """
-    if saga.state is PENDING or (saga.state.is_final and not saga.undo):
+    if saga.state is PENDING:
+        return _pending(saga)
+    if saga.state.is_final and not saga.undo:
         return None
     if saga.halted and next_to_undo(saga) is None:
         return _halted(saga)
@@ -66,6 +68,18 @@ def waiting_of(saga: Saga) -> Waiting | None:
     else:
         detail = "it is under way; if its process has died, run: aumai-transactions recover"
     return Waiting(reason="running", detail=detail)
+
+
+def _pending(saga: Saga) -> Waiting | None:
+    if is_poisoned(saga):
+        return _poisoned(saga)
+    if saga.commit_requested and saga.rollback_requested is None:
+        detail = (
+            "it was submitted, and no worker has taken it yet; it goes on with a worker, with "
+            "wait(), or: aumai-transactions recover"
+        )
+        return Waiting(reason="running", detail=detail)
+    return None
 
 
 def _halted(saga: Saga) -> Waiting:

@@ -26,6 +26,7 @@ from aumai_transactions.drivers.desk import Desk, read_run, read_saga
 from aumai_transactions.drivers.driving import (
     MOVED,
     HeldByAnother,
+    NothingToDo,
     append_request,
     decide_and_evolve,
     drive,
@@ -214,14 +215,14 @@ def _longest_pause(left: int) -> float:
 
 
 def _can_drive(desk: Desk, run: Run) -> bool:
-    # Why pending may be driven without handlers: nothing of it has run, so that in a process
+    # Why pending may go back without handlers: nothing of it has run, so that in a process
     # that is not strict its undo is a dry run.
-    if run.saga.state is PENDING and not desk.strict:
+    if run.saga.state is PENDING and run.saga.rollback_requested and not desk.strict:
         return True
-    return not _missing(run)
+    return not missing_of(run)
 
 
-def _missing(run: Run) -> list[str]:
+def missing_of(run: Run) -> list[str]:
     """Return what finishing this transaction may need, and is not here.
 
     Why what asks too: a driver that cannot ask would undo what another could have found done, or
@@ -291,8 +292,9 @@ def recover_one(
         agents: Only calls on behalf of these are made; None for all.
 
     Returns:
-        Its outcome; or the names of the actions that it needs and that are missing here; or
-        None where somebody else has it, or nothing is to be done.
+        Its outcome; or the names of the actions that it needs and that are missing here, none of
+        them where it waits for an agent that is not served here; or None where somebody else has
+        it, or nothing is to be done.
     """
     if desk.book.run_of(transaction_id) is not None:
         return None
@@ -305,7 +307,10 @@ def recover_one(
     if due is not None and due > now and not awaits_locks(run.saga):
         return desk.result_of(run)
     run.serves = agents
-    missing = _missing(run)
+    missing = missing_of(run)
     if missing:
         return missing
-    return (yield from _taken_over(desk, run, now, is_callers=False))
+    try:
+        return (yield from _taken_over(desk, run, now, is_callers=False))
+    except NothingToDo:
+        return []

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
+from aumai_transactions.core.entries import Claimed
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.isolation import holdings_of, reads_to_check
 from aumai_transactions.core.locking import is_out_of_line
@@ -37,6 +38,7 @@ from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
 from aumai_transactions.drivers.looking import shown_locks, with_locks
+from aumai_transactions.drivers.messages import annotate, our_bug, unavailable
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoCall,
@@ -81,6 +83,10 @@ class HeldByAnother(Exception):
     """Say that a living driver holds the transaction."""
 
 
+class NothingToDo(Exception):
+    """Say that a driver which serves some would claim a transaction, and that would be all."""
+
+
 def decide_and_evolve(desk: Desk, run: Run, seen: Observation) -> list[Entry]:
     """Return what must be recorded about one observation, and let the run's saga say it."""
     entries = decide(run.saga, seen, desk.clock.now())
@@ -105,6 +111,7 @@ def take_turn(
         StoreUnavailable: It could not be recorded, or nobody knows whether it was.
         JournalConflict: Somebody else has it by now.
         HeldByAnother: Somebody else has it, and this would have taken it.
+        NothingToDo: Nothing of it is for those whom this driver serves.
     """
     while True:
         calls: list[Call] = []
@@ -121,9 +128,11 @@ def take_turn(
                 more, further = with_locks(run, table, now)
                 entries, calls = [*entries, *more], [*calls, *further]
         except IllegalEntry as error:
-            raise _our_bug(run, error) from error
+            raise our_bug(run, error) from error
         if not entries:
             return calls
+        if claims and not calls and run.serves is not None and _is_idle_claim(run, entries):
+            raise NothingToDo
         leaves = not stays and not calls and _pause(desk, run) is None
         append = _built(desk, run, entries, claims=claims, release=leaves)
         answer = _answer_at_once(desk, append)
@@ -135,6 +144,13 @@ def take_turn(
             _told(desk, run, entries)
             return calls
         yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
+
+
+def _is_idle_claim(run: Run, entries: Sequence[Entry]) -> bool:
+    """True where nothing follows from a claim; that a driver has died is news in any case."""
+    claim, locks = entries[0], run.saga.locks
+    waits = locks is not None and locks.queued
+    return len(entries) == 1 and isinstance(claim, Claimed) and not (claim.takeover or waits)
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
@@ -319,7 +335,8 @@ def _seen(
     if isinstance(answer, HandlerReturned) and run.interrupt is None:
         return [answer]  # As nearly every call; it needs no draw, and nobody was cancelled.
     observation = with_draw(desk, answer)
-    if call.operation == "action" and _says_cancelled(observation):
+    is_cancelled = isinstance(observation, HandlerRaised) and observation.outcome == "cancelled"
+    if call.operation == "action" and is_cancelled:
         # What is recorded about the step says so as well.
         run.is_cancelled = True
     return [observation, *_cancelled(run)]
@@ -343,16 +360,6 @@ def _cancelled(run: Run) -> list[Observation]:
     if run.saga.state.is_final or not run.is_callers:
         return []
     return [RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled")]
-
-
-def _our_bug(run: Run, error: IllegalEntry) -> InternalError:
-    steps = [f"{step.step_id}: {step.state.value}" for step in run.saga.steps[-20:]]
-    message = f"transaction {run.transaction_id} ({run.saga.state.value}) decided on an entry: "
-    return InternalError(f"{message}{error}.", steps)
-
-
-def _says_cancelled(seen: Observation) -> bool:
-    return isinstance(seen, HandlerRaised) and seen.outcome == "cancelled"
 
 
 def append_request(desk: Desk, run: Run, entries: Sequence[Entry]) -> Procedure[AppendAnswer]:
@@ -422,7 +429,7 @@ def _until_answered(append: Append, run: Run) -> Procedure[AppendAnswer]:
             # become durable (invariant I13); guessing would be wrong either way.
             pause = pause * 4 or FIRST_PAUSE_SECONDS
             if pause > LAST_PAUSE_SECONDS:
-                raise _unavailable(run, error) from error
+                raise unavailable(run, error) from error
         yield DoSleep(pause)
     return answer
 
@@ -444,25 +451,6 @@ def _take(run: Run, append: Append, answer: AppendAnswer, *, claims: bool) -> No
         raise HeldByAnother
     elif answer is FENCED:
         raise JournalConflict(run.transaction_id, "somebody else has claimed it since")
-
-
-def _unavailable(run: Run, error: StoreUnavailable) -> StoreUnavailable:
-    if run.token:
-        what = (
-            "No further step of it runs. Once the store works again, call recover() on this "
-            "manager; or end this process, and then: aumai-transactions recover"
-        )
-    elif error.outcome_unknown:
-        what = (
-            "It may have been recorded all the same, so do not begin it a second time: once the "
-            "store works again, call recover() on this manager, and then get_result()."
-        )
-    else:
-        what = "Nothing of it has run; try again once the store works."
-    return StoreUnavailable(
-        f"the journal of transaction {run.transaction_id} could not be written: {error} {what}",
-        outcome_unknown=error.outcome_unknown,
-    )
 
 
 def _reread(
@@ -506,13 +494,3 @@ def _remember(run: Run, command: Call, error: BaseException) -> None:
         run.causes[command.step.step_id] = error
     if not isinstance(error, Exception):
         run.interrupt = error
-
-
-def annotate(interrupt: BaseException, result: TransactionResult) -> None:
-    """Say in a cancellation's note what became of the transaction."""
-    left = ", ".join(item.step_id for item in result.outstanding)
-    note = f"transaction {result.transaction_id} is {result.state.value}"
-    note += f"; needs a person: {left}" if left else ""
-    # Why: it may pass through more than one place that says so.
-    if note not in getattr(interrupt, "__notes__", ()):
-        interrupt.add_note(note)

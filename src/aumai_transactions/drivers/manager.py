@@ -389,7 +389,7 @@ class ManagerBase:
                 "Begin it here with begin(), or read it with get_transaction().",
             )
         if is_submitted(tx):
-            hint = "It is submitted, and workers carry it out; wait for it, or roll it back."
+            hint = "Workers carry it out; wait for it, or roll it back."
             raise InvalidTransactionState(tx.transaction_id, "submitted", call, hint)
         if book.run_of(tx.transaction_id) is not None:
             hint = "It is being carried out right now."

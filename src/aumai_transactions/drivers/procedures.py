@@ -172,7 +172,7 @@ def _is_begun_elsewhere(desk: Desk, transaction: Transaction, mine: Definition) 
     while True:
         under_way = desk.book.run_of(name) is not None
         saga = yield from read_saga(desk, name)
-        is_begun = saga.state is not PENDING
+        is_begun = saga.state is not PENDING or saga.commit_requested
         if is_begun or not under_way:
             break
         # Its first entries are not durable yet, so nobody can say what its plan is.
@@ -255,7 +255,8 @@ def rollback(
     if held.sequence > 0:
         saga = yield from read_saga(desk, name)
         # Why the caller's object where it is current: what was added to it since counts as well.
-        if saga.state is not PENDING or saga.sequence != held.sequence:
+        is_begun = saga.state is not PENDING or saga.commit_requested
+        if is_begun or saga.sequence != held.sequence:
             return (yield from ask(desk, name, wish, wait_max_seconds=wait_max_seconds))
     run = yield from pending_run(desk, transaction, "roll back")
     definition = _frozen(desk, run, transaction)

@@ -6,21 +6,31 @@ path as all other work (invariant I14).
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Collection, Container
 from datetime import timedelta
 from functools import partial
 
 from aumai_transactions.core.journal import load
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.core.times import instant
-from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX, recover_one, waiting_until
-from aumai_transactions.drivers.desk import Desk, read_journal
+from aumai_transactions.drivers.asking import (
+    WAIT_SECONDS_MAX,
+    missing_of,
+    recover_one,
+    waiting_until,
+)
+from aumai_transactions.drivers.desk import Desk, read_journal, read_run
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
-from aumai_transactions.errors import JournalCorrupt, JournalTooNew
+from aumai_transactions.errors import JournalCorrupt, JournalTooNew, TransactionNotFound
 from aumai_transactions.models import Recovered, TransactionResult, Verification
 from aumai_transactions.store import Listed, Query
 
 PAGE = 500
+LOOKS_MAX = 1_000
+
+FAR = 2**62
+"""Behind every time that anything can wait for."""
 
 
 def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure[list[Recovered]]:
@@ -84,9 +94,27 @@ def recovered(desk: Desk, name: str, agents: Container[str] | None = None) -> Pr
             return Recovered(transaction_id=name, outcome="finished", detail=state, result=outcome)
         detail = outcome.waiting.detail if outcome.waiting else outcome.state.value
         return Recovered(transaction_id=name, outcome="waiting", detail=detail, result=outcome)
-    named = ", ".join(outcome)
-    detail = f"missing handler {named}; run recover where it is registered. Nothing was changed."
+    if outcome:
+        named = ", ".join(outcome)
+        detail = f"missing handler {named}; run recover where it is registered."
+    else:
+        detail = "its next call is made on behalf of an agent that is not served here."
+    detail += " Nothing was changed."
     return Recovered(transaction_id=name, outcome="parked", detail=detail)
+
+
+def lacking(desk: Desk, agents: Collection[str] | None = None) -> Procedure[dict[str, int]]:
+    """Return which actions have no handler here, and how many transactions may need them."""
+    found: Counter[str] = Counter()
+    look = partial(desk.store.due, desk.driver_id, LOOKS_MAX, FAR, agents=agents)
+    for name in (yield from blocking(look)):
+        try:
+            run = yield from read_run(desk, name)
+        except (JournalCorrupt, JournalTooNew, TransactionNotFound):
+            continue
+        run.serves = agents
+        found.update(set(missing_of(run)))
+    return dict(sorted(found.items()))
 
 
 def verify(desk: Desk, transaction_id: str | None) -> Procedure[Verification]:

@@ -181,6 +181,10 @@ class Book:
         with self._lock:
             return list(self._runs.values())
 
+    def driven(self) -> list[str]:
+        """Return the ids of what is driven here."""
+        return list(self._runs)
+
     def is_driving(self) -> bool:
         """Tell whether anything is driven here."""
         return bool(self._runs)

@@ -9,11 +9,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from aumai_transactions.core.observations import (
-    ApprovalAnswered,
-    ResolutionAnswered,
-    RetryAsked,
-)
+from aumai_transactions.core.observations import ApprovalAnswered, ResolutionAnswered, RetryAsked
 from aumai_transactions.drivers import (
     asking,
     procedures,
@@ -23,18 +19,11 @@ from aumai_transactions.drivers import (
     submitting,
 )
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
-from aumai_transactions.drivers.desk import (
-    Desk,
-    read_events,
-    read_result,
-    read_transaction,
-)
+from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
-from aumai_transactions.drivers.operations import (
-    Procedure,
-)
+from aumai_transactions.drivers.operations import Procedure
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
@@ -165,17 +154,8 @@ class TransactionManager(ManagerBase):
     def submit(self, tx: Transaction) -> TransactionResult:
         """Leave a pending transaction to the workers of its store, and return at once.
 
-        It is durable from then on. Any worker on the store, or `wait` and `recover` of any manager
-        that has the handlers, carries it out; `wait(tx)` waits for the outcome. The deadline is
-        looked at when somebody takes it.
-
-        Returns:
-            How it stands: not final.
-
-        Raises:
-            InvalidTransactionState: It is not pending, or was submitted or committed before.
-            DefinitionError: The plan cannot be carried out; nothing was written.
-            StoreError: The journal could not be written; see the message.
+        It is durable then, and `wait(tx)` waits for the outcome. The deadline is looked at when
+        somebody takes it. Returned is how it stands: not final. Raises what `save` raises.
         """
         return self._run(submitting.submit(self._desk(), tx))
 

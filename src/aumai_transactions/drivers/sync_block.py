@@ -13,8 +13,8 @@ from aumai_transactions.core.values import checked_note
 from aumai_transactions.drivers import requesting, taking_part
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
-from aumai_transactions.drivers.driving import annotate
 from aumai_transactions.drivers.groups import Group, enter
+from aumai_transactions.drivers.messages import annotate
 from aumai_transactions.drivers.options import StepOptions, checked_wait
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable

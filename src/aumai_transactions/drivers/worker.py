@@ -8,27 +8,36 @@ Rules:
      call that runs has ended and is recorded.
   3. Nothing depends on its timing. Who was taken for dead and is not is fenced by the store, and
      what its calls answer then is journaled as late.
+  4. What it can do nothing for stands in nobody's way: it is left alone for longer and longer, and
+     what is seen for the first time comes before it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from aumai_transactions.actions import checked_seconds
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.freezing import checked_count
-from aumai_transactions.drivers.recovery import recovered
-from aumai_transactions.errors import DefinitionError, StoreError, TransactionError
+from aumai_transactions.drivers.recovery import FAR, lacking, recovered
+from aumai_transactions.errors import (
+    DefinitionError,
+    StoreError,
+    StoreUnavailable,
+    TransactionError,
+)
 from aumai_transactions.models import Recovered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Container
+    from types import TracebackType
 
     from aumai_transactions.drivers.desk import Desk
     from aumai_transactions.drivers.sync import TransactionManager
@@ -39,19 +48,63 @@ CONCURRENCY = 8
 POLL_SECONDS = 1.0
 DRAIN_SECONDS = 30.0
 
-AGAIN_SECONDS = {"busy": 1.0, "parked": 30.0, "unreadable": 300.0}
-"""How long a transaction is left alone that this worker could do nothing for."""
+AGAIN_SECONDS = {
+    "busy": (1.0, 1.0),
+    "unavailable": (1.0, 30.0),
+    "interrupted": (1.0, 60.0),
+    "parked": (30.0, 600.0),
+    "failed": (30.0, 600.0),
+    "unreadable": (300.0, 3600.0),
+}
+"""How long a transaction is left alone that this worker could do nothing for, the first time and
+at most; each time it is twice as long."""
 
-_FAR = 2**62
+_COMES_BACK = ("busy", "unavailable", "interrupted")
+"""For these reasons it is only a matter of time until this worker can do something for it."""
+
 _NUDGE_SECONDS = 0.05
+
+RESERVE_SECONDS = 0.5
+"""How long other workers are not told of what this one was told of, where the store can do that."""
+
+LOOK_SECONDS_MIN = 0.02
+"""How long apart two looks for work are at least, however much happens in the store."""
 
 
 class HandedBack(Exception):
     """Say that a worker has let go of a transaction between two calls, because it stops."""
 
 
+class _LeftAlone(NamedTuple):
+    """Hold what this worker could do nothing for.
+
+    Args:
+        why: A key of `AGAIN_SECONDS`.
+        until: Until when it is left alone, by the monotonic clock.
+        seconds: How long that was when it began.
+    """
+
+    why: str
+    until: float
+    seconds: float
+
+
+class _Served:
+    """Hold the agents that one worker serves; it tells this worker's runs from all others too."""
+
+    def __init__(self, agents: Collection[str] | None) -> None:
+        self._agents = agents
+
+    def __contains__(self, agent_id: object) -> bool:
+        return self._agents is None or agent_id in self._agents
+
+
 class Worker:
     """Finish the transactions of a store, as many at once as it has threads.
+
+    Use it as `worker.run()`, which ends when `stop()` is called, or as a context manager, which
+    works in a thread of its own until the block ends. Several workers, in this process or in
+    others, share the work of one store.
 
     Args:
         manager: Whose store and handlers it uses.
@@ -78,22 +131,29 @@ class Worker:
     ) -> None:
         self._manager = manager
         self._concurrency = checked_count(concurrency, "concurrency")
-        self._agents = _checked_agents(agents)
+        self._agents = checked_agents(agents)
+        self._serves: Container[str] = _Served(self._agents)
         self._poll = checked_seconds(poll_seconds, "poll_seconds") or POLL_SECONDS
         self._drain = checked_seconds(drain_seconds, "drain_seconds") or DRAIN_SECONDS
         self._on_report = on_report
+        self._pid = os.getpid()
+        self._guard = threading.Lock()
         self._busy: set[str] = set()
-        self._left_alone: dict[str, float] = {}
+        self._left_alone: dict[str, _LeftAlone] = {}
         self._is_crowded = False
+        self._is_blind = False
+        self._is_working = False
         self._is_stopping = False
-        self._todo: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._background: threading.Thread | None = None
         # Why not an event: a signal handler may put something into this queue whenever it comes.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
         self._dice = random.Random()  # noqa: S311 (so that workers do not poll in step)
 
     def run(self, *, until_idle: bool = False) -> list[str]:
         """Work until `stop` is called, and return what could not be handed back in time.
+
+        An interrupt of the thread that runs it, such as Ctrl-C, hands back as well, and is raised
+        then.
 
         Args:
             until_idle: True to end as well once nothing is left that this worker can do, now or
@@ -102,77 +162,158 @@ class Worker:
         Returns:
             Ids of transactions of which a call still runs; another worker takes them over once
             this process has ended.
+
+        Raises:
+            TransactionError: It runs already, or it was made before this process was forked.
+            StoreError: The store cannot be opened. One that goes away later is waited for.
         """
-        self._is_stopping = False
+        self._begin()
+        crew = _Crew(self._work)
+        ended = threading.Event()
+        listens = threading.Thread(
+            target=self._listen, args=(ended,), name="aumai-worker-news", daemon=True
+        )
+        listens.start()
         try:
             while not self._is_stopping:
-                taken = self._take_what_is_due()
+                taken = self._take_what_is_due(crew)
                 if until_idle and not taken and not self._busy and self._is_idle():
                     break
                 self._wait(0.0 if taken else self._poll * (0.5 + self._dice.random()))
             return self._drained()
+        except (KeyboardInterrupt, SystemExit):
+            self._is_stopping = True
+            self._drained()
+            raise
         finally:
-            for _thread in self._threads:
-                self._todo.put(None)
-            self._threads = []
+            ended.set()
+            crew.dismiss()
+            self._is_stopping = self._is_working = False
 
     def stop(self) -> None:
-        """Take nothing new, and hand back what is in hand; from any thread or signal handler."""
+        """Take nothing new, and hand back what is in hand; from any thread or signal handler.
+
+        Where it does not run, its next `run` ends at once.
+        """
         self._is_stopping = True
+        self._hand_back()
         self._news.put(None)
+
+    def lacks(self) -> dict[str, int]:
+        """Return which actions have no handler here, and how many transactions may need them.
+
+        Looked at are those that nobody has and this worker would take, at most 1,000.
+        """
+        return self._manager._run(lacking(self._desk(), self._agents))  # noqa: SLF001 (one package)
 
     def __enter__(self) -> Self:
         """Work in a thread of its own until the block ends."""
+        self._desk()  # What is wrong with the store is told here, and not in that thread.
         self._background = threading.Thread(target=self.run, name="aumai-worker", daemon=True)
         self._background.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop, and wait until everything is handed back."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, and wait until everything is handed back, at most `drain_seconds`."""
         self.stop()
-        self._background.join()
+        if self._background is not None:
+            self._background.join()
 
-    def _take_what_is_due(self) -> int:
+    def _begin(self) -> None:
+        if os.getpid() != self._pid:
+            message = "this worker was made before a fork. Make manager and worker in the child."
+            raise TransactionError(message)
+        self._desk()
+        with self._guard:
+            if self._is_working:
+                message = "this worker is at work already. Make another one."
+                raise TransactionError(message)
+            self._is_working = True
+
+    def _take_what_is_due(self, crew: _Crew) -> int:
         """Hand out as many transactions as there are free threads; return how many."""
         free = self._concurrency - len(self._busy)
         if free <= 0:
             return 0
         now = time.monotonic()
-        self._left_alone = {name: at for name, at in self._left_alone.items() if at > now}
-        # Why more than needed: those in hand here, and those left alone, are told of as well.
-        limit = 2 * free + len(self._busy) + len(self._left_alone)
+        with self._guard:
+            known = dict(self._left_alone)
+        skipped = {name for name, left in known.items() if left.until > now}
         try:
             desk = self._desk()
-            due = desk.store.due(desk.driver_id, limit, desk.clock.now(), agents=self._agents)
+            # Why more than needed: those in hand in this process, and those left alone, are told
+            # of as well.
+            limit = 2 * free + len(desk.book.driven()) + len(self._busy) + len(known)
+            due = desk.store.due(
+                desk.driver_id,
+                limit,
+                desk.clock.now(),
+                agents=self._agents,
+                reserve_seconds=RESERVE_SECONDS,
+            )
         except StoreError as error:
-            log.warning("no work could be looked for: %s", error)
+            self._cannot_look(error)
             return 0
-        new = [name for name in due if name not in self._busy and name not in self._left_alone]
-        if self._is_crowded:
-            # Others have taken what was first in line, and look at the same line.
+        self._is_blind = False
+        self._forget((known.keys() - skipped).difference(due))
+        driven = desk.book.driven()
+        busy = self._busy.union(driven)
+        new = [name for name in due if name not in busy and name not in skipped]
+        if self._is_crowded or not skipped.isdisjoint(due):
+            # Why: others take what is first in line, and look at the same line; and the turn of a
+            # tenant whose first one is left alone would never come.
             self._dice.shuffle(new)
             self._is_crowded = False
+        new.sort(key=known.__contains__)
+        taken = 0
         for name in new[:free]:
             self._busy.add(name)
-            self._start_threads()
-            self._todo.put(name)
-        return len(new[:free])
+            if not crew.take(name, len(self._busy), self._concurrency):
+                self._busy.discard(name)
+                break
+            taken += 1
+        return taken
+
+    def _cannot_look(self, error: StoreError) -> None:
+        """Say that no work can be looked for, once for each time that it begins.
+
+        Raises:
+            StoreError: The manager is closed, so that this is for good.
+        """
+        if self._manager._is_closed:  # noqa: SLF001 (one package)
+            raise error
+        if not self._is_blind:
+            log.warning("no work can be looked for; it is tried again and again: %s", error)
+            self._is_blind = True
 
     def _is_idle(self) -> bool:
+        """True where nothing is left that this worker can do, now or at a time to come."""
+        with self._guard:
+            known = dict(self._left_alone)
         try:
             desk = self._desk()
-            limit = 1 + len(self._left_alone)
-            later = desk.store.due(desk.driver_id, limit, _FAR, agents=self._agents)
+            driven = desk.book.driven()
+            limit = 1 + len(known) + len(driven)
+            later = desk.store.due(desk.driver_id, limit, FAR, agents=self._agents)
         except StoreError:
             return False
-        return all(self._left_alone.get(name) for name in later)
+        others = {name for name, left in known.items() if left.why not in _COMES_BACK}
+        return others.union(driven).issuperset(later)
 
-    def _start_threads(self) -> None:
-        if len(self._threads) < min(len(self._busy), self._concurrency):
-            name = f"aumai-worker-{len(self._threads) + 1}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    def _listen(self, ended: threading.Event) -> None:
+        """Look for work as soon as the store has news; a hint, beside which it looks anyhow."""
+        while not ended.is_set():
+            try:
+                if self._desk().store.wait_for_news(self._poll):
+                    self._news.put(None)
+                    ended.wait(LOOK_SECONDS_MIN)
+            except StoreError:
+                ended.wait(self._poll)
 
     def _wait(self, seconds: float) -> None:
         """Wait until something has happened, or the time is over."""
@@ -183,10 +324,21 @@ class Worker:
             while True:
                 self._news.get_nowait()
 
-    def _work(self) -> None:
-        while (name := self._todo.get()) is not None:
+    def _work(self, todo: queue.SimpleQueue[str | None]) -> None:
+        while (name := todo.get()) is not None:
             try:
                 self._carry_on(name)
+            except HandedBack:
+                pass
+            except StoreUnavailable as error:
+                log.warning("transaction %s is left as it stands: %s", name, error)
+                self._leave_alone(name, "unavailable")
+            except Exception as error:  # noqa: BLE001 (one transaction is not to end a thread)
+                log.warning("transaction %s could not be carried on: %r", name, error)
+                self._leave_alone(name, "failed")
+            except BaseException as error:  # noqa: BLE001 (a handler that exits ends no thread)
+                log.warning("transaction %s: a handler has raised %r", name, error)
+                self._leave_alone(name, "interrupted")
             finally:
                 self._busy.discard(name)
                 self._news.put(None)
@@ -194,42 +346,105 @@ class Worker:
     def _carry_on(self, name: str) -> None:
         if self._is_stopping:
             return
-        try:
-            procedure = recovered(self._desk(), name, self._agents)
-            report = self._manager._run(procedure)  # noqa: SLF001 (one package)
-        except HandedBack:
+        procedure = recovered(self._desk(), name, self._serves)
+        report = self._manager._run(procedure)  # noqa: SLF001 (one package)
+        if report.outcome not in AGAIN_SECONDS:
+            self._forget({name})
+        elif not self._leave_alone(name, report.outcome):
             return
-        except TransactionError as error:
-            log.warning("transaction %s could not be carried on: %s", name, error)
-            self._left_alone[name] = time.monotonic() + AGAIN_SECONDS["busy"]
-            return
-        if report.outcome in AGAIN_SECONDS:
-            self._left_alone[name] = time.monotonic() + AGAIN_SECONDS[report.outcome]
-            self._is_crowded = self._is_crowded or report.outcome == "busy"
-        if self._on_report is not None:
+        if report.outcome == "busy":
+            self._is_crowded = True
+        elif self._on_report is not None:
             try:
                 self._on_report(report)
             except Exception:
                 log.exception("what a worker was to report to has raised")
 
+    def _leave_alone(self, name: str, why: str) -> bool:
+        """Do not look at a transaction for a while; return whether that is new."""
+        first, longest = AGAIN_SECONDS[why]
+        with self._guard:
+            before = self._left_alone.get(name)
+            is_new = before is None or before.why != why
+            seconds = first if before is None or is_new else min(2 * before.seconds, longest)
+            self._left_alone[name] = _LeftAlone(why, time.monotonic() + seconds, seconds)
+        return is_new
+
+    def _forget(self, names: Collection[str]) -> None:
+        with self._guard:
+            for name in names:
+                self._left_alone.pop(name, None)
+
     def _drained(self) -> list[str]:
         """Wait until what is in hand has been handed back; return what was not, in time."""
         until = time.monotonic() + self._drain
         while self._busy and time.monotonic() < until:
-            desk = self._desk()
-            for name in tuple(self._busy):
-                run = desk.book.run_of(name)
-                if run is not None and run.interrupt is None:
-                    run.interrupt = HandedBack("the worker stops")
+            self._hand_back()  # Also what had not begun when `stop` was called.
             with contextlib.suppress(queue.Empty):
                 self._news.get(timeout=_NUDGE_SECONDS)
-        return sorted(self._busy)
+        left = sorted(self._busy)
+        if left:
+            log.warning("not handed back within %g s: %s", self._drain, ", ".join(left))
+        return left
+
+    def _hand_back(self) -> None:
+        """Let everything in hand be let go of once its call has ended; it takes no lock."""
+        desk = self._manager._opened  # noqa: SLF001 (one package)
+        if desk is None:
+            return
+        for name in tuple(self._busy):
+            run = desk.book.run_of(name)
+            # Why a look whose it is: the program may have taken it before this worker could.
+            if run is not None and run.serves is self._serves and run.interrupt is None:
+                run.interrupt = HandedBack("the worker stops")
 
     def _desk(self) -> Desk:
         return self._manager._desk()  # noqa: SLF001 (one package)
 
 
-def _checked_agents(agents: object) -> frozenset[str] | None:
+class _Crew:
+    """Hold the threads of one `run`, and what they are to do.
+
+    Args:
+        work: What each of them does: it takes from a queue until that says None.
+    """
+
+    def __init__(self, work: Callable[[queue.SimpleQueue[str | None]], None]) -> None:
+        self._work = work
+        self._todo: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._count = 0
+
+    def take(self, name: str, busy: int, threads_max: int) -> bool:
+        """Let a thread do something; return False where there is none, and none can be started."""
+        if self._count < min(busy, threads_max):
+            thread = threading.Thread(
+                target=self._work,
+                args=(self._todo,),
+                name=f"aumai-worker-{self._count + 1}",
+                daemon=True,
+            )
+            try:
+                thread.start()
+                self._count += 1
+            except RuntimeError as error:
+                log.warning("no thread can be started: %s", error)
+                if not self._count:
+                    return False
+        self._todo.put(name)
+        return True
+
+    def dismiss(self) -> None:
+        """Let every thread end once it has done what it does."""
+        for _ in range(self._count):
+            self._todo.put(None)
+
+
+def checked_agents(agents: object) -> frozenset[str] | None:
+    """Return the names of agents; None for all.
+
+    Raises:
+        DefinitionError: It is something else, or nobody.
+    """
     if agents is None:
         return None
     if isinstance(agents, str) or not isinstance(agents, (list, tuple, set, frozenset)):

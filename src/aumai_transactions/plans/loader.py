@@ -30,7 +30,7 @@ from aumai_transactions.core.resources import canonical_resource
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.resources import filled, keys_in
 from aumai_transactions.errors import InvalidData, PlanFileError
-from aumai_transactions.models import LOCK_TIMEOUT_SECONDS, Resource, RetryPolicy
+from aumai_transactions.models import CRASHES_MAX, LOCK_TIMEOUT_SECONDS, Resource, RetryPolicy
 from aumai_transactions.participants.definition import ActionDefinition, resources_in, retry_policy
 from aumai_transactions.participants.http import HttpDefinition
 from aumai_transactions.participants.template import OUTPUT
@@ -93,6 +93,8 @@ class Plan:
         isolation: What is done about the resources that its steps use.
         lock_timeout_seconds: How long it waits for one.
         release_outstanding_locks: True to let go of what a step used that could not be undone.
+        metadata: Notes about it, text by name.
+        crashes_max: How many processes in a row may die in a call of it.
     """
 
     name: str
@@ -109,6 +111,8 @@ class Plan:
     isolation: Isolation = "exclusive"
     lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
     release_outstanding_locks: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+    crashes_max: int = CRASHES_MAX
 
     def options_of(self, step_id: str) -> StepOptions:
         """Return what a step says about its calls; one that says nothing has no options."""
@@ -151,6 +155,8 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
         isolation=table.isolation,
         lock_timeout_seconds=table.lock_timeout_seconds,
         release_outstanding_locks=table.release_outstanding_locks,
+        metadata=table.metadata,
+        crashes_max=table.crashes_max,
         steps=steps,
         actions={
             name: action.model_dump(mode="json", exclude_none=True)

@@ -15,7 +15,8 @@ from aumai_transactions.core.definition import (
     Isolation,
     UndoWindowPolicy,
 )
-from aumai_transactions.models import DEFAULT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS
+from aumai_transactions.drivers.freezing import METADATA_MAX
+from aumai_transactions.models import CRASHES_MAX, DEFAULT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS
 from aumai_transactions.participants.address import Host
 from aumai_transactions.participants.command import CommandDefinition
 from aumai_transactions.participants.definition import (
@@ -160,6 +161,16 @@ class PlanTable(BaseModel):
     release_outstanding_locks: bool = Field(
         default=False,
         description="True to let go, at the end, of what a step used that could not be undone.",
+    )
+    metadata: Annotated[dict[Name, str], Field(max_length=METADATA_MAX)] = Field(
+        default_factory=dict,
+        description="Notes about it, text by name; workers take turns between those whose tenant "
+        "differs.",
+    )
+    crashes_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=CRASHES_MAX,
+        description="How many processes in a row may die in a call of it before a person has to "
+        "look.",
     )
     http_hosts: list[Host] | None = Field(
         default=None,

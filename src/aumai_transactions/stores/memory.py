@@ -311,7 +311,8 @@ class MemoryStore:
             ]
             chosen = in_turns(found, limit, self._last_tenant)
             if chosen:
-                self._last_tenant = chosen[-1].tenant
+                # Why the first one's: who asks may have room for no more than that.
+                self._last_tenant = chosen[0].tenant
         return [candidate.transaction_id for candidate in chosen]
 
     def locks(self, resources: Collection[str] | None) -> LockTable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from aumai_transactions.core.journal import entries
 from aumai_transactions.core.outcome import Attention, Summary
 from aumai_transactions.models import TransactionState
-from aumai_transactions.store import Query, Store
+from aumai_transactions.store import Append, Query, Store
 from aumai_transactions.testing.journals import (
     APPENDED,
     NOW,
@@ -90,6 +90,8 @@ def check_a_summary_comes_back_as_it_was(make_store: StoreFactory) -> None:
             attention="halted",
             runnable=False,
             name="a name",
+            tenant="a tenant",
+            next_agent="b",
         )
         store.append([request("t", 2)._replace(summary=second)])
         found = store.find(Query())[0].summary
@@ -218,6 +220,70 @@ def check_what_waits_for_a_time_is_not_due_before_it(make_store: StoreFactory) -
         same(store.due(me, 9, NOW), ["late", "now"], "a request ended the wait")
 
 
+def check_what_is_due_can_be_narrowed_to_agents(make_store: StoreFactory) -> None:
+    """Those of other agents are left out, however many stand in front, and whoever had them."""
+    with opened(make_store) as store:
+        me, dead = store.join(), store.join()
+        for name in ("x-1", "x-2", "x-3"):
+            store.append([_of(name, agent="x")])
+        store.append([_of("y-1", agent="y"), _of("anybody's")])
+        store.append([_of("x-held", agent="x"), _claimed("x-held", dead, agent="x")])
+        store.append([_of("y-held", agent="y"), _claimed("y-held", dead, agent="y")])
+        store.append([_of("y-late", agent="y", due_at=NOW), _of("x-late", agent="x", due_at=NOW)])
+        store.leave(dead)
+        mine = ["y-1", "anybody's", "y-held", "y-late"]
+        same(store.due(me, 9, NOW, agents=["y"]), mine, "those of one agent, and those of nobody")
+        same(store.due(me, 1, NOW, agents=["y"]), mine[:1], "others do not stand in front of them")
+        same(len(store.due(me, 20, NOW, agents=["y", "x"])), 9, "those of several")
+        same(len(store.due(me, 20, NOW, agents=None)), 9, "those of all")
+        same(store.due(me, 9, NOW, agents=["z"]), ["anybody's"], "none of an agent that has none")
+
+
+def check_tenants_take_turns(make_store: StoreFactory) -> None:
+    """One of each after the other, the oldest first, whoever has filled the store."""
+    with opened(make_store) as store:
+        me, dead = store.join(), store.join()
+        store.append([_of(f"a-{number}", tenant="a") for number in range(4)])
+        store.append([_of("free-0"), _of("b-0", tenant="b"), _of("b-1", tenant="b")])
+        store.append([_of("c-0", tenant="c"), _claimed("c-0", dead, tenant="c")])
+        store.append([_of("d-0", tenant="d", due_at=NOW), _of("e-0", tenant="e", due_at=NOW + 1)])
+        store.leave(dead)
+        everything = store.due(me, 20, NOW)
+        turns = ["a-0", "b-0", "c-0", "d-0", "free-0", "a-1", "b-1", "a-2", "a-3"]
+        same(sorted(everything), sorted(turns), "nobody is left out")
+        # Why turned round: whom a store begins with is its own business.
+        begin = everything.index("a-0")
+        same(everything[:5], (turns[:5] * 2)[5 - begin : 10 - begin], "one of each comes first")
+        same(everything[5:], turns[5:], "then one more of each that has more")
+
+
+def check_turns_go_on_from_call_to_call(make_store: StoreFactory) -> None:
+    """Who takes only the first of each call serves everybody, however many it asks for."""
+    with opened(make_store) as store:
+        me = store.join()
+        for tenant in ("a", "b", "c"):
+            store.append([_of(f"{tenant}-{number}", tenant=tenant) for number in range(9)])
+        for limit in (1, 2, 3, 7):
+            first = [store.due(me, limit, NOW)[0] for _ in range(6)]
+            same(sorted(first[:3]), ["a-0", "b-0", "c-0"], f"each is first once, of {limit}")
+            same(first[3:], first[:3], f"and again, of {limit}")
+
+
+def _of(
+    name: str, *, tenant: str | None = None, agent: str | None = None, due_at: int | None = None
+) -> Append:
+    begun = plan(name)
+    summary = begun.summary._replace(tenant=tenant, next_agent=agent, due_at=due_at)
+    return begun._replace(summary=summary)
+
+
+def _claimed(
+    name: str, driver_id: str, *, tenant: str | None = None, agent: str | None = None
+) -> Append:
+    claimed = claim(name, 2, 1, driver_id)
+    return claimed._replace(summary=claimed.summary._replace(tenant=tenant, next_agent=agent))
+
+
 def _fill(store: Store) -> None:
     states = (TransactionState.pending, TransactionState.active, TransactionState.committed)
     for name in _NAMES:
@@ -238,4 +304,7 @@ LIST_CHECKS = (
     check_a_prefix_ends_where_unicode_does,
     check_what_is_due_can_be_driven,
     check_what_waits_for_a_time_is_not_due_before_it,
+    check_what_is_due_can_be_narrowed_to_agents,
+    check_tenants_take_turns,
+    check_turns_go_on_from_call_to_call,
 )

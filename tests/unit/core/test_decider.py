@@ -3,16 +3,19 @@
 
 import pytest
 
-from aumai_transactions.core.decider import decide
+from aumai_transactions.core.decider import advance, decide
 from aumai_transactions.core.entries import RollbackStarted
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
     CommitCalled,
+    DriverArrived,
     HandlerReturned,
     PlanGiven,
     ResolutionAnswered,
     RetryAsked,
     RollbackCalled,
 )
+from aumai_transactions.core.outcome import next_agent
 from aumai_transactions.core.planning import plan
 from aumai_transactions.errors import InvalidTransactionState, UnknownStep
 
@@ -284,3 +287,72 @@ def test_going_back_after_a_crash_records_why_and_where(play, make_step):
     tx = play(make_step("a"), on_crash="roll_back").commit().crash()
     back = next(entry for entry in tx.entries if isinstance(entry, RollbackStarted))
     assert (back.reason, back.step_id) == ("crash", "a")
+
+
+# ---------------------------------------------------------------------------- whom a driver serves
+
+
+def begun(play, *steps, **options):
+    """A transaction that was submitted: nobody has taken it yet."""
+    tx = play(*steps, **options)
+    for seen in (PlanGiven(tx.definition), CommitCalled()):
+        for entry in decide(tx.saga, seen, tx.now):
+            evolve(tx.saga, entry)
+            tx.entries.append(entry)
+    return tx
+
+
+def arrived(tx, *serves):
+    """What a driver that serves these is to do: the kinds it records, and the calls it makes."""
+    entries, calls = advance(tx.saga, [DriverArrived("d1")], tx.now, 4, frozenset(serves))
+    tx.entries += entries
+    kinds = [type(entry).__name__ for entry in entries]
+    return kinds, [call.step.step_id for call in calls]
+
+
+@pytest.fixture
+def two_agents(make_step):
+    return [make_step(name)._replace(agent_id=agent) for name, agent in (("a", "x"), ("b", "y"))]
+
+
+def test_a_driver_makes_no_call_on_behalf_of_whom_it_does_not_serve(play, two_agents):
+    kinds, calls = arrived(begun(play, *two_agents), "y")
+    assert (kinds, calls) == (["Claimed", "TransactionActivated"], [])
+
+
+def test_a_driver_makes_the_calls_of_whom_it_serves_up_to_the_first_of_others(play, two_agents):
+    tx = begun(play, *two_agents)
+    assert arrived(tx, "x")[1] == ["a"]
+    entries, calls = advance(tx.saga, [HandlerReturned("a", "action", None)], 0, 4, {"x"})
+    assert ([type(entry).__name__ for entry in entries], calls) == (["StepSucceeded"], [])
+    assert next_agent(tx.saga) == "y"
+    assert arrived(tx, "y")[1] == ["b"]
+
+
+def test_of_steps_at_the_same_time_only_those_of_whom_it_serves_are_called(play, two_agents):
+    first, second = two_agents
+    tx = begun(play, first._replace(after=()), second._replace(after=()))
+    assert arrived(tx, "y")[1] == ["b"]
+
+
+def test_the_end_is_anybodys(play, two_agents):
+    tx = begun(play, two_agents[0])
+    arrived(tx, "x")
+    entries, _ = advance(tx.saga, [HandlerReturned("a", "action", None)], 0, 4, {"nobody"})
+    assert type(entries[-1]).__name__ == "TransactionCommitted"
+
+
+def test_the_next_agent_is_whose_call_comes_next(play, make_step, two_agents, steady):
+    tx = begun(play, *two_agents)
+    assert next_agent(tx.saga) == "x"
+    tx.claim().returned("a")
+    assert tx.raised("b").calls == ["compensation:a"]
+    assert next_agent(tx.saga) == "x"
+    assert next_agent(tx.returned("a").saga) is None
+
+
+def test_what_is_ready_comes_before_what_waits_for_its_time(play, make_step, two_agents, steady):
+    retried = make_step("c", policy={"retry": steady})._replace(agent_id="z", after=())
+    tx = play(retried, two_agents[1]._replace(after=())).commit()
+    assert tx.raised("c").calls == ["action:b"]
+    assert next_agent(tx.returned("b").saga) == "z", "it waits, and nothing else is left"

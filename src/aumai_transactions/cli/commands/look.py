@@ -230,6 +230,8 @@ def _waits_for(summary: Summary, is_alive: bool | None) -> Cell:
         return Cell(when(instant(summary.due_at)), "warn")
     if is_alive is None:
         return Cell("")
+    if not is_alive and summary.state is TransactionState.pending:
+        return Cell("a worker", "warn")
     return Cell("a living process", "busy") if is_alive else Cell("recover", "warn")
 
 
@@ -242,6 +244,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "steps": summary.steps,
         "completed": summary.completed,
         "agents": list(summary.agents),
+        "tenant": summary.tenant,
         "attention": summary.attention,
         "due_at": None if summary.due_at is None else instant(summary.due_at).isoformat(),
         "created_at": instant(summary.created_at).isoformat(),

@@ -135,7 +135,12 @@ def retry_command(
         found = held.find_id(name)
         manager = held.manager()
         transaction = manager.get_transaction(found)
-        _refuse_without_handler(manager, transaction, step_of(transaction, step_id))
+        step = step_of(transaction, step_id)
+        waiting = manager.get_result(found).waiting
+        # Why not what kills its driver: whoever says that it does so no more may leave the next
+        # attempt to workers, on whose list it is then.
+        if waiting is None or waiting.reason != "poisoned":
+            _refuse_without_handler(manager, transaction, step)
 
         def work(driver: TransactionManager, _: Transaction) -> TransactionResult:
             return driver.retry(found, step_id, note=note, by=somebody(), wait_max_seconds=wait_max)

@@ -16,6 +16,8 @@ from aumai_transactions.cli.session import MEMORY_NAMES, Session, session
 from aumai_transactions.cli.settings import (
     Settings,
     app_option,
+    begin_options,
+    begun_options,
     json_option,
     key_option,
     named,
@@ -27,6 +29,7 @@ from aumai_transactions.cli.settings import (
 from aumai_transactions.cli.wording import until_text
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.values import canonical_json
+from aumai_transactions.drivers.options import BeginOptions
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import IdempotencyKeyReused, UnknownAction
 from aumai_transactions.models import (
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("plan", metavar="PLAN")
+@begin_options()
 @key_option()
 @wait_option()
 @store_option()
@@ -51,7 +55,14 @@ if TYPE_CHECKING:
 @json_option()
 @quiet_option()
 @click.pass_obj
-def run_command(settings: Settings, plan: str, key: str | None, wait_max: float) -> Code:
+def run_command(
+    settings: Settings,
+    plan: str,
+    metadata: dict[str, str],
+    crashes_max: int | None,
+    key: str | None,
+    wait_max: float,
+) -> Code:
     r"""Carry out the transaction in a plan file (TOML or JSON).
 
     \b
@@ -71,22 +82,35 @@ def run_command(settings: Settings, plan: str, key: str | None, wait_max: float)
     # Why before the store is opened: what cannot run must leave nothing behind.
     check_environment(loaded.actions)
     actions_for(loaded.actions)
+    options = begun_options(metadata, crashes_max)
     with session(settings, create=True, memory=True) as held:
-        return run_plan(held, loaded, key, wait_max)
+        return run_plan(held, loaded, key, wait_max, options)
 
 
-def run_plan(held: Session, plan: Plan, key: str | None, wait_max: float) -> Code:
+def run_plan(
+    held: Session,
+    plan: Plan,
+    key: str | None,
+    wait_max: float,
+    options: BeginOptions | None = None,
+) -> Code:
     """Carry out a plan, as a new transaction or as the one that has this key."""
 
     def start(manager: TransactionManager) -> Transaction:
-        transaction = begun(manager, plan, key)
-        return transaction if key is None else _under_key(held, transaction, plan)
+        transaction = begun(manager, plan, key, options)
+        return transaction if key is None else under_key(held, transaction, plan)
 
     return drive(held, start, _committing(wait_max), patience=wait_max)
 
 
-def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Transaction:
+def begun(
+    manager: TransactionManager,
+    plan: Plan,
+    key: str | None = None,
+    options: BeginOptions | None = None,
+) -> Transaction:
     """Return a new transaction that is what a plan says; or the one that has its key, as it is."""
+    said = options or BeginOptions()
     transaction = manager.begin(
         plan.timeout_seconds,
         name=plan.name,
@@ -99,6 +123,8 @@ def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Tr
         isolation=plan.isolation,
         lock_timeout_seconds=plan.lock_timeout_seconds,
         release_outstanding_locks=plan.release_outstanding_locks,
+        metadata={**plan.metadata, **said.get("metadata", {})},
+        crashes_max=said.get("crashes_max", plan.crashes_max),
         idempotency_key=key,
     )
     if key is None:
@@ -107,7 +133,7 @@ def begun(manager: TransactionManager, plan: Plan, key: str | None = None) -> Tr
     return transaction
 
 
-def _under_key(held: Session, found: Transaction, plan: Plan) -> Transaction:
+def under_key(held: Session, found: Transaction, plan: Plan) -> Transaction:
     """Return the pending transaction that a plan is, with the id that its key has.
 
     Why pending, whatever was found: a commit compares it whole with what is recorded. What is
@@ -141,6 +167,8 @@ def _under_key(held: Session, found: Transaction, plan: Plan) -> Transaction:
         lock_timeout_seconds=found.lock_timeout_seconds,
         release_outstanding_locks=found.release_outstanding_locks,
         name=found.name,
+        metadata=found.metadata,
+        crashes_max=found.crashes_max,
         idempotency_key=found.idempotency_key,
         actions=plan.actions,
     )
@@ -235,13 +263,15 @@ def wait_command(
         found = held.find_id(name)
 
         def work(manager: TransactionManager, transaction: Transaction) -> TransactionResult:
-            if transaction.state is TransactionState.pending:
-                held.say(f"it is pending; begin it with: {settings.command('commit', found)}")
             waiting = manager.get_result(found).waiting
+            if transaction.state is TransactionState.pending and waiting is None:
+                held.say(f"it is pending; begin it with: {settings.command('commit', found)}")
             if waiting is not None and waiting.until is not None:
                 held.say(f"it {until_text(waiting.until, SystemClock().now())}")
             elif waiting is not None and waiting.reason == "running":
-                held.say("waiting: somebody has it, or has died with it")
+                is_taken = transaction.state is not TransactionState.pending
+                taken = "somebody has it, or has died with it"
+                held.say(f"waiting: {taken if is_taken else 'it is submitted, and goes on here'}")
             return manager.wait(found, timeout_seconds=timeout)
 
         return drive(held, stored(found), work, goes_back=False, patience=timeout)

@@ -18,6 +18,8 @@ from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
     Settings,
     app_option,
+    begin_options,
+    begun_options,
     json_option,
     key_option,
     named,
@@ -101,6 +103,7 @@ def described(transaction: Transaction) -> dict[str, Any]:
     is_flag=True,
     help="Let go of what a step used that could not be undone.",
 )
+@begin_options()
 @key_option()
 @store_option()
 @json_option()
@@ -114,21 +117,22 @@ def create_command(
     isolation: Literal["exclusive", "validated", "none"],
     lock_timeout: float,
     release_outstanding_locks: bool,
+    metadata: dict[str, str],
+    crashes_max: int | None,
     key: str | None,
 ) -> Code:
     """Create a pending transaction and print it as JSON."""
     with session(settings, create=True) as held:
         manager = held.manager()
-        transaction = manager.begin(
-            seconds(timeout),
-            idempotency_key=key,
-            parallel_compensation=parallel_compensation,
-            allow_irreversible_first=allow_irreversible_first,
-            on_undo_window=on_undo_window,
-            isolation=isolation,
-            lock_timeout_seconds=lock_timeout,
-            release_outstanding_locks=release_outstanding_locks,
-        )
+        options = begun_options(metadata, crashes_max)
+        options["parallel_compensation"] = parallel_compensation
+        options["allow_irreversible_first"] = allow_irreversible_first
+        options["on_undo_window"] = on_undo_window
+        options["isolation"] = isolation
+        options["lock_timeout_seconds"] = lock_timeout
+        options["release_outstanding_locks"] = release_outstanding_locks
+        options["idempotency_key"] = key
+        transaction = manager.begin(seconds(timeout), **options)
         if key is None:
             manager.save(transaction)
         held.changed()

@@ -207,7 +207,7 @@ class PostgresStore:
         self._tidy()
         chosen = self._pool.run(partial(self._due, values))
         if chosen:
-            self._last_tenant = chosen[-1].tenant
+            self._last_tenant = chosen[0].tenant
         return [candidate.transaction_id for candidate in chosen]
 
     def _due(self, values: dict[str, Any], lent: Lent) -> list[Candidate]:

@@ -222,7 +222,8 @@ class SqliteStore:
             found = self._database.read(lambda connection: self._due(connection, values))
             chosen = in_turns(found, limit, self._last_tenant)
             if chosen:
-                self._last_tenant = chosen[-1].tenant
+                # Why the first one's: who asks may have room for no more than that.
+                self._last_tenant = chosen[0].tenant
         return [candidate.transaction_id for candidate in chosen]
 
     def _due(self, connection: sqlite3.Connection, values: dict[str, Any]) -> list[Candidate]:

@@ -1,0 +1,193 @@
+"""`worker`: finishing what others submit, as it comes.
+
+Owns: how a worker is started and stopped at a terminal and by a supervisor, and what it says.
+Rules:
+  1. The first SIGTERM or Ctrl-C drains: nothing new is taken, and what is in hand is handed back
+     once the call that runs has ended.
+  2. The second one ends the process at once, as kill -9 would; other workers go on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime
+from types import FrameType
+
+import click
+
+from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.screen import shown
+from aumai_transactions.cli.session import Session, session
+from aumai_transactions.cli.settings import (
+    Settings,
+    app_option,
+    json_option,
+    quiet_option,
+    store_option,
+)
+from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.drivers.worker import (
+    CONCURRENCY,
+    DRAIN_SECONDS,
+    POLL_SECONDS,
+    Worker,
+    checked_agents,
+)
+from aumai_transactions.models import SECONDS_MAX, Recovered
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@click.command("worker")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1, max=1_000),
+    default=CONCURRENCY,
+    show_default=True,
+    metavar="N",
+    help="How many transactions at the same time.",
+)
+@click.option(
+    "--agents",
+    metavar="NAME,NAME",
+    help="Only make calls on behalf of these agents; hand back what is another one's.",
+)
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0.01, max=SECONDS_MAX),
+    default=POLL_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look for work while there is none.",
+)
+@click.option(
+    "--drain",
+    type=click.FloatRange(min=0.01, max=SECONDS_MAX),
+    default=DRAIN_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait, when stopped, for the calls that run.",
+)
+@click.option("--until-idle", is_flag=True, help="End once nothing is left that it can do.")
+@store_option()
+@app_option()
+@json_option()
+@quiet_option()
+@click.pass_obj
+def worker_command(
+    settings: Settings,
+    concurrency: int,
+    agents: str | None,
+    poll: float,
+    drain: float,
+    until_idle: bool,
+) -> Code:
+    r"""Carry out what is submitted, parked or left behind, until it is stopped.
+
+    \b
+    aumai-transactions worker --app trip:manager --concurrency 16
+    aumai-transactions worker --app trip:manager --agents flight_agent,hotel_agent
+    """
+    served = None if agents is None else [name.strip() for name in agents.split(",")]
+    checked_agents(served)
+    with session(settings) as held:
+        manager = held.manager()
+        worker = Worker(
+            manager,
+            concurrency=concurrency,
+            agents=served,
+            poll_seconds=poll,
+            drain_seconds=drain,
+            on_report=lambda report: _tell(settings, report),
+        )
+        if not settings.is_quiet:
+            _introduce(held, manager, worker, served, concurrency)
+        # Why the redirection: what a handler prints must not stand between the reports.
+        with _stopped_by_signals(settings, worker, drain), redirect_stdout(sys.stderr):
+            left = worker.run(until_idle=until_idle)
+        held.changed()
+        if left:
+            _end_at_once(settings, left)
+    if not settings.is_quiet:
+        settings.err.say(_line("stopped; everything is handed back"))
+    return Code.done
+
+
+def _introduce(
+    held: Session,
+    manager: TransactionManager,
+    worker: Worker,
+    served: list[str] | None,
+    concurrency: int,
+) -> None:
+    """Say what is served here, and what is waited for in vain."""
+    say = held.settings.err.say
+    names = sorted(action.name for action in manager.actions.everything())
+    actions = ", ".join(shown(name) for name in names) or "none of an app"
+    whom = "all agents" if served is None else ", ".join(shown(name) for name in served)
+    say(
+        _line(f"worker on {shown(held.place)}: {whom}, {concurrency} at a time"),
+        _line(f"actions: {actions}; and those that plan files define"),
+    )
+    for name, count in worker.lacks().items():
+        what = f"{count} transaction{'' if count == 1 else 's'}"
+        say(_line(f"no handler for {shown(name)}, which {what} may need: left to others"))
+
+
+def _tell(settings: Settings, report: Recovered) -> None:
+    if settings.as_json:
+        settings.out.say(json.dumps(report.model_dump(mode="json")))
+    if settings.is_quiet:
+        return
+    detail = f": {shown(report.detail)}" if report.detail else ""
+    settings.err.say(_line(f"{report.transaction_id}  {report.outcome}{detail}"))
+
+
+def _line(text: str) -> str:
+    return f"{datetime.now(UTC).strftime('%H:%M:%S')}  {text}"
+
+
+@contextmanager
+def _stopped_by_signals(settings: Settings, worker: Worker, drain: float) -> Iterator[None]:
+    """Let the first signal drain, and the second one end the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def arrived(number: int, _frame: FrameType | None) -> None:
+        if seen:
+            os.write(2, b"stopped at once; other workers, or `recover`, go on from here\n")
+            os._exit(128 + number)
+        seen.append(number)
+        worker.stop()
+        # Why not through the screen: the interrupted code may be writing to it.
+        if not settings.is_quiet:
+            text = f"stopping: waiting for the calls that run, at most {drain:g} s; again: at once"
+            os.write(2, f"{_line(text)}\n".encode())
+
+    before = {number: signal.signal(number, arrived) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_at_once(settings: Settings, left: list[str]) -> None:
+    """Say what is not handed back, and end.
+
+    Why at once: the calls that run would be in the way of an orderly end. Their transactions are
+    this process's until it is gone, and then anybody's.
+    """
+    names = ", ".join(shown(name) for name in left)
+    settings.err.say(_line(f"not handed back, for a call still runs: {names}"))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(Code.unfinished)
