@@ -1,6 +1,7 @@
 """What is submitted is carried out by workers, once, and by those whom it concerns."""
 # mypy: disable-error-code="no-untyped-call, var-annotated, arg-type, union-attr"
 
+import asyncio
 import contextlib
 import os
 import signal as signals
@@ -8,6 +9,8 @@ import signal as signals
 import pytest
 
 from aumai_transactions import (
+    AsyncTransactionManager,
+    DefinitionError,
     IdempotencyKeyReused,
     InvalidTransactionState,
     StepRejected,
@@ -616,3 +619,22 @@ def test_a_worker_that_was_made_before_a_fork_is_refused_in_the_child(shop):
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_worker_needs_a_manager_with_threads(place):
+    with pytest.raises(DefinitionError, match="not AsyncTransactionManager"):
+        Worker(AsyncTransactionManager(store=place))
+
+
+def test_what_a_program_of_asyncio_submits_is_carried_out_by_workers(shop, place):
+    async def produce():
+        async with AsyncTransactionManager(store=place) as manager:
+            tx = await manager.begin()
+            manager.add_step(tx, "a", "do", {}, "undo")
+            submitted = await manager.submit(tx)
+            with shop.worker("do", "undo"):
+                return submitted, await manager.wait(tx, timeout_seconds=GUARD_SECONDS)
+
+    submitted, result = asyncio.run(produce())
+    assert (submitted.state.value, result.state.value) == ("pending", "committed")
+    assert shop.calls == ["do"]

@@ -139,10 +139,10 @@ def _poisoned(saga: Saga) -> Waiting:
     what = f", all in a call of {', '.join(steps)}" if steps else ""
     again = f"aumai-transactions retry {name} {steps[0] if steps else 'STEP'}"
     back = f" or aumai-transactions rollback {name}" if saga.state in (ACTIVE, PENDING) else ""
-    detail = (
-        f"{saga.crashes} processes in a row have died of it{what}, so nobody takes it any more. "
-        f"Find out why, then: {again}{back}"
-    )
+    deaths = f"{saga.crashes} processes in a row have died of it{what}"
+    if saga.crashes == 1:
+        deaths = f"a process has died of it{what.replace('all in', 'in')}"
+    detail = f"{deaths}, so nobody takes it any more. Find out why, then: {again}{back}"
     return Waiting(reason="poisoned", detail=detail, step_ids=steps)
 
 

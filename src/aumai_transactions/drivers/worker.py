@@ -27,6 +27,7 @@ from aumai_transactions.actions import checked_seconds
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.freezing import checked_count
 from aumai_transactions.drivers.recovery import FAR, lacking, recovered
+from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import (
     DefinitionError,
     StoreError,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aumai_transactions.drivers.desk import Desk
-    from aumai_transactions.drivers.sync import TransactionManager
 
 log = logging.getLogger("aumai_transactions")
 
@@ -129,6 +129,9 @@ class Worker:
         drain_seconds: float = DRAIN_SECONDS,
         on_report: Callable[[Recovered], object] | None = None,
     ) -> None:
+        if not isinstance(manager, TransactionManager):
+            message = f"a worker needs a TransactionManager, not {type(manager).__name__}."
+            raise DefinitionError(message)
         self._manager = manager
         self._concurrency = checked_count(concurrency, "concurrency")
         self._agents = checked_agents(agents)

@@ -110,7 +110,7 @@ def poisoned(cli, app, submitted, folder):
 def test_what_kills_its_driver_is_told_with_the_way_out(cli, poisoned):
     assert "a person: kills its driver" in cli("list").out
     told = cli("outstanding --exit-status", code=4).out
-    assert "1 processes in a row have died of it, all in a call of s1" in told
+    assert "a process has died of it, in a call of s1, so nobody takes it" in told
     assert f"aumai-transactions retry {poisoned} s1" in told
     assert f"aumai-transactions rollback {poisoned}" in told
     assert "needs a person" in cli(f"show {poisoned} --exit-status", code=4).out
