@@ -415,11 +415,11 @@ class Leaving:
         if name not in ("due", "append", "read"):
             return found
 
-        def called(*arguments):
+        def called(*arguments, **options):
             if self.times:
                 self.times -= 1
                 raise StoreUnavailable("it is away")
-            return found(*arguments)
+            return found(*arguments, **options)
 
         return called
 
@@ -533,8 +533,8 @@ class Blind:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def due(self, driver_id, limit, now, agents=None):
-        return self._store.due(driver_id, limit, now)
+    def due(self, driver_id, limit, now, *, agents=None, reserve_seconds=0):
+        return self._store.due(driver_id, limit, now, reserve_seconds=reserve_seconds)
 
 
 def test_what_is_not_of_its_agents_is_not_claimed_over_and_over(gated):

@@ -17,6 +17,7 @@ from aumai_transactions.core import (
     committing,
     isolation,
     late_returns,
+    persons,
     poison,
     probing,
     scopes,
@@ -72,7 +73,6 @@ from aumai_transactions.core.entries import (
     VersionsRead,
 )
 from aumai_transactions.core.graph import dependencies, topological_order
-from aumai_transactions.core.poison import is_poisoned
 from aumai_transactions.core.saga import IllegalEntry, Saga, SagaStep
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -88,7 +88,6 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.transitions import (
     has_effect,
-    known_done,
     no_longer_awaited,
     no_longer_waiting,
     not_done,
@@ -234,9 +233,9 @@ def _evolve_rare(
                 saga.rollback_requested = entry.reason
                 saga.rollback_error = entry.error
         case RetryRequested():
-            _retry_requested(saga, entry)
+            persons.retry_requested(saga, entry)
         case ResolutionGiven():
-            _resolution_given(saga, entry)
+            persons.resolution_given(saga, entry)
         case _:
             _evolve_shape(saga, entry)
 
@@ -439,49 +438,6 @@ def _retry_scheduled(saga: Saga, entry: RetryScheduled) -> None:
     require(not busy, "another attempt is scheduled while one runs")
     step.due_at = entry.due_at
     saga.waiting[step.index] = entry.due_at
-
-
-def _retry_requested(saga: Saga, entry: RetryRequested) -> None:
-    step = saga.step(entry.step_id)
-    if is_poisoned(saga) and step.state is not STEP_IN_DOUBT:
-        return  # It had its turn, and has it again.
-    if step.due_at is not None:
-        step.due_at = saga.waiting[step.index] = entry.at
-        return
-    if step.to_undo and step.left_behind and not step.undo_attempt:
-        step.abandoned = True
-        return
-    if step.state is STEP_IN_DOUBT:
-        step.retry_requested = True
-        step.probe_spent = False
-        step.probe_base = step.probe_attempt
-        saga.stuck.pop(step.index, None)
-        return
-    if saga.state is COMMITTING:
-        committing.retry_requested(saga, step)
-        return
-    undoing.retry_requested(saga, step)
-
-
-def _resolution_given(saga: Saga, entry: ResolutionGiven) -> None:
-    step = saga.step(entry.step_id)
-    said = f"{entry.by} decided for step {step.step_id}: {entry.answer.replace('_', ' ')}"
-    saga.warnings.append(f"{said} ({entry.note})")
-    if saga.state is COMMITTING and step.state is not STEP_IN_DOUBT:
-        committing.resolved(saga, step, entry.answer)
-        return
-    if entry.answer in ("happened", "did_not_happen"):
-        require(step.state is STEP_IN_DOUBT, "the step is not in doubt")
-        if entry.answer == "happened":
-            if step.late_output is not None:
-                (step.output,) = step.late_output
-            known_done(saga, step)
-        else:
-            # Why again then: behind the commit point it only goes forward.
-            not_done(saga, step, step.error, saga.state is COMMITTING)
-        undoing.settled(saga, step)
-        return
-    undoing.resolved(saga, step, entry.answer)
 
 
 def _committed(saga: Saga, entry: TransactionCommitted) -> None:

@@ -16,7 +16,7 @@ import contextlib
 import threading
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aumai_transactions.core.intents import occurrences
 from aumai_transactions.core.isolation import waits_of
@@ -34,7 +34,8 @@ from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
 from aumai_transactions.drivers.in_place import carry_out
-from aumai_transactions.drivers.interests import Interest, StepInterest, StepOutcome
+from aumai_transactions.drivers.interests import Interest, StepInterest
+from aumai_transactions.drivers.looks import Asked, Look
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import (
     CommitPointPassed,
@@ -52,44 +53,6 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.groups import Group
     from aumai_transactions.drivers.operations import Attendant, Inbox
     from aumai_transactions.models import Event
-
-
-class Look(NamedTuple):
-    """Tell how things stand after a turn.
-
-    Args:
-        calls: The calls to be made by whoever took the turn.
-        is_settled: True where there is nothing left to wait for.
-        seconds: When time alone gives something to do; None for never.
-        is_busy: True while somebody here makes calls for it.
-        is_going_back: True where the whole is being undone.
-        is_unwanted: True where no action is to be called any more, for the whole goes back.
-        is_in_line: True while the step that is waited for stands in line for what it uses.
-        outcome: What is known about the step that is waited for, where it is one.
-    """
-
-    calls: list[Call]
-    is_settled: bool
-    seconds: float | None
-    is_busy: bool
-    is_going_back: bool
-    is_unwanted: bool = False
-    is_in_line: bool = False
-    outcome: StepOutcome | None = None
-
-
-class Asked(NamedTuple):
-    """Tell which step stands for what was asked for.
-
-    Args:
-        step_id: The step.
-        is_known: True where it had been asked for before, and is not carried out again.
-        look: How things stand for whoever waits for it.
-    """
-
-    step_id: str
-    is_known: bool
-    look: Look
 
 
 class _Turn:

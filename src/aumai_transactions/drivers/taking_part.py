@@ -47,6 +47,7 @@ from aumai_transactions.drivers.interests import (
     StepsInterest,
     WholeInterest,
 )
+from aumai_transactions.drivers.looks import Asked, Look
 from aumai_transactions.drivers.operations import (
     DoCall,
     DoInbox,
@@ -59,7 +60,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
 )
 from aumai_transactions.drivers.parts import ENDLESS, Part, Patience
-from aumai_transactions.drivers.shared import Asked, Look, Shared
+from aumai_transactions.drivers.shared import Shared
 from aumai_transactions.drivers.telling import Executed, told
 from aumai_transactions.errors import (
     InternalError,

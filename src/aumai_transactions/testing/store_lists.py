@@ -226,7 +226,8 @@ def check_what_is_due_can_be_narrowed_to_agents(make_store: StoreFactory) -> Non
         me, dead = store.join(), store.join()
         for name in ("x-1", "x-2", "x-3"):
             store.append([_of(name, agent="x")])
-        store.append([_of("y-1", agent="y"), _of("anybody's")])
+        store.append([_of("y-1", agent="y")])
+        store.append([_of("anybody's")])
         store.append([_of("x-held", agent="x"), _claimed("x-held", dead, agent="x")])
         store.append([_of("y-held", agent="y"), _claimed("y-held", dead, agent="y")])
         store.append([_of("y-late", agent="y", due_at=NOW), _of("x-late", agent="x", due_at=NOW)])
