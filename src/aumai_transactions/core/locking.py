@@ -156,11 +156,14 @@ def whose_turn(locks: Iterable[Lock], changes: Mapping[str, Sequence[Change]]) -
     found: dict[str, None] = {}
     for resource in sorted({name for one in changes.values() for c in one for name in c.freed}):
         held = queues.holders.get(resource, ())
-        for lock in queues.waiters.get(resource, ()):
+        for place, lock in enumerate(queues.waiters.get(resource, ())):
+            is_alone = lock.mode == "exclusive"
             if holders_in_the_way(held, lock.transaction_id, resource, lock.mode):
                 break
+            if is_alone and place:
+                break
             found[lock.transaction_id] = None
-            if lock.mode == "exclusive":
+            if is_alone:
                 break
     for name, of_one in changes.items():
         if of_one[-1].waits and not queues.in_the_way(name, of_one[-1].waits):

@@ -18,6 +18,7 @@ from aumai_transactions.testing.journals import (
     APPENDED,
     FENCED,
     MOVED,
+    NOW,
     ContractBroken,
     StoreFactory,
     act,
@@ -340,7 +341,54 @@ def check_locks_outlive_handles(make_store: StoreFactory) -> None:
         same(_take(store, "b", 3, held("r", 2)), APPENDED, "now it is free")
 
 
+def _park(store: Store, name: str, expected: int, *lines: Holding) -> AppendAnswer:
+    """Let a transaction stand in line, and let go of it until a time that is far away."""
+    append = act(name, expected, 1)._replace(holdings=lines, release=True)
+    summary = append.summary._replace(runnable=True, due_at=NOW + 1_000)
+    return store.append([append._replace(summary=summary)])[0]
+
+
+def check_whose_turn_it_is_is_due(make_store: StoreFactory) -> None:
+    """What is let go of makes the first in line due at once, and nobody behind it."""
+    with opened(make_store) as store:
+        me = store.join()
+        _begun(store, "a", "b", "c")
+        same(_take(store, "a", 3, held("r", 1)), APPENDED, "a has it")
+        same(_park(store, "b", 3, waits("r")), APPENDED, "b stands in line")
+        same(_park(store, "c", 3, waits("r")), APPENDED, "and c")
+        same(store.due(me, 9, NOW), [], "it is nobody's turn")
+        same(_take(store, "a", 4), APPENDED, "a lets go")
+        same(store.due(me, 9, NOW), ["b"], "it is b's turn, whatever time it waits for")
+
+
+def check_who_stands_in_line_for_nothing_is_due(make_store: StoreFactory) -> None:
+    """It may have become free between the look and the line; else nobody would ever tell."""
+    with opened(make_store) as store:
+        me = store.join()
+        _begun(store, "a", "b", "c")
+        same(_park(store, "b", 3, waits("r")), APPENDED, "it stands in line, and nobody has it")
+        same(store.due(me, 9, NOW), ["b"], "so it is its turn")
+        same(_take(store, "a", 3, held("s", 1)), APPENDED, "another one is taken")
+        same(_park(store, "c", 3, waits("s"), waits("t")), APPENDED, "it waits for two")
+        same(store.due(me, 9, NOW), ["b"], "one of them is not enough")
+
+
+def check_readers_in_line_have_their_turn_together(make_store: StoreFactory) -> None:
+    """All that may share it, up to the first that may not."""
+    with opened(make_store) as store:
+        me = store.join()
+        _begun(store, "a", "b", "c", "d", "e")
+        same(_take(store, "a", 3, held("r", 1)), APPENDED, "a has it")
+        for name, mode in (("b", "shared"), ("c", "shared"), ("d", "exclusive"), ("e", "shared")):
+            same(_park(store, name, 3, waits("r", mode=mode)), APPENDED, f"{name} stands in line")
+        same(_take(store, "a", 4), APPENDED, "a lets go")
+        same(store.due(me, 9, NOW), ["b", "c"], "those before the writer")
+
+
 LOCK_CHECKS = (
+    check_whose_turn_it_is_is_due,
+    check_who_stands_in_line_for_nothing_is_due,
+    check_readers_in_line_have_their_turn_together,
     check_a_grant_is_kept_with_its_append,
     check_a_held_resource_is_refused_to_others,
     check_a_grant_names_the_next_token,
