@@ -2,9 +2,11 @@
 
     python bank_program.py STORE BANK FOLDER NAME SEED
 
-It begins transactions while the file `begin` is in the folder, and works until `end` is.
+It begins transactions while the file `begin` is in the folder, and works until `end` is, or until
+whoever started it is gone.
 """
 
+import os
 import random
 import sys
 import time
@@ -33,8 +35,8 @@ def main(store, place, folder, name, seed):
         handlers_of(manager, bank)
         with Worker(manager, concurrency=3, poll_seconds=0.2, drain_seconds=60):
             print("ready", flush=True)
-            number = 0
-            while not (folder / "end").exists():
+            number, parent = 0, os.getppid()
+            while not (folder / "end").exists() and os.getppid() == parent:
                 if not (folder / "begin").exists():
                     time.sleep(0.02)
                     continue
