@@ -11,8 +11,10 @@ from collections.abc import Collection, Container
 from datetime import timedelta
 from functools import partial
 
-from aumai_transactions.core.journal import load
+from aumai_transactions.core.isolation import holdings_of
+from aumai_transactions.core.journal import Journal, load
 from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.times import instant
 from aumai_transactions.drivers.asking import (
     WAIT_SECONDS_MAX,
@@ -133,7 +135,42 @@ def verify(desk: Desk, transaction_id: str | None) -> Procedure[Verification]:
         query = query._replace(after=page[-1].position)
     if transaction_id is not None and not is_found:
         yield from read_journal(desk, transaction_id)
+    if transaction_id is None:
+        yield from _verify_owners(desk, found)
     return found
+
+
+def _verify_owners(desk: Desk, found: Verification) -> Procedure[None]:
+    """Check that nothing is held, or waited for, by transactions that are not there."""
+    table = yield from blocking(partial(desk.store.locks, None))
+    for name in sorted({lock.transaction_id for lock in table.locks}):
+        if (yield from blocking(partial(desk.store.read, name))) is None:
+            found.problems[name] = (
+                f"the table of locks has lines of transaction {name}, which is not there. Others "
+                "wait for it in vain; compare it with a backup."
+            )
+
+
+def _verify_locks(desk: Desk, journal: Journal, saga: Saga) -> Procedure[str | None]:
+    """Return what is wrong where the table of locks does not say what a journal says."""
+    name = saga.transaction_id
+    wanted = {(held.resource, held.mode, held.token) for held in holdings_of(saga)}
+    table = yield from blocking(partial(desk.store.locks, None))
+    lines = {
+        (lock.resource, lock.mode, lock.token)
+        for lock in table.locks
+        if lock.transaction_id == name
+    }
+    if lines == wanted:
+        return None
+    again = yield from read_journal(desk, name)
+    if again.head_sequence != journal.head_sequence:
+        return None  # Somebody has appended between the two reads.
+    wrong = ", ".join(sorted(resource for resource, _mode, _token in lines ^ wanted))
+    return (
+        f"the table of locks does not fit the journal of transaction {name}: {wrong}. Compare it "
+        "with a backup."
+    )
 
 
 def _verify_one(desk: Desk, listed: Listed, found: Verification) -> Procedure[None]:
@@ -170,3 +207,7 @@ def _verify_one(desk: Desk, listed: Listed, found: Verification) -> Procedure[No
             f"the summary of transaction {name} has token {journal.token}, its journal "
             f"{saga.token}. Compare it with a backup."
         )
+    elif saga.locks is not None:
+        problem = yield from _verify_locks(desk, journal, saga)
+        if problem is not None:
+            found.problems[name] = problem

@@ -178,3 +178,31 @@ def test_verify_counts_what_it_has_read(make_sync, store):
 def test_verify_of_nothing_is_refused(make_sync, store):
     with pytest.raises(TransactionNotFound):
         make_sync(store=store).verify("nowhere")
+
+
+INSERT = "INSERT INTO locks (resource, transaction_id, mode, cost)"
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "DELETE FROM locks",
+        "UPDATE locks SET token = token + 1",
+        "UPDATE locks SET mode = 'shared'",
+        f"{INSERT} SELECT 'stray', transaction_id, 'exclusive', 0 FROM locks",
+        f"{INSERT} VALUES ('stray', 'gone', 'shared', 0)",
+    ],
+)
+def test_verify_finds_locks_that_no_journal_speaks_of(make_sync, tmp_path, tamper):
+    path = tmp_path / "locks.db"
+    manager = make_sync({"act": lambda action, data: None}, store=path)
+    with manager.transaction() as tx:
+        tx.execute("agent", "act", {}, resources=["account:42"])
+        assert manager.verify().problems == {}
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(tamper)
+        (problem,) = manager.verify().problems.values()
+        assert "table of locks" in problem
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM locks")
+    assert manager.verify().problems == {}
