@@ -180,7 +180,7 @@ def test_verify_of_nothing_is_refused(make_sync, store):
         make_sync(store=store).verify("nowhere")
 
 
-INSERT = "INSERT INTO locks (resource, transaction_id, mode, cost)"
+INSERT = "INSERT INTO locks (resource, transaction_id, mode, cost) "
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ INSERT = "INSERT INTO locks (resource, transaction_id, mode, cost)"
         "DELETE FROM locks",
         "UPDATE locks SET token = token + 1",
         "UPDATE locks SET mode = 'shared'",
-        f"{INSERT} SELECT 'stray', transaction_id, 'exclusive', 0 FROM locks",
-        f"{INSERT} VALUES ('stray', 'gone', 'shared', 0)",
+        INSERT + "SELECT 'stray', transaction_id, 'exclusive', 0 FROM locks",
+        INSERT + "VALUES ('stray', 'gone', 'shared', 0)",
     ],
 )
 def test_verify_finds_locks_that_no_journal_speaks_of(make_sync, tmp_path, tamper):
