@@ -189,7 +189,7 @@ INSERT = "INSERT INTO locks (resource, transaction_id, mode, cost) "
         "DELETE FROM locks",
         "UPDATE locks SET token = token + 1",
         "UPDATE locks SET mode = 'shared'",
-        INSERT + "SELECT 'stray', transaction_id, 'exclusive', 0 FROM locks",
+        INSERT + "SELECT 'stray', transaction_id, 'exclusive', 0 FROM locks",  # noqa: S608 (constants)
         INSERT + "VALUES ('stray', 'gone', 'shared', 0)",
     ],
 )
