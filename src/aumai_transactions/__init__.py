@@ -65,6 +65,7 @@ from aumai_transactions.errors import (
     UnknownStep,
 )
 from aumai_transactions.models import (
+    ConflictNotice,
     DescribedStep,
     Description,
     Event,
@@ -103,6 +104,7 @@ __all__ = [
     "AsyncTransactionManager",
     "Clean",
     "CommitPointPassed",
+    "ConflictNotice",
     "Continue",
     "Deadlock",
     "DefinitionError",

@@ -2,7 +2,8 @@
 
 Owns: `describe`. A description shows; it decides nothing.
 Rules:
-  1. The same journal gives the same text: the order is that of the journal, times are absolute.
+  1. The same journal, and the same notices, give the same text: the order is that of the journal,
+     times are absolute.
   2. Nothing that is held, in doubt or cannot be undone is left out.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core.conflicts import in_force
 from aumai_transactions.core.planning import may_have_decided
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import (
@@ -27,20 +29,23 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import canonical_json
-from aumai_transactions.models import DescribedStep, Description
+from aumai_transactions.models import ConflictNotice, DescribedStep, Description
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aumai_transactions.core.saga import Saga, SagaStep
 
 DATA_CHARACTERS_MAX = 200
 
 
-def describe(saga: Saga, now: int) -> Description:
+def describe(saga: Saga, now: int, notices: Sequence[ConflictNotice] = ()) -> Description:
     """Return what is done, what is held, and what can still be undone and until when.
 
     Args:
         saga: The transaction.
         now: Microseconds since 1970 UTC.
+        notices: What this process has heard of changes by others.
     """
     lists: dict[str, list[DescribedStep]] = {
         "done": [],
@@ -64,6 +69,7 @@ def describe(saga: Saga, now: int) -> Description:
         state=saga.state,
         can_be_rolled_back=goes_on,
         deadline=instant(round(saga.plan.deadline)),
+        changed_since_read=in_force(saga, notices),
         **lists,
     )
 

@@ -345,6 +345,7 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
     if step.definition.resources:
         # Invariant: I10, a step runs only while its transaction holds what it uses.
         require(not isolation.missing(saga, step), "a step starts without what it uses")
+        isolation.begins_to_read(saga, step)
     if step.state is STEP_IN_DOUBT:
         # Invariant: I5, an unknown outcome runs again only where that is safe or was decided, and
         # only after the participant was asked, where it can be.

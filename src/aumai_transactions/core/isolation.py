@@ -8,6 +8,8 @@ Rules:
      stays held until a person has resolved it.
   3. Going back, and behind the commit decision, nothing new is claimed.
   4. The store's table of locks is a projection of the journal: `holdings_of`.
+  5. What was read and not locked counts in the oldest version that a step has read which was not
+     undone; what only undone steps had read does not count any more.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ from aumai_transactions.core.states import (
     FAILED,
     PENDING,
     ROLLED_BACK,
+    STEP_COMPENSATED,
     STEP_PENDING,
+    STEP_RESOLVED,
 )
 from aumai_transactions.core.transitions import require
 
@@ -73,17 +77,20 @@ class Queued(NamedTuple):
 class Locks:
     """Hold what a transaction holds, waits for and has read; only one that uses resources has it.
 
-    `queued` has the index of the step that waits, or -1 for the whole of a plan. `look`, `checked`
-    and `pause_seconds` are known here alone: which resources have to be looked at, that what was
-    read has been found unchanged in this turn, and when it is worth looking again.
+    `queued` has the index of the step that waits, or -1 for the whole of a plan. `reads` has the
+    version in which something was read, `readers` the steps that have begun since then and use it;
+    whether it still counts is told by `reads_in_force`. `look`, `checked` and `pause_seconds` are
+    known here alone: which resources have to be looked at, that what was read has been found
+    unchanged in this turn, and when it is worth looking again.
     """
 
-    __slots__ = ("checked", "held", "look", "pause_seconds", "queued", "reads")
+    __slots__ = ("checked", "held", "look", "pause_seconds", "queued", "readers", "reads")
 
     def __init__(self) -> None:
         self.held: dict[str, Grant] = {}
         self.queued: dict[int, Queued] = {}
         self.reads: dict[str, int] = {}
+        self.readers: dict[str, list[int]] = {}
         self.look: dict[str, None] = {}
         self.checked = False
         self.pause_seconds = LOOK_SECONDS_STEP
@@ -110,12 +117,42 @@ def _has(locks: Locks, saga: Saga, use: ResourceUse) -> bool:
     grant = locks.held.get(use.name)
     if grant is not None and (grant.mode == "exclusive" or use.mode == "shared"):
         return True
-    return _is_read(saga, use) and use.name in locks.reads
+    return _is_read(saga, use) and _counts(saga, locks, use.name)
 
 
 def _is_read(saga: Saga, use: ResourceUse) -> bool:
     """True where a resource is not locked, but has to be unchanged at the commit."""
     return saga.plan.isolation == "validated" and use.mode == "shared"
+
+
+def _counts(saga: Saga, locks: Locks, name: str) -> bool:
+    """Tell whether something was read, and is still built upon.
+
+    What was recorded, and nobody has begun to read yet, counts as well: somebody is about to.
+    """
+    if name not in locks.reads:
+        return False
+    readers = locks.readers.get(name)
+    return not readers or any(has_read(saga.steps[index]) for index in readers)
+
+
+def has_read(step: SagaStep) -> bool:
+    """True where a step that has begun counts as one that has read: until it is undone.
+
+    Why one that has failed counts: what it raised has told its program something. Why one counts
+    that stays, for nothing undoes it: what it did may rest on what it has read.
+    """
+    if step.state is STEP_COMPENSATED:
+        return False
+    return step.left_in_place or not (step.withdrawn or step.state is STEP_RESOLVED)
+
+
+def reads_in_force(saga: Saga) -> dict[str, int]:
+    """Return what was read in which version, and has to be unchanged at the commit."""
+    locks = saga.locks
+    if locks is None:
+        return {}
+    return {name: at for name, at in locks.reads.items() if _counts(saga, locks, name)}
 
 
 def fencing_tokens(saga: Saga, step: SagaStep) -> dict[str, int]:
@@ -183,7 +220,7 @@ def unchecked_reads(saga: Saga) -> tuple[str, ...]:
     """Return the resources of which it has to be known, before the commit, that none changed."""
     if saga.locks is None or saga.locks.checked:
         return ()
-    return tuple(saga.locks.reads)
+    return tuple(reads_in_force(saga))
 
 
 def seen(saga: Saga, observation: LocksSeen, now: int) -> list[Entry]:
@@ -192,7 +229,7 @@ def seen(saga: Saga, observation: LocksSeen, now: int) -> list[Entry]:
     locks = saga.locks
     if locks is None or saga.state is not ACTIVE or saga.rollback_requested is not None:
         return []
-    changed = _changed(locks, table)
+    changed = _changed(saga, table)
     if changed:
         what = f"{', '.join(changed)} may have changed since it was read"
         return [_gives_up(now, "conflict", ErrorRecord("ReadConflict", what))]
@@ -267,11 +304,11 @@ def _gives_up(now: int, reason: RollbackReason, error: ErrorRecord) -> RollbackR
     return RollbackRequested(now, "", error.message, reason, error)
 
 
-def _changed(locks: Locks, table: LockTable) -> list[str]:
+def _changed(saga: Saga, table: LockTable) -> list[str]:
     """Return what was read, has been looked at now, and may have changed."""
     return [
         name
-        for name, version in locks.reads.items()
+        for name, version in reads_in_force(saga).items()
         if name in table.fences and table.fence(name).version != version
     ]
 
@@ -287,7 +324,8 @@ def look(saga: Saga, table: LockTable) -> None:
     if locks is None:
         return
     locks.look.clear()
-    locks.checked = bool(locks.reads) and all(name in table.fences for name in locks.reads)
+    reads = reads_in_force(saga)
+    locks.checked = bool(reads) and all(name in table.fences for name in reads)
     wanted = [use for want in _wants(saga) for use in want.resources]
     place = place_in_queue(table, saga.transaction_id, wanted)
     locks.pause_seconds = min(LOOK_SECONDS_STEP * (place + 1), LOOK_SECONDS_MAX)
@@ -332,6 +370,7 @@ def locks_granted(saga: Saga, entry: LocksGranted) -> None:
         if grant.mode == "exclusive":
             # What it has read of it cannot change any more but by itself.
             locks.reads.pop(grant.name, None)
+            locks.readers.pop(grant.name, None)
     locks.queued.pop(index, None)
 
 
@@ -339,10 +378,30 @@ def versions_read(saga: Saga, entry: VersionsRead) -> None:
     """Let it be known in which version something may have been read."""
     locks, _index = _in_turn(saga, None)
     for name, version in entry.versions:
-        locks.reads.setdefault(name, version)
+        # Invariant: the oldest version that still counts is the one that is checked.
+        if not _counts(saga, locks, name):
+            locks.reads[name] = version
+            locks.readers.pop(name, None)
     for index, queued in list(locks.queued.items()):
         if all(_has(locks, saga, use) for use in queued.resources):
             del locks.queued[index]
+
+
+def begins_to_read(saga: Saga, step: SagaStep) -> None:
+    """Let it be known that a step, which begins now, may read what its transaction has not locked.
+
+    Args:
+        saga: The transaction.
+        step: The step.
+    """
+    locks = saga.locks
+    if locks is None or not locks.reads:
+        return
+    for use in step.definition.resources:
+        if use.name in locks.reads:
+            readers = locks.readers.setdefault(use.name, [])
+            if step.index not in readers[-1:]:
+                readers.append(step.index)
 
 
 def _in_turn(saga: Saga, step_id: str | None) -> tuple[Locks, int]:
@@ -389,12 +448,12 @@ def reads_to_check(saga: Saga, entries: Iterable[Entry]) -> tuple[ReadVersion, .
 
     Where there is a pivot, its call is the decision: behind it nobody can go back.
     """
-    locks = saga.locks
-    if locks is None or not locks.reads:
+    reads = reads_in_force(saga)
+    if not reads:
         return ()
     pivot = None if saga.pivot is None else saga.steps[saga.pivot].step_id
     for entry in entries:
         is_decision = isinstance(entry, (CommitDecided, TransactionCommitted)) and pivot is None
         if is_decision or (isinstance(entry, StepStarted) and entry.step_id == pivot):
-            return tuple(ReadVersion(*item) for item in sorted(locks.reads.items()))
+            return tuple(ReadVersion(*item) for item in sorted(reads.items()))
     return ()

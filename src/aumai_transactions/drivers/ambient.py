@@ -43,10 +43,19 @@ UNDOING = "undo of "
 """What stands before a transaction's id where a handler runs that is no action of a step."""
 
 
+NOTICING = "notice of "
+"""What stands before a transaction's id where a callback is told what has changed."""
+
+
 def served(operation: DoCall) -> tuple[str, ...]:
     """Return how a call is named while it runs."""
     name = operation.run.transaction_id
     return (name,) if operation.operation == "action" else (name, UNDOING + name)
+
+
+def noticing(transaction_id: str) -> tuple[str, str]:
+    """Return how it is named that a program is told what has changed."""
+    return transaction_id, NOTICING + transaction_id
 
 
 class OnItsOwn:

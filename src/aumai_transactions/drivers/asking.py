@@ -31,6 +31,7 @@ from aumai_transactions.drivers.driving import (
     decide_and_evolve,
     drive,
 )
+from aumai_transactions.drivers.noticing import refuse_in_notice
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InvalidTransactionState, JournalConflict
@@ -96,6 +97,7 @@ def _has_program(run: Run) -> bool:
 
 def refuse_own_handler(desk: Desk, transaction_id: str) -> None:
     """Refuse what a handler asks of its own transaction; it would wait for itself."""
+    refuse_in_notice(transaction_id)
     # Why the run as well: a task that a handler started may outlive it.
     if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
         raise InvalidTransactionState(

@@ -15,6 +15,7 @@ from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.groups import Group, enter
 from aumai_transactions.drivers.messages import annotate
+from aumai_transactions.drivers.noticing import TaskTeller
 from aumai_transactions.drivers.options import StepOptions, checked_wait
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
@@ -85,6 +86,7 @@ class AsyncTransactionBlock(BlockBase):
         finally:
             self._leave()
             self._terminable.over()
+            await self._end_telling()
 
     async def execute(
         self,
@@ -355,6 +357,15 @@ class AsyncTransactionBlock(BlockBase):
     async def _run(self, procedure: Procedure[T]) -> T:
         runner = self._manager._tasks  # noqa: SLF001 (one package)
         return await runner.run(procedure)
+
+    def _new_teller(self) -> TaskTeller:
+        return TaskTeller(self._shared.run, asyncio.get_running_loop())
+
+    async def _end_telling(self) -> None:
+        teller = self._tell_no_more()
+        if isinstance(teller, TaskTeller):
+            await teller.close()
+            self._keep_warnings()
 
     def _part(self) -> Part:
         return Part(self._transaction.transaction_id)

@@ -37,6 +37,8 @@ from aumai_transactions.drivers.ambient import (
 )
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
+from aumai_transactions.drivers.listener import Listener
+from aumai_transactions.drivers.noticing import refuse_in_notice
 from aumai_transactions.drivers.options import StepOptions
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.run import Run
@@ -71,7 +73,7 @@ R = TypeVar("R")
 DEFAULT_AGENT = "default"
 
 
-class BlockBase:
+class BlockBase(Listener):
     """Hold the parts of a block that need no waiting; see `TransactionBlock`."""
 
     def __init__(
@@ -154,8 +156,10 @@ class BlockBase:
         """
         if self._shared_run is None or self._shared_run.saga.definition is None:
             return describe(self._empty(), self._manager._clock.now())  # noqa: SLF001 (one package)
+        notices = self.conflicts()
         with self._shared_run.lock:
-            return describe(self._shared_run.saga, self._manager._clock.now())  # noqa: SLF001
+            now = self._manager._clock.now()  # noqa: SLF001
+            return describe(self._shared_run.saga, now, notices)
 
     def _empty(self) -> Saga:
         saga = Saga(self._transaction.transaction_id)
@@ -419,6 +423,7 @@ class BlockBase:
             raise InvalidTransactionState(self.transaction_id, "not begun", "use", hint)
         if self._shared_run.closed is not None:
             raise self._shared_run.closed
+        refuse_in_notice(self._transaction.transaction_id)
 
     def _wish_at_end(self, error: BaseException | None) -> CommitCalled | RollbackCalled | None:
         """Return what leaving the block means."""

@@ -31,6 +31,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
+from aumai_transactions.drivers.noticing import ConflictWatch
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.errors import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.clock import Clock
     from aumai_transactions.drivers.freezing import BeforeRecord
+    from aumai_transactions.drivers.noticing import Noticed
     from aumai_transactions.store import Append, AppendAnswer, Store
 
 log = logging.getLogger("aumai_transactions")
@@ -91,8 +93,13 @@ class Desk:
     draw: Callable[[], float] = _DICE.random
     parallel_max: int = 1
     _queue: AppendQueue | None = None
+    _watch: ConflictWatch = field(init=False)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __post_init__(self) -> None:
+        """Get ready to look; nobody does yet."""
+        self._watch = ConflictWatch(self.store, self.clock.now)
 
     def append_id(self) -> str:
         """Return a name that no other append has, from any process."""
@@ -147,8 +154,13 @@ class Desk:
             event.state = run.announced = STATE_WITH.get(type(entry), run.announced)
             yield event
 
+    def watch(self, noticed: Noticed) -> None:
+        """Look from now on what others change of what a transaction has read."""
+        self._watch.add(noticed)
+
     def close_blocks(self) -> None:
         """Let no block that is open do anything more; recovery settles what it has done."""
+        self._watch.stop()
         left = []
         for run in self.book.runs():
             if run.shared is not None:

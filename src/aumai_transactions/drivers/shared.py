@@ -36,6 +36,7 @@ from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
 from aumai_transactions.drivers.in_place import carry_out
 from aumai_transactions.drivers.interests import Interest, StepInterest
 from aumai_transactions.drivers.looks import Asked, Look
+from aumai_transactions.drivers.noticing import Noticed
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import (
     CommitPointPassed,
@@ -94,6 +95,7 @@ class Shared:
         self.closed: TransactionNotActive | None = None
         self.replayed: dict[str, int] = {}
         self.recorded: dict[str, list[str]] = {}
+        self.noticed = Noticed(self)
         self._definition = definition
         self._driver = driver
         self._is_claimed = False

@@ -15,6 +15,7 @@ from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.groups import Group, enter
 from aumai_transactions.drivers.messages import annotate
+from aumai_transactions.drivers.noticing import ThreadTeller
 from aumai_transactions.drivers.options import StepOptions, checked_wait
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
@@ -85,6 +86,7 @@ class TransactionBlock(BlockBase):
         finally:
             self._leave()
             self._terminable.over()
+            self._end_telling()
 
     def execute(
         self,
@@ -353,6 +355,15 @@ class TransactionBlock(BlockBase):
     def _run(self, procedure: Procedure[T]) -> T:
         runner = self._manager._threads  # noqa: SLF001 (one package)
         return runner.run(procedure)
+
+    def _new_teller(self) -> ThreadTeller:
+        return ThreadTeller(self._shared.run, self._manager._loop_thread)  # noqa: SLF001 (one package)
+
+    def _end_telling(self) -> None:
+        teller = self._tell_no_more()
+        if isinstance(teller, ThreadTeller):
+            teller.close()
+            self._keep_warnings()
 
     def _part(self) -> Part:
         return Part(self._transaction.transaction_id)

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from aumai_transactions.models.descriptions import (
+    ConflictNotice,
     DescribedStep,
     Description,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "LOCK_TIMEOUT_SECONDS",
     "SECONDS_MAX",
+    "ConflictNotice",
     "DescribedStep",
     "Description",
     "Event",

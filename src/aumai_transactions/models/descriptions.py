@@ -1,6 +1,6 @@
 """A transaction as it is told to a model.
 
-Owns: `Description`, as JSON and as text.
+Owns: `Description` and `ConflictNotice`, as JSON and as text.
 """
 
 from __future__ import annotations
@@ -37,6 +37,51 @@ class DescribedStep(Model):
     error: str | None = None
 
 
+class ConflictNotice(Model):
+    """Tell a program that what it has read may not be so any more, while it can still do something.
+
+    `str()` of it is text for a prompt.
+
+    Args:
+        transaction_id: The transaction that has read it.
+        resource: The resource's canonical name.
+        version_read: The version in which it was read.
+        version_now: The version that it has since; it only grows.
+        is_certain: True where a transaction that had it exclusively is known to have committed;
+            False where it may have changed.
+        changed_by: The transaction that has changed it, where that is certain.
+        steps: The steps that have read it, as of when the notice was made.
+        can_read_again: True where undoing these steps, and executing them again, lets it commit.
+        can_be_rolled_back: True while all of it can still be undone.
+    """
+
+    transaction_id: str
+    resource: str
+    version_read: int
+    version_now: int
+    is_certain: bool = False
+    changed_by: str | None = None
+    steps: list[str] = Field(default_factory=list)
+    can_read_again: bool = False
+    can_be_rolled_back: bool = False
+
+    def __str__(self) -> str:
+        """Tell it in one line."""
+        by = f" by transaction {self.changed_by}" if self.changed_by else ""
+        changed = f"has been changed{by}" if self.is_certain else "may have changed"
+        read_by = f" by {', '.join(self.steps)}" if self.steps else ""
+        ways = []
+        if self.can_read_again:
+            ways.append(f"undo {', '.join(self.steps)} and read again")
+        if self.can_be_rolled_back:
+            ways.append("roll back")
+        what_to_do = f": {', or '.join(ways)}" if ways else ""
+        return (
+            f"{self.resource} {changed} since it was read{read_by}; "
+            f"the commit will be refused{what_to_do}"
+        )
+
+
 class Description(Model):
     """Tell a model how a transaction stands, fit to put into a prompt.
 
@@ -56,6 +101,8 @@ class Description(Model):
         failed: Steps that did not happen.
         undone: Steps that were taken back.
         needs_a_person: Steps whose undo failed.
+        changed_since_read: What others may have changed since it was read, so that the commit
+            will be refused; known only where `on_conflict` was called.
     """
 
     transaction_id: str
@@ -71,6 +118,7 @@ class Description(Model):
     failed: list[DescribedStep] = Field(default_factory=list)
     undone: list[DescribedStep] = Field(default_factory=list)
     needs_a_person: list[DescribedStep] = Field(default_factory=list)
+    changed_since_read: list[ConflictNotice] = Field(default_factory=list)
 
     def __str__(self) -> str:
         """Tell it in plain lines."""
@@ -94,6 +142,10 @@ class Description(Model):
                 yield f"{title}:"
             for step in steps:
                 yield f"- {step.step_id} {step.agent_id}: {step.action} {step.data}{_ending(step)}"
+        if self.changed_since_read:
+            yield "changed since it was read:"
+        for notice in self.changed_since_read:
+            yield f"- {notice}"
 
 
 def _ending(step: DescribedStep) -> str:

@@ -78,7 +78,8 @@ def whole(saga):
     fields["by_intent"] = {name: [each.index for each in found] for name, found in by_intent}
     fields["scopes"] = {name: group(scope) for name, scope in saga.scopes.items()}
     locks = saga.locks
-    fields["locks"] = None if locks is None else (locks.held, locks.queued, locks.reads)
+    if locks is not None:
+        fields["locks"] = locks.held, locks.queued, locks.reads, locks.readers
     return fields
 
 

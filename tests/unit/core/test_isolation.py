@@ -20,6 +20,7 @@ from aumai_transactions.core.isolation import (
     cost_of,
     fencing_tokens,
     holdings_of,
+    reads_in_force,
     reads_to_check,
     waits_of,
 )
@@ -556,6 +557,108 @@ def test_a_pivot_is_called_only_while_what_was_read_still_holds(planned, play, m
     changed = on(play)(make_step("a", resources=uses("+r")), pivot, **READS).commit()
     changed.shelf.other("b", "r")
     assert changed.returned("a").calls == ["compensation:a"]
+
+
+# --------------------------------------------------------------------------------- reading again
+
+GONE = {"effect": "none", "compensating_action": None}
+
+
+def changed_meanwhile(it, name="r"):
+    it.shelf.other("b", name)
+    it.shelf.put("b", ())
+
+
+def test_what_was_undone_and_read_again_counts_in_its_new_version(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"))
+    changed_meanwhile(it)
+    it.undo("a").returned("a").did("again", resources=uses("+r"))
+    assert it.saga.locks.reads == {"r": 1}
+    assert it.commit().state == "committed"
+
+
+def test_what_only_an_undone_step_had_read_hinders_no_commit(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r")).did("b", resources=uses("+s"))
+    changed_meanwhile(it)
+    it.undo("a").returned("a")
+    assert reads_in_force(it.saga) == {"s": 0}
+    assert it.commit().state == "committed"
+
+
+def test_what_is_taken_back_without_a_call_is_undone_as_well(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), **GONE)
+    changed_meanwhile(it)
+    assert it.undo("a").did("again", resources=uses("+r"), **GONE).commit().state == "committed"
+
+
+def test_what_was_read_again_and_has_changed_again_makes_it_go_back(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), **GONE)
+    changed_meanwhile(it)
+    it.undo("a").did("again", resources=uses("+r"), **GONE)
+    changed_meanwhile(it)
+    assert it.commit().result.reason == "conflict"
+
+
+def test_of_two_that_have_read_the_one_that_is_not_undone_still_counts(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), **GONE).did("b", resources=uses("+r"), **GONE)
+    changed_meanwhile(it)
+    it.undo("a").did("again", resources=uses("+r"), **GONE)
+    assert reads_in_force(it.saga) == {"r": 0}
+    assert it.commit().result.reason == "conflict"
+
+
+def test_reading_again_alone_does_not_make_the_older_reading_good(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), **GONE)
+    changed_meanwhile(it)
+    it.did("again", resources=uses("+r"), **GONE)
+    assert it.commit().result.reason == "conflict"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "in_doubt"])
+def test_a_step_that_was_called_and_did_not_succeed_has_read(interactive, outcome):
+    it = interactive(**READS)
+    it.ask("a", resources=uses("+r"), on_unknown="ask")
+    it.raised("a", "in_doubt" if outcome == "in_doubt" else "not_done")
+    assert it.states["a"] == outcome
+    assert reads_in_force(it.saga) == {"r": 0}
+
+
+def test_a_step_that_was_undone_in_vain_has_read(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), compensating_action=None).undo("a")
+    changed_meanwhile(it)
+    assert it.commit().result.reason == "conflict"
+
+
+def test_while_an_undo_is_under_way_its_step_still_counts(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r")).undo("a")
+    assert reads_in_force(it.saga) == {"r": 0}
+    assert reads_in_force(it.returned("a").saga) == {}
+
+
+def test_who_writes_what_only_an_undone_step_had_read_goes_on(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), **GONE)
+    changed_meanwhile(it)
+    it.undo("a").did("b", resources=uses("r"))
+    assert it.holds == {"r": X}
+    assert it.commit().state == "committed"
+
+
+def test_no_step_starts_on_what_only_an_undone_step_had_read(interactive):
+    it = interactive(**READS)
+    it.did("a", resources=uses("+r"), **GONE).undo("a")
+    it.shelf.other("b", "r")
+    it.ask("again", resources=uses("+r"), **GONE)
+    with pytest.raises(IllegalEntry, match="without what it uses"):
+        evolve(it.saga, StepStarted(it.now, "again", 1))
 
 
 # ---------------------------------------------------------------------------------- what is law
