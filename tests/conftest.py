@@ -33,6 +33,7 @@ from aumai_transactions import (
     SagaOrchestrator,
     TransactionManager,
 )
+from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.testing.clock import ManualClock
 
 # Why derandomized: a change is judged by what it changed, not by the luck of the draw. New
@@ -356,3 +357,12 @@ def bank_module():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_ambient():
+    """A block that a test leaves open would lend itself to all tests behind it."""
+    yield
+    left = AMBIENT.get()
+    AMBIENT.set(None)
+    assert left is None, f"the test leaves code standing in transaction {left.transaction_id}"

@@ -55,7 +55,9 @@ def test_a_path_is_a_sqlite_store(name, path, here):
 
 def test_a_postgres_url_is_a_postgres_store_of_its_own_schema(postgres16):
     url = postgres16.store()
-    with pytest.raises(StoreNotFound, match=f"database postgres, schema {url[-7:]}"):
+    with pytest.raises(
+        StoreNotFound, match=f"database postgres, schema {url.rpartition('schema=')[2]}"
+    ):
         open_store(url, create=False)
     store = open_store(url.replace("postgresql:", "postgres:"), create=True)
     again = open_store(store.info().url, create=False)

@@ -28,10 +28,7 @@ from aumai_transactions.actions import (
     plain_actions,
 )
 from aumai_transactions.clock import Clock, SystemClock
-from aumai_transactions.core.states import (
-    PENDING,
-    STEP_PENDING,
-)
+from aumai_transactions.core.states import PENDING, STEP_PENDING
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
@@ -391,7 +388,9 @@ class ManagerBase:
         if is_submitted(tx):
             hint = "Workers carry it out; wait for it, or roll it back."
             raise InvalidTransactionState(tx.transaction_id, "submitted", call, hint)
-        if book.run_of(tx.transaction_id) is not None:
+        # Why not under a key: somebody else with the same plan may have been faster, and the commit
+        # finds that out.
+        if tx.idempotency_key is None and book.run_of(tx.transaction_id) is not None:
             hint = "It is being carried out right now."
             raise InvalidTransactionState(tx.transaction_id, "active", call, hint)
         if held.transaction is not tx:

@@ -440,7 +440,7 @@ class Shared:
             inbox.put(None)
 
     def _look(self, desk: Desk, who: Attendant, interest: Interest) -> Look:
-        saga, now = self.saga, desk.clock.now()
+        saga = self.saga
         going_back = saga.state is COMPENSATING
         mine = [call for call in self._todo if interest.covers(saga, call)]
         if mine:
@@ -458,7 +458,9 @@ class Shared:
             )
         mine_too = id(who) in self._in_hand
         step = saga.by_id[interest.step_id] if isinstance(interest, StepInterest) else None
-        is_settled = interest.is_settled(saga, now)
+        # Why not the time now: a deadline that nobody has planned for since has no effect yet, and
+        # who gave up waiting for it would find the transaction still active.
+        is_settled = interest.is_settled(saga, self.run.planned_at)
         return Look(
             [],
             is_settled,

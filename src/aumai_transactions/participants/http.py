@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -21,7 +21,7 @@ from aumai_transactions.actions import Action, Handler, StepContext
 from aumai_transactions.answers import Clean, Done, NotDone, NothingToUndo, Residue, Unknown
 from aumai_transactions.core.definition import Effect, UnknownPolicy
 from aumai_transactions.errors import NotDelivered, OutcomeUnknown, StepRejected
-from aumai_transactions.models import RetryPolicy
+from aumai_transactions.models import Resource, RetryPolicy
 from aumai_transactions.participants.address import Host, is_allowed, parsed_address
 from aumai_transactions.participants.definition import (
     ActionDefinition,
@@ -231,6 +231,7 @@ def http_action(
     approval_timeout_seconds: float | None = None,
     undo_within_seconds: float | None = None,
     retry: RetryPolicy | Mapping[str, Any] | None = None,
+    resources: Sequence[str | Resource] | None = None,
     probe: Mapping[str, Any] | None = None,
     verify: Mapping[str, Any] | None = None,
 ) -> Action:
@@ -258,6 +259,8 @@ def http_action(
         approval_timeout_seconds: How long that is waited for; then it counts as denied.
         undo_within_seconds: How long after it has succeeded it can still be undone.
         retry: How often it is tried again when it was not done.
+        resources: What it uses that other transactions may use as well, such as
+            `account:{account}`.
         probe: The request that asks what became of it: the keys of a plan file's `probe`.
         verify: The request that looks whether its undo left anything: those of `verify`.
 
@@ -277,6 +280,7 @@ def _declared(name: str, keys: dict[str, Any]) -> Action:
     plain = {
         "kind": "http",
         "retry": _retry_keys(keys["retry"]),
+        "resources": _resource_keys(keys["resources"]),
         "probe": _question_keys(keys["probe"]),
         "verify": _question_keys(keys["verify"]),
     }
@@ -290,6 +294,14 @@ def _retry_keys(retry: Any) -> Any:
     if isinstance(retry, RetryPolicy):
         return retry.model_dump()
     return dict(retry) if isinstance(retry, Mapping) else retry
+
+
+def _resource_keys(uses: Any) -> Any:
+    if not isinstance(uses, (list, tuple)):
+        return uses
+    return [
+        {"name": use.name, "mode": use.mode} if isinstance(use, Resource) else use for use in uses
+    ]
 
 
 def _question_keys(question: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from aumai_transactions.actions import ActionRegistry
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import RetryPolicy
+from aumai_transactions.models import Resource, RetryPolicy
 from aumai_transactions.participants.http import HttpDefinition, http_action
 
 from .conftest import CONTEXT, answer
@@ -27,6 +27,7 @@ def test_an_action_made_in_python_does_what_a_plan_file_says(serve_bytes):
         probe={"url": service.url, "retry": RetryPolicy(attempts_max=4)},
         verify={"url": service.url, "retry": {"attempts_max": 5}},
         hosts=("127.0.0.1",),
+        resources=("seat:{seat}", Resource.shared("flight:{flight_id}")),
     )
     registry = ActionRegistry()
     registry.add(action)
@@ -38,6 +39,7 @@ def test_an_action_made_in_python_does_what_a_plan_file_says(serve_bytes):
         True,
         "ask",
     )
+    assert action.resources == ["seat:{seat}", Resource.shared("flight:{flight_id}")]
     policies = (action.retry, action.probe_retry, action.verify_retry)
     assert policies == tuple(RetryPolicy(attempts_max=n) for n in (3, 4, 5))
     assert (action.timeout_seconds, action.abandon_after_seconds) == (None, None)
@@ -83,6 +85,8 @@ def test_without_options_it_is_what_a_plan_file_makes_of_a_url():
         ({"retry": {"attempts_max": "3"}}, "retry.attempts_max: Input should be a valid integer"),
         ({"retry": 3}, "retry: Input should be"),
         ({"probe": {"url": "http://h/", "retry": 3}}, "probe.retry: Input should be"),
+        ({"resources": "seat:1"}, "resources: Input should be a valid list"),
+        ({"resources": [3]}, "resources.0: "),
         ({"timeout_seconds": 0}, "timeout_seconds: Input should be greater than 0"),
         ({"effect": "none", "compensating_action": "x"}, "Remove one of the two."),
     ],

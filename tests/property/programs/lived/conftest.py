@@ -78,6 +78,8 @@ class Mortal:
 
     def __getattr__(self, name):
         found = getattr(self.inner, name)
+        if not callable(found):
+            return found
 
         def called(*arguments, **options):
             if self.is_dead:

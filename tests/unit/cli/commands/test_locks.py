@@ -3,6 +3,7 @@
 # mypy: disable-error-code="attr-defined"
 
 import json
+from contextvars import copy_context
 
 import pytest
 
@@ -18,8 +19,13 @@ def program(folder):
     manager.action("pay", compensating_action="refund", resources=uses)(lambda *_: None)
     manager.action("refund")(lambda *_: None)
     block = manager.transaction()
-    block.__enter__()
-    block.execute("billing", "pay", {})
+
+    def begin():
+        block.__enter__()
+        block.execute("billing", "pay", {})
+
+    # Why in a context of its own: the tests do not stand in its block.
+    copy_context().run(begin)
     block.dies = manager.close
     yield block
     manager.close()
