@@ -121,6 +121,10 @@ SELECT ordinal FROM transactions
 WHERE state = ? AND runnable = 0 AND attention IS NULL AND updated_at < ?
 ORDER BY ordinal LIMIT ?
 """
+STILL_PURGEABLE = """
+SELECT 1 FROM transactions
+WHERE ordinal = ? AND state = ? AND runnable = 0 AND attention IS NULL AND updated_at < ?
+"""
 PURGE_ENTRIES = "DELETE FROM entries WHERE transaction_ordinal = ?"
 PURGE_TRANSACTION = "DELETE FROM transactions WHERE ordinal = ?"
 
