@@ -88,8 +88,9 @@ class Fleet:
 
     def __init__(self, url: str, place: str, folder: Path, workers: int, orders: int) -> None:
         self.url, self.folder, self.orders = url, folder, orders
-        said = {"FLEET_STORE": url, "FLEET_SHOP": place, "PYTHONDONTWRITEBYTECODE": "1"}
-        self.environment = os.environ | said
+        # Why not arguments: a URL may hold a password, and everybody sees the arguments.
+        places = {"AUMAI_TRANSACTIONS_STORE": url, "FLEET_SHOP": place}
+        self.environment = os.environ | places | {"PYTHONDONTWRITEBYTECODE": "1"}
         self.numbers = count()
         self.kills = self.kills_of_submitter = 0
         self.submitter = self.new_submitter()
@@ -98,7 +99,7 @@ class Fleet:
     def new_worker(self) -> Process:
         """Start a worker."""
         command = ["-m", "aumai_transactions", "worker", "--app", "shop:manager"]
-        return self.new(*command, "--store", self.url, "--poll", "0.2")
+        return self.new(*command, "--poll", "0.2")
 
     def new_submitter(self) -> Process:
         """Start somebody who submits all orders."""
@@ -273,14 +274,17 @@ def main(arguments: list[str] | None = None) -> int:
     # Why: the server and the workers are stopped by what stands in `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        import psycopg  # noqa: F401 (looked for, so that its absence is said in one line)
+        import psycopg
     except ModuleNotFoundError:
         raise SystemExit(f"This needs psycopg: {NEEDED}") from None
     began = time.monotonic()
-    with server_at(options.store) as url:
-        print(f"{options.workers} workers, {options.orders} orders; ", end="")
-        print(f"a kill -9 about every {options.kill_after} orders", flush=True)
-        rows = run(url, options, lambda line: print(line, flush=True))
+    try:
+        with server_at(options.store) as url:
+            print(f"{options.workers} workers, {options.orders} orders; ", end="")
+            print(f"a kill -9 about every {options.kill_after} orders", flush=True)
+            rows = run(url, options, lambda line: print(line, flush=True))
+    except psycopg.Error as error:
+        raise SystemExit(f"PostgreSQL: {error}") from None
     print()
     show(rows)
     is_right = all(row.is_right for row in rows)

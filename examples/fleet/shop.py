@@ -32,7 +32,7 @@ ITEMS = tuple(f"item:{number}" for number in range(1, 13))
 CUSTOMERS = tuple(f"customer:{number}" for number in range(1, 21))
 ANSWER_SECONDS = 0.004
 
-manager = TransactionManager(store=os.environ.get("FLEET_STORE"))
+manager = TransactionManager(store=os.environ.get("AUMAI_TRANSACTIONS_STORE"))
 place = os.environ.get("FLEET_SHOP", "")
 of_thread = threading.local()
 
