@@ -110,9 +110,12 @@ class Fleet:
         return Process(arguments, self.environment, self.folder / f"said-{next(self.numbers)}")
 
     def kill_a_worker(self, dice: random.Random) -> bool:
-        """Kill one of those at work, and start another one in its place; tell whether one was."""
+        """Kill one of those at work, and start another one in its place; tell whether one was.
+
+        Not the last one: a process starts slowly, and nothing would happen meanwhile.
+        """
         at_work = [index for index, worker in enumerate(self.workers) if worker.is_at_work]
-        if not at_work:
+        if len(at_work) < min(2, len(self.workers)):
             return False
         index = dice.choice(at_work)
         self.workers[index].kill()
@@ -255,7 +258,7 @@ def show(rows: list["Row"]) -> None:
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--orders", type=int, default=80, help="how many (80)")
+    parser.add_argument("--orders", type=int, default=120, help="how many (120)")
     parser.add_argument("--workers", type=int, default=3, help="how many processes (3)")
     parser.add_argument("--kill-after", type=int, default=10, help="so many orders, about (10)")
     parser.add_argument("--store", metavar="URL", help="a PostgreSQL that runs: postgresql://…")

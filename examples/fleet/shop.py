@@ -28,8 +28,8 @@ CREATE TABLE effects (
 CREATE TABLE repeats (key text NOT NULL);
 """
 UNITS = 1_000_000
-ITEMS = tuple(f"item:{number}" for number in range(1, 13))
-CUSTOMERS = tuple(f"customer:{number}" for number in range(1, 21))
+ITEMS = tuple(f"item:{number}" for number in range(1, 41))
+CUSTOMERS = tuple(f"customer:{number}" for number in range(1, 61))
 ANSWER_SECONDS = 0.004
 
 manager = TransactionManager(store=os.environ.get("AUMAI_TRANSACTIONS_STORE"))

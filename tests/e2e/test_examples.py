@@ -76,7 +76,7 @@ def test_a_fleet_whose_workers_are_killed_loses_and_doubles_nothing(tmp_path):
             counts[what] = int(number.replace(",", ""))
     assert counts["orders submitted"] == 40
     assert (counts["committed"], counts["rolled back: nobody delivers there"]) == (36, 4)
-    assert counts["workers killed by SIGKILL"] > 1
+    assert counts["workers killed by SIGKILL"] >= 1
     assert counts["submitters killed by SIGKILL"] == 1
     # What was done: three effects of each that is committed, and two of each that went back twice.
     assert counts["effects in the shop's table, undos included"] == 36 * 3 + 4 * 2 * 2
