@@ -102,6 +102,15 @@ def test_the_first_signal_drains_and_the_end_is_0(here, number):
     assert (result.state.value, result.completed_steps) == ("active", ["s1"])
 
 
+def test_a_worker_can_be_stopped_in_order_as_soon_as_it_has_said_a_word(here):
+    for _ in range(3):
+        worker = here.start("worker", "--app", "app:manager", "--agents", "somebody_else")
+        told_until(worker, "worker on")
+        worker.send_signal(signal.SIGTERM)
+        code, _, err = ended(worker)
+        assert (code, "everything is handed back" in err) == (0, True)
+
+
 def test_the_second_signal_ends_it_at_once_and_another_goes_on(here):
     worker = here.worker()
     worker.send_signal(signal.SIGTERM)

@@ -56,6 +56,14 @@ def program(manager, **options):
 # ------------------------------------------------------------------------------- the same program
 
 
+@pytest.mark.parametrize("seconds", [45, 45.0])
+def test_a_whole_number_of_seconds_is_the_same_plan_after_it_was_read_back(manager, world, seconds):
+    one = program(manager, timeout_seconds=seconds, lock_timeout_seconds=seconds)
+    other = program(manager, timeout_seconds=seconds, lock_timeout_seconds=seconds)
+    assert one.transaction_id == other.transaction_id
+    assert world.calls == ["first", "second"]
+
+
 def test_the_same_program_twice_runs_once_and_gets_the_same_outcome(manager, world):
     one, other = program(manager), program(manager)
     assert one == other

@@ -126,7 +126,8 @@ def frozen(
         resume_within_seconds=transaction.resume_within_seconds,
         on_undo_window=transaction.on_undo_window,
         isolation=transaction.isolation,
-        lock_timeout_seconds=transaction.lock_timeout_seconds,
+        # Why a float: it is read back as one, and 30 is no other plan than 30.0.
+        lock_timeout_seconds=float(transaction.lock_timeout_seconds),
         release_outstanding_locks=transaction.release_outstanding_locks,
         metadata=checked_metadata(transaction.metadata) or None,
         crashes_max=checked_count(transaction.crashes_max, "crashes_max"),

@@ -106,10 +106,11 @@ def worker_command(
             drain_seconds=drain,
             on_report=lambda report: _tell(settings, report),
         )
-        if not settings.is_quiet:
-            _introduce(held, manager, worker, served, concurrency)
         # Why the redirection: what a handler prints must not stand between the reports.
         with _stopped_by_signals(settings, worker, drain), redirect_stdout(sys.stderr):
+            # Order matters: who has read that it is there may stop it in order from then on.
+            if not settings.is_quiet:
+                _introduce(held, manager, worker, served, concurrency)
             left = worker.run(until_idle=until_idle)
         held.changed()
         if left:

@@ -49,7 +49,7 @@ def count(lent: Lent, query: Query) -> int:
     elif query.prefix and _is_narrow(lent, values):
         name = "count_narrow"
     elif not values["any_state"]:
-        name = "count_states"
+        name = "count_states_and_prefix" if query.prefix else "count_states"
     elif query.prefix or query.after is not None:
         name = "count_every"
     else:

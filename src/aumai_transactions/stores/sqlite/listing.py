@@ -45,7 +45,8 @@ def count(connection: sqlite3.Connection, query: Query) -> int:
     elif query.prefix and _is_narrow(connection, values):
         statement = statements.COUNT_NARROW
     elif not values["any_state"]:
-        statement = statements.COUNT_STATES
+        prefixed, plain = statements.COUNT_STATES_AND_PREFIX, statements.COUNT_STATES
+        statement = prefixed if query.prefix else plain
     elif query.prefix or query.after is not None:
         statement = statements.COUNT_EVERY
     else:

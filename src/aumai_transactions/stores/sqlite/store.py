@@ -25,7 +25,6 @@ from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal, StoredEntry
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
-from aumai_transactions.models import TransactionState
 from aumai_transactions.store import (
     LEASE_SECONDS,
     Append,
@@ -34,7 +33,7 @@ from aumai_transactions.store import (
     Query,
     StoreInfo,
 )
-from aumai_transactions.stores.sqlite import creation, forking, health, listing, statements
+from aumai_transactions.stores.sqlite import creation, forking, health, listing, purging, statements
 from aumai_transactions.stores.sqlite.appending import Appending, prepare
 from aumai_transactions.stores.sqlite.database import Database
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
@@ -49,7 +48,6 @@ Result = TypeVar("Result")
 WRITER_WAIT_SECONDS = 5.0
 NEWS_PAUSE_SECONDS_MIN = 0.005
 NEWS_PAUSE_SECONDS_MAX = 0.25
-FINAL_STATES = tuple(state.value for state in TransactionState if state.is_final)
 _ALWAYS = 2**63 - 1
 
 
@@ -276,15 +274,13 @@ class SqliteStore:
 
     def purge(self, before: int, limit: int) -> int:
         """Delete finished transactions that need nobody and changed last before a time."""
+        found = self._read(lambda connection: purging.find_old(connection, before, limit))
+        if not found:
+            return 0
 
         def work(connection: sqlite3.Connection) -> tuple[int, bool]:
-            gone: list[tuple[int]] = []
-            for state in FINAL_STATES:
-                values = (state, before, max(limit - len(gone), 0))
-                gone += connection.execute(statements.PURGEABLE, values).fetchall()
-            connection.executemany(statements.PURGE_ENTRIES, gone)
-            connection.executemany(statements.PURGE_TRANSACTION, gone)
-            return len(gone), bool(gone)
+            deleted = purging.delete_old(connection, found, before)
+            return deleted, bool(deleted)
 
         with self._lock:
             self._check_usable()

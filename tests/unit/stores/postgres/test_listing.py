@@ -172,6 +172,18 @@ def test_what_needs_a_person_is_counted_by_its_index(filled):
     assert filled.count(Query(attention=True)) == MANY // 50
 
 
+def test_states_are_counted_without_a_look_at_a_single_row(filled):
+    filled._pool.run(lambda lent: lent.read(b"VACUUM transactions"))
+    query = Query(states=(TransactionState.pending, COMMITTED))
+    nodes = plan_of(filled, statement("count_states"), listing._values(query))
+    [scan] = [
+        node for node in nodes if "Scan" in node["Node Type"] and "Index" in node["Node Type"]
+    ]
+    assert (scan["Node Type"], scan["Heap Fetches"]) == ("Index Only Scan", 0)
+    assert scan["Index Name"] == "transactions_state"
+    assert filled.count(query) == MANY - 3 * MANY // 100
+
+
 def test_an_append_of_one_who_drives_rewrites_no_index(store, database):
     """A HOT update: no column that is in an index, or chooses its rows, has changed."""
     count = (

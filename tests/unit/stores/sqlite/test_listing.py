@@ -43,6 +43,13 @@ def test_few_ids_with_a_prefix_are_looked_up(store):
     assert "COVERING INDEX sqlite_autoindex_transactions_1" in probe
 
 
+def test_states_are_counted_without_a_look_at_a_single_row(store):
+    values = listing._values(Query(states=(TransactionState.committed,)))
+    found = plan_of(store, statements.COUNT_STATES, values)
+    assert found.count("USING COVERING INDEX transactions_state (state=? AND") == 7
+    assert not WALKS.search(found)
+
+
 DUE = {"driver_id": "d", "tenant": "a", "limit": 9, "now": 9, "agents": None}
 
 
