@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from aumai_transactions import (
+    ConflictNotice,
     DescribedStep,
     Description,
     Event,
@@ -62,6 +63,17 @@ RESULT = TransactionResult(
     started_at=NOW,
     finished_at=NOW,
 )
+NOTICE = ConflictNotice(
+    transaction_id="tx-1",
+    resource="account:1",
+    version_read=3,
+    version_now=5,
+    is_certain=True,
+    changed_by="tx-2",
+    steps=["s1"],
+    can_read_again=True,
+    can_be_rolled_back=True,
+)
 DESCRIPTION = Description(
     transaction_id="tx-1",
     state="active",
@@ -94,6 +106,7 @@ DESCRIPTION = Description(
     ],
 )
 MODELS = [
+    NOTICE,
     Transaction(),
     Transaction(
         steps=[

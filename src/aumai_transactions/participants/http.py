@@ -237,8 +237,7 @@ def http_action(
 ) -> Action:
     """Return an action that an HTTP service carries out, to be given to a manager.
 
-    It is the kind `http` of plan files, without a plan file: every argument means what the key of
-    the same name means there, and has the same default.
+    It is the kind `http` of plan files: arguments mean what the keys of plan files mean.
 
     Args:
         name: What steps call it.
@@ -259,8 +258,7 @@ def http_action(
         approval_timeout_seconds: How long that is waited for; then it counts as denied.
         undo_within_seconds: How long after it has succeeded it can still be undone.
         retry: How often it is tried again when it was not done.
-        resources: What it uses that other transactions may use as well, such as
-            `account:{account}`.
+        resources: What it uses that others may use as well, such as `account:{account}`.
         probe: The request that asks what became of it: the keys of a plan file's `probe`.
         verify: The request that looks whether its undo left anything: those of `verify`.
 
@@ -270,7 +268,6 @@ def http_action(
     # Order matters: nothing else is named in here yet.
     keys = dict(locals())
     del keys["name"]
-    keys["headers"] = dict(headers or {})
     if hosts is not None and not isinstance(hosts, str):
         keys["hosts"] = list(hosts)
     return _declared(name, keys)
@@ -279,6 +276,7 @@ def http_action(
 def _declared(name: str, keys: dict[str, Any]) -> Action:
     plain = {
         "kind": "http",
+        "headers": dict(keys["headers"] or {}),
         "retry": _retry_keys(keys["retry"]),
         "resources": _resource_keys(keys["resources"]),
         "probe": _question_keys(keys["probe"]),
