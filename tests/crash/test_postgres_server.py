@@ -19,7 +19,7 @@ import pytest
 
 from aumai_transactions import TransactionManager
 from aumai_transactions.errors import StoreUnavailable
-from aumai_transactions.store import AppendAnswer
+from aumai_transactions.store import AppendAnswer, Query
 from aumai_transactions.stores.postgres import PostgresStore
 from aumai_transactions.testing.journals import act, claim, loaded, plan, request
 
@@ -308,11 +308,25 @@ def test_behind_locks_only_a_lost_commit_is_unknown(behind_proxy, how, stage, is
             other.append([plan("t")])
         lost = request("t", 2)
         proxy.cut(how, after=stage)
-        with pytest.raises(StoreUnavailable) as caught:
-            store.append([lost])
-        assert caught.value.outcome_unknown is is_unknown
+        if is_unknown:
+            with pytest.raises(StoreUnavailable) as caught:
+                store.append([lost])
+            assert caught.value.outcome_unknown
+        # Before the COMMIT nothing was written, so the store has tried again by itself.
         assert store.append([lost]) == [OURS if is_unknown and how == "answer" else APPENDED]
         assert loaded(store, "t").sequence == 3
+
+
+@pytest.mark.parametrize("how", ["answer", "request"])
+def test_a_question_whose_answer_was_lost_is_asked_again(behind_proxy, how):
+    with behind_proxy() as (store, proxy, _):
+        store.append([plan("t")])
+        proxy.cut(how)
+        assert store.count(Query()) == 1
+        proxy.cut(how)
+        assert loaded(store, "t").sequence == 2
+        proxy.cut(how)
+        assert len(store.find(Query())) == 1
 
 
 def test_a_connection_that_was_ended_while_it_was_idle_is_not_used_again(postgres16):

@@ -108,10 +108,10 @@ class Pool:
         return len(self._all)
 
     def run(self, work: Callable[[Lent], Result], *, is_patient: bool = True) -> Result:
-        """Use a connection, and again where the server rolled back for a passing cause.
+        """Use a connection, and again where nothing was written for a passing cause.
 
         Args:
-            work: What to do with it.
+            work: What to do with it; must not rely on what it did in a try that failed.
             is_patient: True where a server that is away is waited for.
 
         Raises:
@@ -123,7 +123,8 @@ class Pool:
                     return work(lent)
             except psycopg.Error as error:
                 is_writing = getattr(error, "is_writing", False)
-                if pause is not None and error.sqlstate in PASSING:
+                is_gone = is_patient and is_lost(error) and not is_writing
+                if pause is not None and (error.sqlstate in PASSING or is_gone):
                     pause()
                     continue
                 raise store_error(error, self._address, is_writing=is_writing) from error
