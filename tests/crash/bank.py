@@ -52,8 +52,6 @@ class Bank:
     @contextlib.contextmanager
     def _connection(self):
         with psycopg.connect(self.place) as connection:
-            # What the accounts say need not survive a power cut here; it makes the tests bearable.
-            connection.execute("SET synchronous_commit = off")
             yield connection
 
     def call(self, context: StepContext, account, kind, by):

@@ -26,6 +26,9 @@ from aumai_transactions.drivers.worker import Worker
 from aumai_transactions.errors import StoreUnavailable, TransactionError
 
 ACCOUNTS = [f"a{number}" for number in range(6)]
+# It is the test that kills, and no transaction is to blame for it.
+CRASHES_MAX = 1_000
+PLANNED = {"timeout_seconds": 600, "lock_timeout_seconds": 120, "crashes_max": CRASHES_MAX}
 
 
 def main(store, place, folder, name, seed):
@@ -53,12 +56,12 @@ def begin(manager, dice, key):
     one, other = dice.sample(ACCOUNTS, 2)
     amount, fails = dice.randint(1, 20), dice.random() < 0.15
     if shape < 0.5:
-        tx = manager.begin(name=key, timeout_seconds=600, lock_timeout_seconds=120)
+        tx = manager.begin(name=key, **PLANNED)
         manager.add_step(tx, "out", "move", {"account": one, "by": -amount})
         manager.add_step(tx, "in", "move", {"account": other, "by": amount, "fails": fails})
         manager.submit(tx)
     elif shape < 0.65:
-        tx = manager.begin(name=key, timeout_seconds=600, lock_timeout_seconds=120)
+        tx = manager.begin(name=key, **PLANNED)
         for account in dice.sample(ACCOUNTS, 3):
             manager.add_step(tx, "auditor", "look", {"account": account})
         manager.submit(tx)
@@ -75,7 +78,7 @@ def interactive(manager, one, other, amount, *, fails):
             raise ValueError("changed my mind")
 
     try:
-        manager.run(transfer, retries=2, lock_timeout_seconds=5)
+        manager.run(transfer, retries=2, lock_timeout_seconds=5, crashes_max=CRASHES_MAX)
     except (Deadlock, LockTimeout, TransactionRolledBack, ValueError, StepRejected, OutcomeUnknown):
         return
     except StoreUnavailable:

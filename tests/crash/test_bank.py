@@ -125,7 +125,8 @@ def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
         assert problems_of(store, bank.accesses()) == []
         assert sum(bank.balances().values()) == BALANCE * len(ACCOUNTS)
         assert store.locks(None).locks == []
-        assert store.count(Query(attention=True)) == 0
+        in_need = [listed.summary for listed in store.find(Query(attention=True))]
+        assert in_need == []
         committed = store.count(Query(states=(TransactionState.committed,)))
         assert committed > transactions / 4
     return staff
