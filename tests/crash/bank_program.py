@@ -41,6 +41,7 @@ def main(store, place, folder, name, seed):
             number, parent = 0, os.getppid()
             while not (folder / "end").exists() and os.getppid() == parent:
                 if not (folder / "begin").exists():
+                    # Nothing is begun any more; the worker goes on, and the test says when to end.
                     time.sleep(0.02)
                     continue
                 number += 1
@@ -48,6 +49,7 @@ def main(store, place, folder, name, seed):
                     begin(manager, dice, f"{name}-{number}")
                 except BARELY as error:
                     print("retry", type(error).__name__, error, file=sys.stderr, flush=True)
+                    # The server is away: not to fill the log with what cannot be done yet.
                     time.sleep(0.05)
 
 

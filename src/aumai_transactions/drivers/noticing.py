@@ -271,6 +271,7 @@ class ThreadTeller:
                     if inspect.isawaitable(answer):
                         self._loop_thread.run(answer)
             except BaseException:
+                # Why not further: it would end the thread, and with it what is still to be told.
                 log.warning("a callback of on_conflict was broken off", exc_info=True)
 
     def close(self) -> None:

@@ -120,40 +120,32 @@ def check_a_reservation_holds_back_no_claim(make_store: StoreFactory) -> None:
 def check_who_waits_is_told_of_news(make_store: StoreFactory) -> None:
     """An append by another thread ends the wait; without one, the time does."""
     with opened(make_store) as store:
-        _wait_until_quiet(store)
-        told: list[bool] = []
-
-        def wait() -> None:
-            told.append(store.wait_for_news(_LONG_SECONDS))
-
-        def append() -> None:
-            number = 0
-            # Why again and again: nobody knows when the other thread begins to wait.
-            while not told and number < _LOOKS_MAX:
-                store.append([plan(f"t-{number}")])
-                number += 1
-
-        in_threads([wait, append])
-        same(told, [True], "there was news")
+        _check_news(store, store)
 
 
 def check_news_come_through_another_handle(make_store: StoreFactory) -> None:
     """What one handle appends, whoever waits at another one is told of."""
     with opened(make_store) as store, opened(make_store) as other:
-        _wait_until_quiet(store)
-        told: list[bool] = []
+        _check_news(store, other)
 
-        def wait() -> None:
-            told.append(store.wait_for_news(_LONG_SECONDS))
 
-        def append() -> None:
-            number = 0
-            while not told and number < _LOOKS_MAX:
-                other.append([plan(f"t-{number}")])
-                number += 1
+def _check_news(store: Store, other: Store) -> None:
+    """Let one thread wait at a store, and another one append through a handle."""
+    _wait_until_quiet(store)
+    told: list[bool] = []
 
-        in_threads([wait, append])
-        same(told, [True], "there was news")
+    def wait() -> None:
+        told.append(store.wait_for_news(_LONG_SECONDS))
+
+    def append() -> None:
+        number = 0
+        # Why again and again: nobody knows when the other thread begins to wait.
+        while not told and number < _LOOKS_MAX:
+            other.append([plan(f"t-{number}")])
+            number += 1
+
+    in_threads([wait, append])
+    same(told, [True], "there was news")
 
 
 def _wait_until_quiet(store: Store) -> None:
