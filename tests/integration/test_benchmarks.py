@@ -65,3 +65,12 @@ def test_the_benchmark_of_a_fleet_compares_with_one_worker(tmp_path):
     for figure in figures:
         assert figure["rate_low"] <= figure["rate"] <= figure["rate_high"]
         assert figure["workers"] > 1 or figure["ratio"] == 1
+
+
+def test_the_benchmark_of_deadlocks_has_one_victim_in_each_circle(tmp_path):
+    figures = report_of(tmp_path, "benchmarks/deadlock.py", "--rounds", "2", "--only", "sqlite")
+    assert [figure["transactions"] for figure in figures] == [2, 3, 5]
+    for figure in figures:
+        assert figure["victims"] == 1
+        assert figure["told_low"] <= figure["told"] <= figure["told_high"]
+        assert figure["told"] <= figure["over"]
