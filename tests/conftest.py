@@ -20,12 +20,14 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.reliability.figures import noted, write
 
 from aumai_transactions import (
     AsyncSagaOrchestrator,
@@ -96,6 +98,19 @@ async def _awaited(value):
 
 async def _collected(values):
     return [value async for value in values]
+
+
+@pytest.fixture
+def figures():
+    """Note the figures of a long test, behind its last check, for the page of reliability."""
+    began = time.monotonic()
+
+    def note(part, **counts):
+        found = noted(part, counts, time.monotonic() - began)
+        print(found)
+        write(found)
+
+    return note
 
 
 def pytest_generate_tests(metafunc):

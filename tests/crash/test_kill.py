@@ -198,8 +198,9 @@ def test_a_kill_at_each_point_leaves_every_transaction_on_postgres_to_end_whole(
 
 
 @pytest.mark.torture
-def test_a_thousand_kills(scenes, capsys):
+def test_a_thousand_kills(scenes, capsys, figures):
     tally = None
+    transactions = 0
     shapes = list(RANDOM_KILLS)
     for episode in range(-(-TORTURE_KILLS // EPISODE_KILLS)):
         scene = scenes(seed=1_000 + episode)
@@ -207,6 +208,7 @@ def test_a_thousand_kills(scenes, capsys):
             kill_at_random(scene, shapes[episode % len(shapes)], number)
         hit_what_was_missed(scene)
         judged = len(scene.judge())
+        transactions += judged
         if tally is None:
             tally = scene.tally
         else:
@@ -217,3 +219,9 @@ def test_a_thousand_kills(scenes, capsys):
         scene.remove()
     assert tally is not None
     assert tally.missed() == []
+    figures(
+        "kills",
+        kills=tally.random["kills"] + tally.chosen["kills"],
+        transactions=transactions,
+        lost_doubled_or_half=0,
+    )
