@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 
 class Clock(Protocol):
@@ -44,3 +44,33 @@ class SystemClock:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+
+class Since(NamedTuple):
+    """Hold a moment of this process, to tell later how long ago it may be.
+
+    Args:
+        monotonic: By the clock that is never set; it may stand still with its machine.
+        wall: By the clock that people read; it may be set.
+    """
+
+    monotonic: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return this moment."""
+        return cls(time.monotonic(), time.time())
+
+    @property
+    def seconds_max(self) -> float:
+        """How long ago it is at most: whatever the clock says that says more.
+
+        Why both: the monotonic clock does not count how long a machine was suspended, or a virtual
+        one stood still; the wall clock does, once it has been set right.
+        """
+        return max(time.monotonic() - self.monotonic, time.time() - self.wall)
+
+
+LONG_AGO = Since(float("-inf"), float("-inf"))
+"""Before everything."""

@@ -166,6 +166,11 @@ class Outcomes:
         os.write(self.descriptor, line.encode())
 
 
+def options_of(orders, number):
+    options = {name: orders[name] for name in ("crashes_max",) if name in orders}
+    return options | PLANS[number % len(PLANS)][1]
+
+
 def fill(manager, tx, label, number):
     actions, _ = PLANS[number % len(PLANS)]
     for action in actions:
@@ -179,7 +184,7 @@ def drive(reporter, orders, points, store):
 
     def carry_out(number):
         while True:
-            tx = manager.begin(3600, **PLANS[number % len(PLANS)][1])
+            tx = manager.begin(3600, **options_of(orders, number))
             fill(manager, tx, label, number)
             outcomes.write(manager.commit(tx))
             number += orders["in_flight"]
@@ -203,7 +208,7 @@ async def drive_async(reporter, orders, points, store):
 
     async def carry_out(number):
         while True:
-            tx = await manager.begin(3600, **PLANS[number % len(PLANS)][1])
+            tx = await manager.begin(3600, **options_of(orders, number))
             fill(manager, tx, label, number)
             outcomes.write(await manager.commit(tx))
             number += orders["in_flight"]

@@ -73,9 +73,11 @@ def under_way(saga: Saga) -> list[SagaStep]:
 
 def suspects(saga: Saga) -> list[SagaStep]:
     """Return the steps whose call is to be made next, which is the one that has killed."""
-    if saga.doubtful:
-        return [saga.steps[index] for index in saga.doubtful]
+    # Order matters: a step that was in doubt when the rollback began stays so, and an undo comes
+    # before whatever else may be in doubt.
     if saga.undo:
         return [saga.steps[saga.undo[-1]]]
+    if saga.doubtful:
+        return [saga.steps[index] for index in saga.doubtful]
     named = (*saga.to_confirm, *saga.deferred)
     return [saga.steps[index] for index in named[:1]]

@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from aumai_transactions.clock import Since
 from aumai_transactions.errors import StepRejected, StoreError
 from aumai_transactions.store import LEASE_SECONDS
 
@@ -131,9 +132,10 @@ class LeaseKeeper:
         is_driving: Callable[[], bool],
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        self._pause_seconds = lease_seconds / 3
+        self.pause_seconds = lease_seconds / 3
         self._renew = renew
         self._is_driving = is_driving
+        self._renewed = Since.now()
         self._stopped = threading.Event()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -149,12 +151,29 @@ class LeaseKeeper:
         """Stop renewing."""
         self._stopped.set()
 
+    @property
+    def is_late(self) -> bool:
+        """True where the lease should have been renewed, and was not."""
+        return self._renewed.seconds_max > 2 * self.pause_seconds
+
+    def renew(self) -> None:
+        """Renew now.
+
+        Raises:
+            StoreError: It could not be done.
+        """
+        asked = Since.now()
+        self._renew()
+        self._renewed = asked
+
     def _keep(self) -> None:
-        while not self._stopped.wait(self._pause_seconds):
+        while not self._stopped.wait(self.pause_seconds):
             if not self._is_driving():
+                # Why: a claim sees to the lease itself, if it has to.
+                self._renewed = Since.now()
                 continue
             try:
-                self._renew()
+                self.renew()
             except StoreError as error:
                 # Why only a log line: a lease is for liveness. Should it run out, somebody else
                 # takes over, and this driver is fenced (invariants I6, I15).

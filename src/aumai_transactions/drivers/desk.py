@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aumai_transactions.clock import Clock
+    from aumai_transactions.drivers.background import LeaseKeeper
     from aumai_transactions.drivers.freezing import BeforeRecord
     from aumai_transactions.drivers.noticing import Noticed
     from aumai_transactions.store import Append, AppendAnswer, Store
@@ -78,6 +79,7 @@ class Desk:
         on_event: The user's hook that sees each entry once it is durable.
         action_source: Where the actions come from that a journal defines itself.
         draw: Draws a number from 0 to 1, for the jitter of waits.
+        lease: What renews this manager's lease; None where the store needs none.
         parallel_max: How many steps of one transaction may run at once.
     """
 
@@ -91,6 +93,7 @@ class Desk:
     on_event: OnEvent | None = None
     action_source: ActionSource | None = None
     draw: Callable[[], float] = _DICE.random
+    lease: LeaseKeeper | None = None
     parallel_max: int = 1
     _queue: AppendQueue | None = None
     _watch: ConflictWatch = field(init=False)

@@ -37,6 +37,7 @@ from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers.calling import call_of
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
+from aumai_transactions.drivers.leases import may_be_over, moment_of, see_whose
 from aumai_transactions.drivers.looking import shown_locks, with_locks
 from aumai_transactions.drivers.messages import annotate, our_bug, unavailable
 from aumai_transactions.drivers.operations import (
@@ -117,6 +118,7 @@ def take_turn(
         calls: list[Call] = []
         run.planned_at = now = desk.clock.now()
         run.look_at = None
+        asked = moment_of(desk)
         try:
             entries, calls = advance(run.saga, seen, now, run.parallel_max, run.serves)
             if run.saga.locks is not None and run.saga.locks.look:
@@ -142,6 +144,8 @@ def take_turn(
         if answer is not MOVED and answer is not BLOCKED:
             run.is_released = leaves
             _told(desk, run, entries)
+            if calls and may_be_over(desk, asked):
+                yield from see_whose(desk, run)
             return calls
         yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
 

@@ -431,6 +431,7 @@ class ManagerBase:
             on_event=self._on_event,
             action_source=self._action_source,
             parallel_max=self._parallel_max,
+            lease=self._lease,
         )
 
     @property

@@ -27,7 +27,7 @@ class Process(NamedTuple):
         host: Its machine, for people.
         pid: Its id.
         boot_id: What names the machine's boot; None where nothing does.
-        pid_namespace: In which ids are told; None where nothing names it.
+        pid_namespace: In which ids and times are told; None where nothing names it.
         started: When it was started, in the kernel's ticks; None where nothing tells.
     """
 
@@ -118,7 +118,12 @@ def _namespace() -> str | None:
         found = os.stat(_PROC / "self/ns/pid")  # noqa: PTH116
     except OSError:
         return None
-    return f"{found.st_dev}:{found.st_ino}"
+    name = f"{found.st_dev}:{found.st_ino}"
+    try:
+        # Why: when a process was started is told by the clock of whoever looks.
+        return f"{name}:{os.stat(_PROC / 'self/ns/time').st_ino}"  # noqa: PTH116
+    except OSError:
+        return name  # A kernel without such namespaces.
 
 
 def _started(pid: int) -> str | None:

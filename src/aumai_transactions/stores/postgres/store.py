@@ -14,11 +14,10 @@ import os
 import weakref
 from functools import partial
 from threading import Lock
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import uuid4
 
-from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.clock import LONG_AGO, Clock, Since, SystemClock
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal, StoredEntry
 from aumai_transactions.core.locking import LockTable
@@ -70,8 +69,8 @@ class PostgresStore:
         self._pid = os.getpid()
         self._here = this_process()
         self._guard = Lock()
-        # Our own drivers, and until when each is recorded, by our own monotonic clock.
-        self._own: dict[str, float] = {}
+        # Our own drivers, and when each was recorded last; None for never.
+        self._own: dict[str, Since | None] = {}
         self._is_closed = False
         self._is_tidy = False
         self._last_tenant = ""
@@ -102,7 +101,7 @@ class PostgresStore:
         self._check_usable()
         driver_id = uuid4().hex
         with self._guard:
-            self._own[driver_id] = 0.0
+            self._own[driver_id] = None
         return driver_id
 
     def leave(self, driver_id: str) -> None:
@@ -136,7 +135,8 @@ class PostgresStore:
             self._check_joined(driver_id)
         for driver_id in claiming:
             # Order matters: the driver is alive before it holds anything.
-            if self._own.get(driver_id, 0.0) <= monotonic():
+            recorded = self._own.get(driver_id) or LONG_AGO
+            if recorded.seconds_max >= self._address.lease_seconds * _LEASE_PART:
                 self._record(driver_id)
         writing = Writing(self._pool, self._heads, self._is_alive, groups)
         writing.run()
@@ -284,7 +284,7 @@ class PostgresStore:
         if os.getpid() != self._pid or self._is_closed:
             return
         with self._guard:
-            recorded = [driver_id for driver_id, until in self._own.items() if until]
+            recorded = [driver_id for driver_id, at in self._own.items() if at]
             self._own.clear()
         try:
             if recorded:
@@ -305,7 +305,7 @@ class PostgresStore:
     def _record(self, driver_id: str) -> None:
         """Write a driver's row, its lease as long as it can be from now."""
         seconds = self._address.lease_seconds
-        asked = monotonic()
+        asked = Since.now()
         values = {
             "driver_id": driver_id,
             "seconds": seconds,
@@ -317,15 +317,15 @@ class PostgresStore:
             "process_started": self._here.started,
         }
         # Why before it is: a COMMIT that raised may have recorded it too.
-        self._note(driver_id, asked)
+        self._note(driver_id, LONG_AGO)
         self._pool.run(lambda lent: lent.write(statement("record_driver"), values))
-        self._note(driver_id, asked + seconds * _LEASE_PART)
+        self._note(driver_id, asked)
 
-    def _note(self, driver_id: str, until: float) -> None:
-        """Remember until when a driver is recorded, unless it has left meanwhile."""
+    def _note(self, driver_id: str, at: Since) -> None:
+        """Remember when a driver was recorded, unless it has left meanwhile."""
         with self._guard:
             if driver_id in self._own:
-                self._own[driver_id] = max(self._own[driver_id], until)
+                self._own[driver_id] = max(self._own[driver_id] or LONG_AGO, at)
 
     def _forget(self, driver_ids: Sequence[str], *, is_patient: bool = True) -> None:
         values = {"driver_ids": list(driver_ids)}

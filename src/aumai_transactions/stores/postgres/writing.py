@@ -171,12 +171,8 @@ class Writing:
     def _behind_locks(self, names: list[str], lent: Lent) -> None:
         """Decide on heads that nobody else can change meanwhile, and write."""
         lent.read(b"BEGIN")
-        heads: dict[str, Head] = {}
-        holders: dict[str, DriverRow] = {}
-        for row in lent.read(statement("heads"), {"ids": names}).fetchall():
-            ordinal, name, sequence, digest, token, driver_id, *driver = row
-            heads[name] = Head(ordinal, sequence, digest, token, driver_id)
-            holders[driver_id] = DriverRow(driver_id, *driver)
+        rows = lent.read(statement("heads"), {"ids": names}).fetchall()
+        heads = {name: Head(ordinal, *head) for ordinal, name, *head in rows}
         claims = [
             prepared.append
             for name in names
@@ -184,7 +180,7 @@ class Writing:
             if prepared.append.holdings is not None or prepared.append.reads
         ]
         book = locks.book_for(lent, claims) if claims else None
-        looks = _Looking(lent, lambda driver_id: self._is_alive(holders[driver_id]), book)
+        looks = _Looking(lent, self._is_alive, book)
         decisions = {
             name: decide(heads.get(name, Head()), self._left[name], looks) for name in names
         }
@@ -235,10 +231,17 @@ class _Contradicted(Exception):
 class _Looking:
     """Look into the database, in the transaction that holds the locks."""
 
-    def __init__(self, lent: Lent, is_alive: Callable[[str], bool], book: LockBook | None) -> None:
+    def __init__(
+        self, lent: Lent, is_alive: Callable[[DriverRow], bool], book: LockBook | None
+    ) -> None:
         self._lent = lent
         self._book = book
-        self.is_alive = is_alive
+        self._is_alive = is_alive
+
+    def is_alive(self, driver_id: str) -> bool:
+        """Tell whether the driver that holds the transaction lives, as of now."""
+        row = self._lent.read(statement("holder"), {"driver_id": driver_id}).fetchone()
+        return self._is_alive(DriverRow(driver_id, False) if row is None else DriverRow(*row))  # noqa: FBT003
 
     def take(self, append: Append) -> LockChange | None:
         """Take the resources that an append holds; None where it must not."""

@@ -5,13 +5,16 @@
 -- name: heads
 -- Why ordered: whoever locks several rows locks them in this order, so that two batches cannot wait for
 -- each other.
-SELECT t.ordinal, t.transaction_id, t.sequence, t.head_hash, t.token, t.driver_id,
-    coalesce(d.lease_until > clock_timestamp(), false) AS is_leased,
-    d.boot_id, d.pid_namespace, d.pid, d.process_started
-FROM transactions AS t LEFT JOIN drivers AS d ON d.driver_id = t.driver_id
-WHERE t.transaction_id = ANY(%(ids)s)
-ORDER BY t.ordinal
-FOR UPDATE OF t
+SELECT ordinal, transaction_id, sequence, head_hash, token, driver_id FROM transactions
+WHERE transaction_id = ANY(%(ids)s)
+ORDER BY ordinal
+FOR UPDATE
+
+-- name: holder
+-- Why a statement of its own, behind the locks: one that waits for a lock sees all other rows as they
+-- were before it waited, and a lease that was renewed meanwhile as one that has run out.
+SELECT driver_id, lease_until > clock_timestamp(), boot_id, pid_namespace, pid, process_started
+FROM drivers WHERE driver_id = %(driver_id)s
 
 -- name: bodies
 SELECT body FROM entries
