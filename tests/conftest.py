@@ -201,6 +201,20 @@ class Postgres:
                 "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
 
+    def kill_session(self, application_name: str) -> None:
+        """Kill the process of one session; the server then ends all of them, and starts anew."""
+        import psycopg
+
+        before = self._log.starts
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = %s LIMIT 1",
+                [application_name],
+            ).fetchone()
+            assert row is not None
+            os.kill(row[0], signal.SIGKILL)
+        self._log.wait_for_start(before + 1)
+
     def store(self, **options: object) -> str:
         """Return the URL of a store that does not exist yet, or of the one in that schema."""
         said = {"host": self.folder, "schema": f"store_{next(self._numbers)}"} | options
