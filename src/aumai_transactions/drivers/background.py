@@ -76,7 +76,8 @@ class LoopThread:
         with self._guard:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        if loop is not None and thread is not None:
+        # Why alive: a child of fork has inherited no thread, and would wait for it for ever.
+        if loop is not None and thread is not None and thread.is_alive():
             import asyncio
 
             # Order matters: a handler that still runs is cancelled before its loop is stopped;
