@@ -4,6 +4,7 @@ Transfers that workers carry out, audits, and interactive transfers that lock as
 way where they meet. Then the proof: the journals and the bank's own record could have come from
 one transaction after the other; no money has come or gone; no lock is left; everything is final.
 `make torture` runs 10,000 transactions by 8 processes, with the server killed as well.
+`make nightly` lets three work for `AUMAI_CHAOS_SECONDS` while the server dies every few seconds.
 """
 
 import itertools
@@ -27,6 +28,10 @@ ACCOUNTS = [f"a{number}" for number in range(6)]
 BALANCE = 1_000
 UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 LEASE_SECONDS = 1.5
+CHAOS_SECONDS = float(os.environ.get("AUMAI_CHAOS_SECONDS", "1200"))
+CHAOS_TRANSACTIONS = int(os.environ.get("AUMAI_CHAOS_TRANSACTIONS", "1000"))
+RESTART_SECONDS = (5.0, 40.0)
+"""How long a server lives; as in the chaos tests of DBOS."""
 SETTLED_SECONDS_MAX = 30.0
 """How long it may take at most, after the last kill, until everything is final."""
 
@@ -104,15 +109,16 @@ def settles(store, seconds):
     return True
 
 
-def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
-    """Let the bank work under trouble, and hold what happened against the law."""
+def run_bank(url, bank, tmp_path, *, transactions, processes, trouble, seconds=0.0):
+    """Let the bank work under trouble, so many transactions and so long, and hold it to the law."""
     bank.open(ACCOUNTS, BALANCE)
     begin, end = tmp_path / "begin", tmp_path / "end"
     begin.touch()
     dice = random.Random(transactions)
+    until = time.monotonic() + seconds
     with closing(open_store(url, create=True)) as store:
         with employed([url, bank.place, tmp_path], processes, tmp_path, dice) as staff:
-            while store.count(Query()) < transactions:
+            while store.count(Query()) < transactions or time.monotonic() < until:
                 store.wait_for_news(1.0)
                 trouble(staff)
             begin.unlink()
@@ -128,7 +134,11 @@ def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
         in_need = [listed.summary for listed in store.find(Query(attention=True))]
         assert in_need == []
         committed = store.count(Query(states=(TransactionState.committed,)))
-        assert committed > transactions / 4
+        told = store.count(Query())
+        assert committed > max(transactions, told) / 4
+        print(
+            f"{told} transactions, {committed} committed, {staff.kills} kills, {staff.stops} stops"
+        )
     return staff
 
 
@@ -178,3 +188,33 @@ def test_ten_thousand_transactions_by_eight_processes(bank_module, durable_postg
             server.end_sessions()
 
     run_bank(url, bank, tmp_path, transactions=number, processes=8, trouble=trouble)
+
+
+@pytest.mark.crash
+@pytest.mark.deep
+def test_a_bank_whose_server_dies_every_few_seconds(bank_module, durable_postgres, tmp_path):
+    server = durable_postgres
+    url = f"{server.store()}&lease_seconds={LEASE_SECONDS}"
+    bank = bank_module.Bank(server.place())
+    crashes = 0
+    next_at = time.monotonic() + RESTART_SECONDS[0]
+
+    def trouble(staff):
+        nonlocal crashes, next_at
+        if time.monotonic() < next_at:
+            return
+        server.crash()
+        crashes += 1
+        next_at = time.monotonic() + staff.dice.uniform(*RESTART_SECONDS)
+
+    run_bank(
+        url,
+        bank,
+        tmp_path,
+        transactions=CHAOS_TRANSACTIONS,
+        processes=3,
+        trouble=trouble,
+        seconds=CHAOS_SECONDS,
+    )
+    print(f"{crashes} crashes of the server")
+    assert crashes

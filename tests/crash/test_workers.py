@@ -217,7 +217,7 @@ def test_a_worker_that_stood_still_past_its_lease_is_refused_and_its_answer_is_l
 
 def test_what_kills_its_workers_is_left_to_a_person_and_nothing_else_is(yard):
     other = yard.submit({}, {})
-    name = yard.submit({}, {"dies": True}, crashes_max=3)
+    name = yard.submit({}, {"dies": "exit"}, crashes_max=3)
     for _ in range(3):
         assert yard.worker(until_idle=True).reap() == 9
     assert yard.finish() == ["left"]
@@ -236,7 +236,7 @@ def test_what_kills_its_workers_is_left_to_a_person_and_nothing_else_is(yard):
 
 
 def test_what_kills_its_workers_can_be_rolled_back(yard):
-    name = yard.submit({}, {"dies": True}, crashes_max=1)
+    name = yard.submit({}, {"dies": "exit"}, crashes_max=1)
     assert yard.worker(until_idle=True).reap() == 9
     yard.finish()
     assert yard.producer.get_result(name).waiting.reason == "poisoned"
