@@ -28,15 +28,19 @@ def workers():
 class Yard:
     """One store, its workers in processes of their own, and a producer that has no handlers."""
 
-    def __init__(self, folder, nursery):
+    def __init__(self, folder, nursery, url=None):
         self.folder = folder
+        self.url = url or f"sqlite:///{folder}/trips.db"
         self._nursery = nursery
-        self.producer = TransactionManager(store=f"sqlite:///{folder}/trips.db")
+        self.producer = TransactionManager(store=self.url)
         # A store of no use yet: so that workers find one.
         self.producer.begin()
 
+    def start(self, **orders):
+        return self._nursery.start(folder=str(self.folder), store=self.url, **orders)
+
     def worker(self, **orders):
-        started = self._nursery.start(folder=str(self.folder), **orders)
+        started = self.start(**orders)
         started.wait_for("ready")
         return started
 

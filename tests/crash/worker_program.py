@@ -12,11 +12,12 @@ import sys
 import threading
 from pathlib import Path
 
-from aumai_transactions import TransactionManager, Worker
+from aumai_transactions import TransactionError, TransactionManager, Worker
 from aumai_transactions.stores.sqlite import liveness
 from aumai_transactions.testing.kill_nursery import serve
 
 MEBIBYTE = 1 << 20
+STACK_BYTES = 1 << 30
 HOARD: list[bytearray] = []
 
 
@@ -83,15 +84,30 @@ def limit(orders):
         used = len(list(Path("/proc/self/fd").iterdir()))
         most = used + orders["files_max"]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if "threads_max" in orders:
+        # Why not RLIMIT_NPROC: it does not bind root. Here room for no more stacks is left.
+        threading.stack_size(STACK_BYTES)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        more = STACK_BYTES * orders["threads_max"] + STACK_BYTES // 2
+        most = pages * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def run(reporter, orders):
     limit(orders)
+    try:
+        work(reporter, orders)
+    except TransactionError as error:
+        # What this program does not know how to go on from is told, as a program of a user would.
+        reporter.say(f"{type(error).__name__}: {error}".replace("\n", " "))
+
+
+def work(reporter, orders):
     if orders.get("leases"):
         # Nobody's lock proves anything then: who is dead is decided by leases.
         liveness.fcntl = None
     folder = Path(orders["folder"])
-    manager = TransactionManager(store=orders.get("store") or f"sqlite:///{folder}/trips.db")
+    manager = TransactionManager(store=orders["store"])
 
     def effect(text):
         line = os.open(folder / "effects", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -176,7 +176,10 @@ class Worker:
         listens = threading.Thread(
             target=self._listen, args=(ended,), name="aumai-worker-news", daemon=True
         )
-        listens.start()
+        try:
+            listens.start()
+        except RuntimeError as error:
+            log.warning("news are not listened for, and work is looked for now and then: %s", error)
         try:
             while not self._is_stopping:
                 taken = self._take_what_is_due(crew)
