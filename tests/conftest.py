@@ -216,6 +216,20 @@ class Postgres:
                 "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
 
+    def kill_session(self, application_name: str) -> None:
+        """Kill the process of one session; the server then ends all of them, and starts anew."""
+        import psycopg
+
+        before = self._log.starts
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = %s LIMIT 1",
+                [application_name],
+            ).fetchone()
+            assert row is not None
+            os.kill(row[0], signal.SIGKILL)
+        self._log.wait_for_start(before + 1)
+
     def store(self, **options: object) -> str:
         """Return the URL of a store that does not exist yet, or of the one in that schema."""
         said = {"host": self.folder, "schema": f"store_{next(self._numbers)}"} | options
@@ -257,17 +271,23 @@ def _ids(user: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _started(version: int, folder: Path, changed: dict[str, str]) -> subprocess.Popen[str]:
+def _started(
+    version: int, folder: Path, changed: dict[str, str], places: dict[str, Path]
+) -> subprocess.Popen[str]:
     user = "nobody" if os.geteuid() == 0 else None
     data = folder / "data"
-    data.mkdir()
+    if "data" in places:
+        data.symlink_to(places["data"])
+    else:
+        data.mkdir()
+    wal = ("-X", places["wal"], "--wal-segsize=1") if "wal" in places else ()
     if user is not None:
-        for path in (folder, data):
+        for path in (folder, data, *places.values()):
             os.chown(path, *_ids(user))
     programs = _programs(version, folder, user)
     clean = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
     subprocess.run(
-        [programs / "initdb", *INITDB_OPTIONS, "-D", data],
+        [programs / "initdb", *INITDB_OPTIONS, *wal, "-D", data],
         check=True,
         capture_output=True,
         timeout=SECONDS_MAX,
@@ -322,10 +342,17 @@ class Log:
 
 
 @contextmanager
-def _postgres(version: int, **changed: str):
+def _postgres(version: int, places: dict[str, Path] | None = None, **changed: str):
+    """Let a server run.
+
+    Args:
+        version: Which.
+        places: Folders of other disks for its "data", and for its "wal".
+        **changed: Settings.
+    """
     folder = Path(tempfile.mkdtemp(prefix="aumai-postgres-"))
     try:
-        keeper = _started(version, folder, changed)
+        keeper = _started(version, folder, changed, places or {})
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -359,6 +386,12 @@ def durable_postgres():
     """A server that keeps what it acknowledges, through its own death as well."""
     with _postgres(16, fsync="on") as server:
         yield server
+
+
+@pytest.fixture
+def postgres_on():
+    """Let a server run whose data, or whose log, is on a disk of its own."""
+    return _postgres
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ Transfers that workers carry out, audits, and interactive transfers that lock as
 way where they meet. Then the proof: the journals and the bank's own record could have come from
 one transaction after the other; no money has come or gone; no lock is left; everything is final.
 `make torture` runs 10,000 transactions by 8 processes, with the server killed as well.
+`make nightly` lets three work for `AUMAI_CHAOS_SECONDS` while the server dies every few seconds.
 """
 
 import itertools
@@ -30,6 +31,10 @@ ACCOUNTS = [f"a{number}" for number in range(6)]
 BALANCE = 1_000
 UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 LEASE_SECONDS = 1.5
+CHAOS_SECONDS = float(os.environ.get("AUMAI_CHAOS_SECONDS", "1200"))
+CHAOS_TRANSACTIONS = int(os.environ.get("AUMAI_CHAOS_TRANSACTIONS", "1000"))
+RESTART_SECONDS = (5.0, 40.0)
+"""How long a server lives; as in the chaos tests of DBOS."""
 SETTLED_SECONDS_MAX = 30.0
 """How long it may take at most, after the last kill, until everything is final."""
 
@@ -107,15 +112,16 @@ def settles(store, seconds):
     return True
 
 
-def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
-    """Let the bank work under trouble, and hold what happened against the law."""
+def run_bank(url, bank, tmp_path, *, transactions, processes, trouble, seconds=0.0):
+    """Let the bank work under trouble, so many transactions and so long, and hold it to the law."""
     bank.open(ACCOUNTS, BALANCE)
     begin, end = tmp_path / "begin", tmp_path / "end"
     begin.touch()
     dice = random.Random(transactions)
+    until = time.monotonic() + seconds
     with closing(open_store(url, create=True)) as store:
         with employed([url, bank.place, tmp_path], processes, tmp_path, dice) as staff:
-            while store.count(Query()) < transactions:
+            while store.count(Query()) < transactions or time.monotonic() < until:
                 store.wait_for_news(1.0)
                 trouble(staff)
             begin.unlink()
@@ -133,7 +139,7 @@ def run_bank(url, bank, tmp_path, *, transactions, processes, trouble):
         assert needless == []
         staff.committed = store.count(Query(states=(TransactionState.committed,)))
         staff.transactions = store.count(Query())
-        assert staff.committed > transactions / 4
+        assert staff.committed > max(transactions, staff.transactions) / 4
     return staff
 
 
@@ -211,6 +217,46 @@ def test_ten_thousand_transactions_by_eight_processes(
         stops=staff.stops,
         answers_behind_the_end_left_to_a_person=len(staff.late),
         **done,
+        lost_doubled_half_or_stuck=0,
+        violations_of_isolation=0,
+    )
+
+
+@pytest.mark.crash
+@pytest.mark.deep
+def test_a_bank_whose_server_dies_every_few_seconds(
+    bank_module, durable_postgres, tmp_path, figures
+):
+    server = durable_postgres
+    url = f"{server.store()}&lease_seconds={LEASE_SECONDS}"
+    bank = bank_module.Bank(server.place())
+    crashes = 0
+    next_at = time.monotonic() + RESTART_SECONDS[0]
+
+    def trouble(staff):
+        nonlocal crashes, next_at
+        if time.monotonic() < next_at:
+            return
+        server.crash()
+        crashes += 1
+        next_at = time.monotonic() + staff.dice.uniform(*RESTART_SECONDS)
+
+    staff = run_bank(
+        url,
+        bank,
+        tmp_path,
+        transactions=CHAOS_TRANSACTIONS,
+        processes=3,
+        trouble=trouble,
+        seconds=CHAOS_SECONDS,
+    )
+    assert crashes
+    figures(
+        "crashes",
+        transactions=staff.transactions,
+        committed=staff.committed,
+        crashes_of_the_server=crashes,
+        answers_behind_the_end_left_to_a_person=len(staff.late),
         lost_doubled_half_or_stuck=0,
         violations_of_isolation=0,
     )

@@ -28,15 +28,19 @@ def workers():
 class Yard:
     """One store, its workers in processes of their own, and a producer that has no handlers."""
 
-    def __init__(self, folder, nursery):
+    def __init__(self, folder, nursery, url=None):
         self.folder = folder
+        self.url = url or f"sqlite:///{folder}/trips.db"
         self._nursery = nursery
-        self.producer = TransactionManager(store=f"sqlite:///{folder}/trips.db")
+        self.producer = TransactionManager(store=self.url)
         # A store of no use yet: so that workers find one.
         self.producer.begin()
 
+    def start(self, **orders):
+        return self._nursery.start(folder=str(self.folder), store=self.url, **orders)
+
     def worker(self, **orders):
-        started = self._nursery.start(folder=str(self.folder), **orders)
+        started = self.start(**orders)
         started.wait_for("ready")
         return started
 
@@ -217,7 +221,7 @@ def test_a_worker_that_stood_still_past_its_lease_is_refused_and_its_answer_is_l
 
 def test_what_kills_its_workers_is_left_to_a_person_and_nothing_else_is(yard):
     other = yard.submit({}, {})
-    name = yard.submit({}, {"dies": True}, crashes_max=3)
+    name = yard.submit({}, {"dies": "exit"}, crashes_max=3)
     for _ in range(3):
         assert yard.worker(until_idle=True).reap() == 9
     assert yard.finish() == ["left"]
@@ -236,7 +240,7 @@ def test_what_kills_its_workers_is_left_to_a_person_and_nothing_else_is(yard):
 
 
 def test_what_kills_its_workers_can_be_rolled_back(yard):
-    name = yard.submit({}, {"dies": True}, crashes_max=1)
+    name = yard.submit({}, {"dies": "exit"}, crashes_max=1)
     assert yard.worker(until_idle=True).reap() == 9
     yard.finish()
     assert yard.producer.get_result(name).waiting.reason == "poisoned"

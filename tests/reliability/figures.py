@@ -35,6 +35,9 @@ PARTS: dict[str, Part] = {
         "A bank on PostgreSQL: 8 processes, SIGKILL, SIGSTOP, sessions ended, server crashed",
         "make nightly",
     ),
+    "crashes": Part(
+        "The same with 3 processes, its server crashed every 5 to 40 seconds", "make nightly"
+    ),
     "kills": Part("SIGKILL at random and chosen moments, SQLite", "make nightly"),
 }
 

@@ -76,7 +76,8 @@ class LoopThread:
         with self._guard:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        if loop is not None and thread is not None:
+        # Why alive: a child of fork has inherited no thread, and would wait for it for ever.
+        if loop is not None and thread is not None and thread.is_alive():
             import asyncio
 
             # Order matters: a handler that still runs is cancelled before its loop is stopped;
@@ -141,11 +142,23 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start renewing, unless it has been started."""
+        """Start renewing, unless it has been started.
+
+        Raises:
+            StoreError: This process may start no thread.
+        """
         with self._guard:
             if self._thread is None and not self._stopped.is_set():
-                self._thread = threading.Thread(target=self._keep, name="aumai-lease", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._keep, name="aumai-lease", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise StoreError(
+                        f"the thread that renews a lease cannot be started ({error}), so that "
+                        "others would take this process for dead. Nothing was begun; raise the "
+                        "limit of threads, or of memory, and try again."
+                    ) from error
+                self._thread = thread
 
     def stop(self) -> None:
         """Stop renewing."""

@@ -31,6 +31,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
+from aumai_transactions.drivers.forking import watch
 from aumai_transactions.drivers.noticing import ConflictWatch
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
@@ -64,7 +65,7 @@ OnEvent = Callable[[Event], object]
 """Given an entry right after it became durable; what it raises becomes a warning."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Desk:
     """Hold what the procedures of one manager share.
 
@@ -79,6 +80,7 @@ class Desk:
         on_event: The user's hook that sees each entry once it is durable.
         action_source: Where the actions come from that a journal defines itself.
         draw: Draws a number from 0 to 1, for the jitter of waits.
+        is_inherited: True in a child of fork, whose parent the store belongs to.
         lease: What renews this manager's lease; None where the store needs none.
         parallel_max: How many steps of one transaction may run at once.
     """
@@ -95,6 +97,7 @@ class Desk:
     draw: Callable[[], float] = _DICE.random
     lease: LeaseKeeper | None = None
     parallel_max: int = 1
+    is_inherited: bool = False
     _queue: AppendQueue | None = None
     _watch: ConflictWatch = field(init=False)
     _numbers: count[int] = field(default_factory=lambda: count(1))
@@ -103,6 +106,13 @@ class Desk:
     def __post_init__(self) -> None:
         """Get ready to look; nobody does yet."""
         self._watch = ConflictWatch(self.store, self.clock.now)
+        watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Let a child of fork be refused by the store, and not wait for its parent's threads."""
+        self.is_inherited = self.store.is_blocking
+        self._queue = None
+        self.book.after_fork_in_child()
 
     def append_id(self) -> str:
         """Return a name that no other append has, from any process."""

@@ -185,6 +185,10 @@ class Book:
         """Return the ids of what is driven here."""
         return list(self._runs)
 
+    def after_fork_in_child(self) -> None:
+        """Let go of the lock, which a thread of the parent may have held."""
+        self._lock = threading.Lock()
+
     def is_driving(self) -> bool:
         """Tell whether anything is driven here."""
         return bool(self._runs)

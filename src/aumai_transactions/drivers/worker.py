@@ -176,7 +176,10 @@ class Worker:
         listens = threading.Thread(
             target=self._listen, args=(ended,), name="aumai-worker-news", daemon=True
         )
-        listens.start()
+        try:
+            listens.start()
+        except RuntimeError as error:
+            log.warning("news are not listened for, and work is looked for now and then: %s", error)
         try:
             while not self._is_stopping:
                 taken = self._take_what_is_due(crew)
@@ -228,10 +231,9 @@ class Worker:
             self._background.join()
 
     def _begin(self) -> None:
-        if os.getpid() != self._pid:
-            message = "this worker was made before a fork. Make manager and worker in the child."
+        if os.getpid() != self._pid or self._desk().is_inherited:
+            message = "this worker, or its manager, was made before a fork. Make both in the child."
             raise TransactionError(message)
-        self._desk()
         with self._guard:
             if self._is_working:
                 message = "this worker is at work already. Make another one."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import psycopg
 
 from aumai_transactions.errors import StoreError, StoreUnavailable
-from aumai_transactions.stores.postgres.failures import store_error
+from aumai_transactions.stores.postgres.failures import as_lost, store_error
 from aumai_transactions.stores.postgres.statements import statement
 
 if TYPE_CHECKING:
@@ -87,15 +87,16 @@ def connect(address: Address) -> tuple[Connection, Doubts, Promises]:
     """
     try:
         connection = psycopg.connect(**address.parameters, autocommit=True)  # type: ignore[arg-type]
-    except psycopg.Error as error:
-        failure = store_error(error, address, is_writing=False, is_connecting=True)
-        raise failure from error
+    except (psycopg.Error, OSError) as error:
+        said = as_lost(error) if isinstance(error, OSError) else error
+        raise store_error(said, address, is_writing=False, is_connecting=True) from error
     try:
         _check_server(connection, address)
         promises = _settle(connection, address)
-    except psycopg.Error as error:
+    except (psycopg.Error, OSError) as error:
         connection.close()
-        raise store_error(error, address, is_writing=False) from error
+        said = as_lost(error) if isinstance(error, OSError) else error
+        raise store_error(said, address, is_writing=False) from error
     except BaseException:
         connection.close()
         raise

@@ -37,6 +37,15 @@ class CommitInDoubt(psycopg.OperationalError):
     """Say that the server gave up waiting for a standby: here it is committed, there maybe not."""
 
 
+def as_lost(error: OSError) -> psycopg.OperationalError:
+    """Return an error of the system's as psycopg tells of a connection that was lost.
+
+    psycopg lets it through where a socket cannot be waited for: that may take a file, and there may
+    be none left. What was sent by then may have arrived.
+    """
+    return psycopg.OperationalError(str(error))
+
+
 def is_lost(error: psycopg.Error) -> bool:
     """Tell whether an error ended the session, or left nobody to answer."""
     if isinstance(error, CommitInDoubt):

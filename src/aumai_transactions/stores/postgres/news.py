@@ -86,7 +86,7 @@ class News:
                 # What came before anybody listened was not heard: let them look.
                 return True
             return bool(list(self._connection.notifies(timeout=seconds, stop_after=1)))
-        except (psycopg.Error, StoreError):
+        except (psycopg.Error, StoreError, OSError):
             # Why no error: whoever waits looks again anyway, and is told by the look.
             self._hang_up()
             Event().wait(min(seconds, RETRY_SECONDS))

@@ -28,6 +28,7 @@ from aumai_transactions.stores.postgres.failures import (
     PASSING,
     READ_ONLY,
     CommitInDoubt,
+    as_lost,
     is_lost,
     store_error,
 )
@@ -145,6 +146,10 @@ class Pool:
             lent = self._taken() or self._made(is_patient=is_patient)
             try:
                 yield lent
+            except OSError as error:
+                lost = as_lost(error)
+                self._judge(lent, lost)
+                raise lost from error
             except BaseException as error:
                 self._judge(lent, error)
                 raise
