@@ -287,6 +287,9 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
     saga.definition = definition
     saga.edges = edges
     saga.steps, saga.by_id, saga.ready, saga.deferred = [], {}, [], []
+    # Why as well: a plan that was saved before it was committed is recorded twice, and the second
+    # one need not have what the first one had.
+    saga.pivot = saga.locks = None
     saga.is_interactive = definition.shape == "interactive"
     saga.has_reads = saga.has_tries = has_late = uses_resources = False
     agents: dict[str, None] = {}
