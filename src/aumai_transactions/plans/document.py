@@ -16,7 +16,8 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from aumai_transactions.errors import PlanFileError
+from aumai_transactions.core.values import checked_text
+from aumai_transactions.errors import InvalidData, PlanFileError
 from aumai_transactions.participants.messages import printable
 
 FILE_BYTES_MAX = 256 * 1024
@@ -185,7 +186,10 @@ def kind_of(value: object) -> str:
 
 
 def _check_values(document: dict[str, Any], file: str) -> None:
-    """Refuse keys that stand twice, dates and great depth; walk without recursion."""
+    """Refuse what JSON or a store has not, keys that stand twice and great depth.
+
+    Why without recursion: the depth is what is looked at.
+    """
     waiting: list[tuple[Place, object]] = [((), document)]
     while waiting:
         place, value = waiting.pop()
@@ -198,8 +202,19 @@ def _check_values(document: dict[str, Any], file: str) -> None:
         if isinstance(value, (datetime, date, time)):
             problem = "is a date or a time, which JSON does not have. Put it in quotes."
             raise PlanFileError(file, shown_place(place), problem)
+        if isinstance(value, str):
+            _check_text(value, place, file)
         if isinstance(value, dict):
+            for key in value:
+                _check_text(key, place, file)
             waiting += [((*place, key), item) for key, item in reversed(value.items())]
         elif isinstance(value, list):
             numbered = reversed(list(enumerate(value)))
             waiting += [((*place, index), item) for index, item in numbered]
+
+
+def _check_text(text: str, place: Place, file: str) -> None:
+    try:
+        checked_text(text, "")
+    except InvalidData as error:
+        raise PlanFileError(file, shown_place(place), error.problem) from None
