@@ -72,8 +72,8 @@ def _values(query: Query) -> dict[str, Any]:
         "high": _behind(query.prefix),
         "low_ordinal": low or 0,
         "high_ordinal": _ORDINAL_MAX if high is None else high,
-        "limit": max(query.limit, 0),
-        "offset": max(query.offset, 0),
+        "limit": min(max(query.limit, 0), _ORDINAL_MAX),
+        "offset": min(max(query.offset, 0), _ORDINAL_MAX),
         "enough": _NARROW_MAX + 1,
     }
 
