@@ -25,7 +25,7 @@ def saved(make_manager, calls, **step):
 
 
 def test_a_step_that_is_the_pivot_no_longer_is_undone_when_a_later_one_fails(make_manager):
-    calls = []
+    calls: list[str] = []
     manager, tx = saved(make_manager, calls, pivot=True)
     tx.steps[0].pivot, tx.steps[0].compensating_action = False, "undo"
     manager.add_step(tx, "agent", "refuse", {})
@@ -34,7 +34,7 @@ def test_a_step_that_is_the_pivot_no_longer_is_undone_when_a_later_one_fails(mak
 
 
 def test_a_plan_whose_pivot_was_taken_out_can_be_rolled_back(make_manager):
-    calls = []
+    calls: list[str] = []
     manager, tx = saved(make_manager, calls, compensating_action="undo")
     manager.add_step(tx, "agent", "do", {}, pivot=True)
     manager.save(tx)
@@ -44,7 +44,7 @@ def test_a_plan_whose_pivot_was_taken_out_can_be_rolled_back(make_manager):
 
 
 def test_a_plan_that_is_isolated_no_longer_waits_for_nobody(make_manager):
-    calls = []
+    calls: list[str] = []
     manager, tx = saved(make_manager, calls, resources=["account:1"])
     tx.isolation = "none"
     assert manager.commit(tx).state.value == "committed"
