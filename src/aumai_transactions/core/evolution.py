@@ -389,6 +389,7 @@ def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
         raise IllegalEntry(message)
     saga.running -= 1
     step.output = entry.output
+    step.unrecorded = entry.warning is not None
     step.simulated = entry.simulated
     if entry.warning:
         saga.warnings.append(entry.warning)
