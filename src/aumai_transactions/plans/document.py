@@ -23,6 +23,7 @@ from aumai_transactions.participants.messages import printable
 FILE_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 80
 DOTTED_PARTS_MAX = 64
+HUGE_NUMBER = "a whole number of more than 4,300 digits. Put such a number in quotes."
 
 REFERENCE_KEY = "$output"
 """The key that makes an object in a step's data a reference."""
@@ -121,7 +122,18 @@ def _from_toml(text: str, file: str) -> dict[str, Any]:
         raise PlanFileError(file, "", "is nested too deep.") from None
     except ValueError as error:
         # tomllib lets the errors of int() and of datetime pass as they are.
-        raise PlanFileError(file, "", f"is not TOML: {printable(str(error))}.") from None
+        raise PlanFileError(file, "", _number_problem(error, "TOML")) from None
+
+
+def holds_huge_number(error: ValueError) -> bool:
+    """Tell whether a parser met a whole number of more digits than Python reads."""
+    return "set_int_max_str_digits" in str(error)
+
+
+def _number_problem(error: ValueError, kind: str) -> str:
+    if holds_huge_number(error):
+        return f"holds {HUGE_NUMBER}"
+    return f"is not {kind}: {printable(str(error))}."
 
 
 class _Repeating(dict[str, Any]):
@@ -140,7 +152,7 @@ def _from_json(text: str, file: str) -> dict[str, Any]:
     except RecursionError:
         raise PlanFileError(file, "", "is nested too deep.") from None
     except ValueError as error:
-        raise PlanFileError(file, "", f"is not JSON: {printable(str(error))}.") from None
+        raise PlanFileError(file, "", _number_problem(error, "JSON")) from None
     if not isinstance(document, dict):
         problem = f"must be one object, {{ … }}, not {kind_of(document)}."
         raise PlanFileError(file, "", problem)
