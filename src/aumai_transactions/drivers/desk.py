@@ -28,7 +28,7 @@ from aumai_transactions.core.states import (
     PENDING,
 )
 from aumai_transactions.core.times import instant
-from aumai_transactions.core.values import clone, shown
+from aumai_transactions.core.values import checked_text, clone, shown
 from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.noticing import ConflictWatch
@@ -191,11 +191,11 @@ def id_of(tx: object) -> str:
     """Return the id of a transaction that was given by its id, or as an object that has one.
 
     Raises:
-        InvalidData: It is neither.
+        InvalidData: It is neither, or text that no store can hold.
     """
     name = tx if isinstance(tx, str) else getattr(tx, "transaction_id", None)
     if isinstance(name, str):
-        return name
+        return checked_text(name, "transaction")
     raise InvalidData("transaction", f"must be a Transaction or its id, not {shown(tx)}.")
 
 
