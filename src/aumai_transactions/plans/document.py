@@ -86,7 +86,7 @@ def _text(path: Path, file: str) -> str:
         with path.open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
-        raise PlanFileError(file, "", f"does not exist ({path.absolute()}).") from None
+        raise PlanFileError(file, "", f"does not exist ({_absolute(path)}).") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise PlanFileError(file, "", f"cannot be read: {why}.") from error
@@ -134,6 +134,13 @@ def _number_problem(error: ValueError, kind: str) -> str:
     if holds_huge_number(error):
         return f"holds {HUGE_NUMBER}"
     return f"is not {kind}: {printable(str(error))}."
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:
+        return path  # The current folder was removed.
 
 
 class _Repeating(dict[str, Any]):
