@@ -10,6 +10,7 @@ import typing
 from typing import Any, NamedTuple
 
 from aumai_transactions.actions.declaration import Action, Handler, StepContext
+from aumai_transactions.core.values import is_one_of, shown
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy
 
@@ -34,9 +35,9 @@ class Callee(NamedTuple):
 
 def check_choice(name: str, option: str, value: object, choices: tuple[object, ...]) -> None:
     """Refuse an option of an action that is none of its choices."""
-    if value not in choices:
+    if not is_one_of(value, choices):
         allowed = ", ".join(repr(choice) for choice in choices)
-        message = f"{option} of action {name!r} is {value!r}; it must be one of {allowed}."
+        message = f"{option} of action {name!r} is {shown(value)}; it must be one of {allowed}."
         raise DefinitionError(message)
 
 
@@ -54,7 +55,7 @@ def check_policies(action: Action) -> None:
     approval: object = action.requires_approval
     if not isinstance(approval, bool) and not callable(approval):
         message = (
-            f"requires_approval of action {action.name!r} is {approval!r:.80}; it must be True, "
+            f"requires_approval of action {action.name!r} is {shown(approval)}; it must be True, "
             "False, or a function of the step's data that says so."
         )
         raise DefinitionError(message)
@@ -62,7 +63,7 @@ def check_policies(action: Action) -> None:
     is_text = isinstance(identity, tuple) and all(isinstance(key, str) for key in identity)
     if identity is not None and not is_text:
         message = (
-            f"identity of action {action.name!r} is {identity!r:.80}; it must be a tuple of keys "
+            f"identity of action {action.name!r} is {shown(identity)}; it must be a tuple of keys "
             'of its data, such as ("order_id",).'
         )
         raise DefinitionError(message)
@@ -74,7 +75,7 @@ def check_policies(action: Action) -> None:
         )
         if not fits and not (kinds is None and option == "retry_on"):
             message = (
-                f"{option} of action {action.name!r} is {kinds!r:.80}; it must be a tuple of "
+                f"{option} of action {action.name!r} is {shown(kinds)}; it must be a tuple of "
                 "exception classes, such as (ConnectionError,)."
             )
             raise DefinitionError(message)
@@ -88,9 +89,9 @@ def check_resources(action: Action) -> None:
     is_list = isinstance(resources, (list, tuple))
     if not is_list or not all(isinstance(item, (str, Resource)) for item in resources):  # type: ignore[attr-defined]
         message = (
-            f"resources of action {action.name!r} is {resources!r:.80}; it must be a list of names "
-            'and Resource objects, such as ["account:{account}"], or a function of the data that '
-            "returns one."
+            f"resources of action {action.name!r} is {shown(resources)}; it must be a list of "
+            'names and Resource objects, such as ["account:{account}"], or a function of the data '
+            "that returns one."
         )
         raise DefinitionError(message)
 
@@ -103,7 +104,7 @@ def checked_retry(value: object, what: str) -> RetryPolicy | None:
     """
     if value is None or isinstance(value, RetryPolicy):
         return value
-    message = f"{what} is {value!r:.80}; it must be a RetryPolicy, as RetryPolicy(attempts_max=3)."
+    message = f"{what} is {shown(value)}; it must be a RetryPolicy, as RetryPolicy(attempts_max=3)."
     raise DefinitionError(message)
 
 
@@ -116,7 +117,10 @@ def checked_seconds(value: object, what: str) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if value is None or (is_number and 0 < value <= SECONDS_MAX):  # type: ignore[operator]
         return value  # type: ignore[return-value]
-    message = f"{what} is {value!r:.80}; it must be a positive number of seconds."
+    message = (
+        f"{what} is {shown(value)}; it must be a positive number of seconds, at most "
+        f"{SECONDS_MAX:,}."
+    )
     raise DefinitionError(message)
 
 

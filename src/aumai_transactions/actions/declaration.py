@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aumai_transactions.core.definition import Effect, Operation, UnknownPolicy
+from aumai_transactions.core.values import shown
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import Resource, RetryPolicy
 
@@ -176,5 +177,12 @@ def name_of(function: Callable[..., Any]) -> FunctionName:
 
 
 def plain_actions(handlers: Mapping[str, ActionHandler | Handler]) -> list[Action]:
-    """Return the seed's mapping of names to handlers as actions."""
+    """Return the seed's mapping of names to handlers as actions.
+
+    Raises:
+        DefinitionError: It is no mapping.
+    """
+    if not isinstance(handlers, Mapping):
+        message = f"action_handlers must be a dict of functions by name, not {shown(handlers)}."
+        raise DefinitionError(message)
     return [Action(name, handler, is_plain=True) for name, handler in handlers.items()]

@@ -19,7 +19,8 @@ from aumai_transactions.core.definition import (
     Retry,
     StepDefinition,
 )
-from aumai_transactions.core.values import checked_name
+from aumai_transactions.core.values import checked_name, shown
+from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import RetryPolicy
 
 P = ParamSpec("P")
@@ -54,6 +55,9 @@ class ActionRegistry:
             DefinitionError: The handler cannot be called as a handler is called.
             InvalidData: The name is empty or not text.
         """
+        if not isinstance(action, Action):
+            message = f"actions must be Action objects, not {shown(action)}."
+            raise DefinitionError(message)
         checked_name(action.name, "action name")
         if action.compensating_action is not None:
             checked_name(action.compensating_action, f"compensating_action of {action.name!r}")

@@ -27,7 +27,7 @@ from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
-from aumai_transactions.stores import open_store
+from aumai_transactions.stores import STORE_VARIABLE, open_store
 from aumai_transactions.stores.sqlite import SqliteStore
 
 CANDIDATES_MAX = 20
@@ -221,7 +221,12 @@ def _opened(settings: Settings, *, create: bool, memory: bool) -> Store:
     target = str(path) if path is not None else (name or "")
     if path is not None and not os.path.lexists(path):
         _refuse_lost(path, create=create)
-    return open_store(target, create=create, make_parent=is_default)
+    try:
+        return open_store(target, create=create, make_parent=is_default)
+    except StoreError:
+        if name is not None and not settings.names_store:
+            settings.err.say(f"note: the store is the one that {STORE_VARIABLE} names.")
+        raise
 
 
 def _refuse_lost(path: Path, *, create: bool) -> None:

@@ -77,7 +77,7 @@ def look(path: Path) -> Found:
     """
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Found(path, "none")
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is not a regular file")

@@ -13,7 +13,8 @@ Rules:
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -38,6 +39,8 @@ from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 
 FORMAT_VERSION = 1
+DEPTH_MAX = 128
+"""How deep a body may be nested: agents' data is at most 64 deep, and stands inside of a plan."""
 
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 
@@ -97,7 +100,13 @@ def decode(body: bytes, transaction_id: str, sequence: int) -> tuple[str, Entry]
 
 def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        text = body.decode("utf-8")
+        found = _READER.decode(text)
+        # Why so: an escape that may be a surrogate's, and brackets enough to be too deep, are rare.
+        if "\\u" in text:
+            canonical_json(found).decode("utf-8")
+        if text.count("[") + text.count("{") > DEPTH_MAX:
+            _check_depth(found)
     except (ValueError, RecursionError) as error:
         raise JournalCorrupt(transaction_id, sequence, f"not JSON ({error})") from error
     if not isinstance(found, dict) or not {"v", "id", "kind"} <= found.keys():
@@ -105,6 +114,39 @@ def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
     if not isinstance(found["id"], str) or not isinstance(found["kind"], str):
         raise JournalCorrupt(transaction_id, sequence, "id and kind must be text")
     return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    message = f"{name} is not a JSON number"
+    raise ValueError(message)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        message = f"{text:.40} is too large for a number"
+        raise ValueError(message)
+    return value
+
+
+# Why not `json.loads`: it takes NaN, Infinity and UTF-16, which no store of ours ever wrote.
+_READER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _check_depth(found: object) -> None:
+    """Refuse what is nested so deep that whoever walks through it would fail half-way."""
+    level: list[Any] = [found]
+    for _ in range(DEPTH_MAX):
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return
+    message = f"nested more than {DEPTH_MAX} deep"
+    raise ValueError(message)
 
 
 _NESTED: dict[str, type | None] = {

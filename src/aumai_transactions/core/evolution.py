@@ -282,11 +282,17 @@ def _evolve_shape(saga: Saga, entry: _OfShape) -> None:
             assert_never(entry)
 
 
+_OTHER_ATTEMPT = "what it says is about another attempt than the one that runs"
+
+
 def _plan_recorded(saga: Saga, definition: Definition) -> None:
     edges = dependencies(definition.steps, saga.transaction_id)
     saga.definition = definition
     saga.edges = edges
     saga.steps, saga.by_id, saga.ready, saga.deferred = [], {}, [], []
+    # Why as well: a plan that was saved before it was committed is recorded twice, and the second
+    # one need not have what the first one had.
+    saga.pivot = saga.locks = None
     saga.is_interactive = definition.shape == "interactive"
     saga.has_reads = saga.has_tries = has_late = uses_resources = False
     agents: dict[str, None] = {}
@@ -384,8 +390,10 @@ def _step_succeeded(saga: Saga, entry: StepSucceeded) -> None:
     if step.state is not STEP_RUNNING:
         message = "a step that does not run succeeds"
         raise IllegalEntry(message)
+    require(entry.attempt == step.attempt, _OTHER_ATTEMPT)
     saga.running -= 1
     step.output = entry.output
+    step.unrecorded = entry.warning is not None
     step.simulated = entry.simulated
     if entry.warning:
         saga.warnings.append(entry.warning)
@@ -404,6 +412,7 @@ def _step_failed(saga: Saga, entry: StepFailed) -> None:
         saga.ready.remove(step.index)
     else:
         require(step.state is STEP_RUNNING, "a step that does not run fails")
+        require(entry.attempt == step.attempt, _OTHER_ATTEMPT)
         saga.running -= 1
         step.refused |= {entry.attempt}
         if step.definition.pivot:
@@ -414,6 +423,7 @@ def _step_failed(saga: Saga, entry: StepFailed) -> None:
 def _step_in_doubt(saga: Saga, entry: StepInDoubt) -> None:
     step = saga.step(entry.step_id)
     require(step.state is STEP_RUNNING, "a step that does not run comes into doubt")
+    require(entry.attempt == step.attempt, _OTHER_ATTEMPT)
     saga.running -= 1
     if step.doubt is None:
         has_effect(saga, step)

@@ -122,12 +122,16 @@ def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:
         if stored.sequence != expected:
             problem = f"expected entry {expected}, found {stored.sequence}"
             raise JournalCorrupt(name, expected, problem)
+        if not isinstance(stored.body, bytes) or not isinstance(stored.hash, bytes):
+            raise JournalCorrupt(name, expected, "its row holds something else than bytes")
         if chain_hash(name, expected, before, stored.body) != stored.hash:
             raise JournalCorrupt(name, expected, "its hash does not fit its text and its place")
         before = stored.hash
         yield decode(stored.body, name, expected)
         expected += 1
     last = expected - 1
+    if not isinstance(journal.head_sequence, int):
+        raise JournalCorrupt(name, last, "the summary does not say how many entries there are")
     if journal.head_sequence != last:
         problem = f"the summary says {journal.head_sequence} entries, found {last}"
         raise JournalCorrupt(name, min(last, journal.head_sequence) + 1, problem)

@@ -74,6 +74,7 @@ def call_returned_late(saga: Saga, entry: CallReturnedLate) -> None:
 def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str) -> None:
     if step.state in (STEP_RUNNING, STEP_IN_DOUBT):
         step.late_output = (entry.output,)
+        step.unrecorded = entry.error is not None
         if saga.state is COMPENSATING or step.to_undo:
             step.output = entry.output
             take_effect(saga, step)
@@ -85,6 +86,7 @@ def _late_success(saga: Saga, step: SagaStep, entry: CallReturnedLate, note: str
         saga.stuck.pop(step.index, None)
         no_longer_waiting(saga, step)
         step.output = entry.output
+        step.unrecorded = entry.error is not None
         take_effect(saga, step)
         return
     if step.withdrawn:

@@ -358,7 +358,8 @@ def _was_taken_back(saga: Saga, step: SagaStep) -> bool:
 
 
 def _retry_policy(retry: Retry | None) -> RetryPolicy | None:
-    return None if retry is None else RetryPolicy(**retry._asdict())
+    # Why unchecked: the journal is what was said, also where another release allowed more.
+    return None if retry is None else RetryPolicy.made(retry._asdict())
 
 
 def show(saga: Saga, transaction: Transaction, steps: list[TransactionStep]) -> None:

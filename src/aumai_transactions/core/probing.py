@@ -42,6 +42,7 @@ def probe_answered(saga: Saga, entry: ProbeAnswered) -> None:
     # Order matters: whether there is anything to undo is known only now.
     if entry.answer == "done":
         step.output = entry.output
+        step.unrecorded = entry.warning is not None
         known_done(saga, step)
     else:
         not_done(saga, step, entry.error or step.error, entry.will_retry)

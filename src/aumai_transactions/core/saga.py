@@ -40,6 +40,7 @@ ScopeState = Literal["open", "released", "rolled_back"]
 class SagaStep:
     """Hold what the journal says about one step.
 
+    `unrecorded` says that what it returned is no JSON, so that its output is not known.
     `due_at` is when its next call may begin, whichever that is, where it has to wait. `probe_base`
     and `verify_base` are how many such calls had been made before the present question came up.
     `left_behind` holds the attempts that were given up and may act or answer yet, with the driver
@@ -63,6 +64,7 @@ class SagaStep:
     to_undo: bool = False
     data: dict[str, Any] | None = None
     output: Any = None
+    unrecorded: bool = False
     simulated: bool = False
     doubt: InDoubtCause | None = None
     error: ErrorRecord | None = None

@@ -21,9 +21,14 @@ def fill_in(saga: Saga, step: SagaStep, now: int) -> tuple[dict[str, Any] | None
     """Return a step's data with its references filled in; or that it fails, for they cannot be."""
     definition = step.definition
     for reference in definition.references:
-        if saga.step(reference.step_id).state is STEP_RESOLVED:
-            # Why not null: it would be called as if the other one had returned nothing.
+        other = saga.step(reference.step_id)
+        # Why not null: it would be called as if the other one had returned nothing.
+        why = None
+        if other.state is STEP_RESOLVED:
             why = f"step {reference.step_id!r} was not carried out, and has no output"
+        elif other.unrecorded:
+            why = f"what step {reference.step_id!r} returned could not be recorded"
+        if why is not None:
             problem = ErrorRecord("UnresolvedReference", why)
             return None, Record(StepFailed(now, step.step_id, 0, problem))
     outputs = {r.step_id: saga.step(r.step_id).output for r in definition.references}

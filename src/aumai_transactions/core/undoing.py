@@ -279,6 +279,7 @@ def rollback_revoked(saga: Saga, entry: RollbackRevoked) -> None:
     require(may_continue(saga, step), "its rollback cannot be revoked any more")
     step.revoked = True
     step.output = entry.output
+    step.unrecorded = entry.warning is not None
     if entry.warning:
         saga.warnings.append(entry.warning)
     for index in saga.undo:

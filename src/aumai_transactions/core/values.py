@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from aumai_transactions.errors import InvalidData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 DEPTH_MAX = 64
 VALUE_BYTES_MAX = 2 * 1024 * 1024
@@ -127,10 +127,10 @@ def checked_name(value: object, path: str) -> str:
     if type(value) is str and value in _FINE_NAMES:
         return value
     if not isinstance(value, str) or not value.strip():
-        raise InvalidData(path, f"must be a non-empty text, not {_shown(value)}.")
+        raise InvalidData(path, f"must be a non-empty text, not {shown(value)}.")
     if len(value) > NAME_CHARACTERS_MAX:
         raise InvalidData(path, f"is longer than {NAME_CHARACTERS_MAX:,} characters.")
-    name = _text(str.__str__(value), path)
+    name = checked_text(str.__str__(value), path)
     if len(_FINE_NAMES) >= _FINE_NAMES_MAX:
         _FINE_NAMES.clear()
     _FINE_NAMES.add(name)
@@ -147,7 +147,7 @@ def checked_note(value: object, path: str) -> str:
         raise InvalidData(path, f"must be a text, not {_kind(value)}.")
     if len(value) > NOTE_CHARACTERS_MAX:
         raise InvalidData(path, f"is longer than {NOTE_CHARACTERS_MAX:,} characters.")
-    return _text(str.__str__(value), path)
+    return checked_text(str.__str__(value), path)
 
 
 # Why these bounds: with them a flat object is far below every limit, whatever it holds.
@@ -205,7 +205,7 @@ def _copy(value: object, path: str, depth: int, count: list[int]) -> object:
         )
     if kind is str:
         count[0] += len(value)  # type: ignore[arg-type]
-        return _text(value, path)  # type: ignore[arg-type]
+        return checked_text(value, path)  # type: ignore[arg-type]
     if value is None or kind is bool:
         count[0] += 5
         return value
@@ -248,13 +248,13 @@ def _copy_object(
     for key, item in value.items():
         if not isinstance(key, str):
             raise InvalidData(
-                path, f"key {_shown(key)} is {_kind(key)}; JSON keys are text. Use str(key)."
+                path, f"key {shown(key)} is {_kind(key)}; JSON keys are text. Use str(key)."
             )
         text = str.__str__(key)
         place = f"{path}.{text}"
         count[0] += len(text) + 4
         # Order matters: the key first, so that a path is always text that a store can keep.
-        name = _text(text, place)
+        name = checked_text(text, place)
         copy[name] = _copy(item, place, depth - 1, count)
     return copy
 
@@ -276,7 +276,12 @@ def _plain(value: object, path: str) -> object:
     raise InvalidData(path, f"is {_kind(value)}, which is not JSON. {_advice(value)}")
 
 
-def _text(value: str, path: str) -> str:
+def checked_text(value: str, path: str) -> str:
+    """Return a text that every store can hold.
+
+    Raises:
+        InvalidData: It holds NUL or a lone surrogate.
+    """
     # Why isascii first: it is one flag on the string, and nearly every text passes it.
     if value.isascii():
         if "\0" not in value:
@@ -298,11 +303,21 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value from outside as an error shows it: bounded, whatever its `__repr__` does."""
     try:
         return f"{value!r:.80}"
     except Exception:  # noqa: BLE001 (a hostile __repr__ must not hide what is wrong)
-        return "(which cannot be shown)"
+        # A number of more than 4,300 digits has none either; its type says enough.
+        return f"something {_kind(value)} that cannot be shown"
+
+
+def is_one_of(value: object, choices: Collection[object]) -> bool:
+    """Tell whether a value is one of a few plain ones, types included: 1 is not True.
+
+    Why not `in`: it calls the `__eq__` of whatever was given, such as an array's.
+    """
+    return any(isinstance(value, type(choice)) and value == choice for choice in choices)
 
 
 def _kind(value: object) -> str:

@@ -30,7 +30,7 @@ from aumai_transactions.drivers import (
 )
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
-from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
+from aumai_transactions.drivers.desk import Desk, id_of, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
@@ -42,6 +42,7 @@ from aumai_transactions.drivers.options import (
     BlockOptions,
     StepOptions,
     checked_options,
+    checked_query,
     checked_wait,
 )
 from aumai_transactions.drivers.resuming import nested_in
@@ -136,7 +137,7 @@ class AsyncTransactionManager(ManagerBase):
         until = None
         if timeout_seconds is not None:
             until = asking.waiting_until(desk, checked_wait(timeout_seconds))
-        return await self._run(asking.see_through(desk, _id(tx), until, others=True))
+        return await self._run(asking.see_through(desk, id_of(tx), until, others=True))
 
     async def check(self, tx: Transaction | str) -> list[Risk]:
         """Name the risks of a transaction before it runs; see `TransactionManager.check`."""
@@ -175,7 +176,7 @@ class AsyncTransactionManager(ManagerBase):
     async def resume(self, tx: Transaction | str) -> AsyncTransactionBlock:
         """Go on with one whose process died; see `TransactionManager.resume`."""
         desk = await self._desk()
-        shared, transaction = await self._run(resuming.resume(desk, _id(tx)))
+        shared, transaction = await self._run(resuming.resume(desk, id_of(tx)))
         return resuming.block_of(AsyncTransactionBlock, self, shared, transaction, desk)
 
     async def join(self, transaction_id: str) -> AsyncTransactionBlock:
@@ -268,12 +269,12 @@ class AsyncTransactionManager(ManagerBase):
         self, tx: Transaction | str, wish: Wish, wait_max_seconds: float
     ) -> TransactionResult:
         seconds = checked_wait(wait_max_seconds)
-        asked = asking.ask(await self._desk(), _id(tx), wish, wait_max_seconds=seconds)
+        asked = asking.ask(await self._desk(), id_of(tx), wish, wait_max_seconds=seconds)
         return await self._run(asked)
 
     async def get_transaction(self, transaction_id: str) -> Transaction:
         """Return a transaction as it stands; the caller's own object while somebody holds it."""
-        return await self._run(read_transaction(await self._desk(), transaction_id))
+        return await self._run(read_transaction(await self._desk(), id_of(transaction_id)))
 
     def get_all_transactions(self) -> AsyncStoredTransactions:
         """Return all transactions, oldest first, for `async for`; read as they are asked for."""
@@ -281,16 +282,17 @@ class AsyncTransactionManager(ManagerBase):
 
     async def get_result(self, tx: Transaction | str) -> TransactionResult:
         """Return the outcome of a transaction as far as the journal knows it now."""
-        return await self._run(read_result(await self._desk(), _id(tx)))
+        return await self._run(read_result(await self._desk(), id_of(tx)))
 
     async def get_events(self, tx: Transaction | str) -> list[Event]:
         """Return the journal of a transaction, entry by entry."""
-        return await self._run(read_events(await self._desk(), _id(tx)))
+        return await self._run(read_events(await self._desk(), id_of(tx)))
 
     async def find(self, query: Query | None = None) -> list[Listed]:
         """Return one page of summaries, without reading journals."""
         desk = await self._desk()
-        return await self._blocking(lambda: desk.store.find(query or Query()))
+        checked = checked_query(query)
+        return await self._blocking(lambda: desk.store.find(checked))
 
     async def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds which resource and who waits; see `TransactionManager.locks`."""
@@ -298,7 +300,7 @@ class AsyncTransactionManager(ManagerBase):
 
     async def verify(self, tx: Transaction | str | None = None) -> Verification:
         """Check the hash chain and every entry of one journal, or of all."""
-        name = None if tx is None else _id(tx)
+        name = None if tx is None else id_of(tx)
         return await self._run(recovery.verify(await self._desk(), name))
 
     async def get_store_info(self) -> StoreInfo:
@@ -352,7 +354,3 @@ class AsyncTransactionManager(ManagerBase):
     async def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""
         return await self._tasks.run(procedure)
-
-
-def _id(tx: Transaction | str) -> str:
-    return tx if isinstance(tx, str) else tx.transaction_id

@@ -10,17 +10,20 @@ Rules:
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from aumai_transactions.core.entries import Answer
 from aumai_transactions.core.isolation import awaits_locks, is_its_turn, names_wanted
 from aumai_transactions.core.observations import (
     DriverArrived,
     Observation,
+    ResolutionAnswered,
     RollbackCalled,
 )
 from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
 from aumai_transactions.core.states import PENDING
+from aumai_transactions.core.values import checked_name, is_one_of, shown
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_run, read_saga
 from aumai_transactions.drivers.driving import (
@@ -34,7 +37,7 @@ from aumai_transactions.drivers.driving import (
 from aumai_transactions.drivers.noticing import refuse_in_notice
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.errors import InvalidTransactionState, JournalConflict
+from aumai_transactions.errors import DefinitionError, InvalidTransactionState, JournalConflict
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -67,6 +70,7 @@ def ask(
         wait_max_seconds: How long to wait, for a living driver or for the time of an attempt.
     """
     refuse_own_handler(desk, transaction_id)
+    _check_wish(wish)
     yield from _until_saved(desk, transaction_id)
     while True:
         saga = yield from read_saga(desk, transaction_id)
@@ -88,6 +92,18 @@ def ask(
     # Why: an undo that somebody asked for is finished, whoever interrupts.
     goes_back = isinstance(wish, RollbackCalled)
     return (yield from see_through(desk, transaction_id, until, is_callers=goes_back))
+
+
+def _check_wish(wish: Observation) -> None:
+    """Refuse what can be no step's name, and what is no answer."""
+    step_id = getattr(wish, "step_id", None)
+    if step_id is not None:
+        checked_name(step_id, "step_id")
+    if isinstance(wish, ResolutionAnswered):
+        answers = get_args(Answer)
+        if not is_one_of(wish.answer, answers):
+            named = ", ".join(repr(answer) for answer in answers)
+            raise DefinitionError(f"answer must be one of {named}, not {shown(wish.answer)}.")
 
 
 def _has_program(run: Run) -> bool:

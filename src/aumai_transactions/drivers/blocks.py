@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from aumai_transactions.actions import ActionRegistry, Handler
+from aumai_transactions.actions import ActionRegistry, Handler, checked_seconds
 from aumai_transactions.calls import error_record
 from aumai_transactions.core.description import describe
 from aumai_transactions.core.intents import intent_of, named_intent
@@ -25,7 +25,7 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_step
 from aumai_transactions.core.states import ACTIVE, COMMITTING, PENDING
-from aumai_transactions.core.values import checked_name
+from aumai_transactions.core.values import checked_name, shown
 from aumai_transactions.drivers.ambient import (
     AGENT,
     AMBIENT,
@@ -46,6 +46,7 @@ from aumai_transactions.drivers.shared import Shared
 from aumai_transactions.drivers.taking_part import nested_result
 from aumai_transactions.errors import (
     DefinitionError,
+    InvalidData,
     InvalidTransactionState,
     NoActiveTransaction,
     UnknownAction,
@@ -278,13 +279,23 @@ class BlockBase(Listener):
             AMBIENT.set(ambient)
             enter(self._transaction.transaction_id, group)
 
+    def _group_of(self, savepoint: object) -> Group:
+        """Return the group of a savepoint; refuse what is none."""
+        group = getattr(savepoint, "group", None)
+        if isinstance(group, Group):
+            return group
+        raise InvalidData(
+            "savepoint", f"must be what savepoint() returned, not {shown(savepoint)}."
+        )
+
     def _new_group(self, kind: Any, name: str, timeout_seconds: float | None = None) -> Group:
         if name:
             checked_name(name, "name")
         parent = self._current_group()
         expires_at = None
-        if timeout_seconds is not None:
-            expires_at = self._desk.clock.now() + round(timeout_seconds * 1_000_000)
+        seconds = checked_seconds(timeout_seconds, "timeout_seconds")
+        if seconds is not None:
+            expires_at = self._desk.clock.now() + round(seconds * 1_000_000)
         letter = "c" if kind == "child" else "p"
         return Group(self._shared.free_scope_id(letter), kind, name, parent, expires_at)
 

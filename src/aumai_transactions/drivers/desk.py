@@ -28,7 +28,7 @@ from aumai_transactions.core.states import (
     PENDING,
 )
 from aumai_transactions.core.times import instant
-from aumai_transactions.core.values import clone
+from aumai_transactions.core.values import checked_text, clone, shown
 from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.forking import watch
@@ -37,6 +37,7 @@ from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.errors import (
     DefinitionError,
+    InvalidData,
     InvalidTransactionState,
     JournalConflict,
     TransactionNotFound,
@@ -197,6 +198,33 @@ class Desk:
             log.exception("on_event raised for %s", event.kind)
             said = error_record(error)
             run.hook_warnings.append(f"the hook on_event raised {said} (at {event.kind})")
+
+
+def id_of(tx: object) -> str:
+    """Return the id of a transaction that was given by its id, or as an object that has one.
+
+    Raises:
+        InvalidData: It is neither, or text that no store can hold.
+    """
+    name = tx if isinstance(tx, str) else getattr(tx, "transaction_id", None)
+    if isinstance(name, str):
+        return checked_text(name, "transaction")
+    raise InvalidData("transaction", f"must be a Transaction or its id, not {shown(tx)}.")
+
+
+def check_transaction(tx: object, call: str) -> None:
+    """Refuse what is no transaction object, and one whose steps were replaced by something else.
+
+    Raises:
+        InvalidData: It is something else, such as an id.
+    """
+    if isinstance(tx, Transaction) and isinstance(tx.transaction_id, str):
+        if not isinstance(tx.steps, list):
+            problem = f"must be a list of steps, not {shown(tx.steps)}. Use add_step()."
+            raise InvalidData("steps", problem)
+        return
+    problem = f"{call} takes a Transaction, not {shown(tx)}. get_transaction(id) returns one."
+    raise InvalidData("transaction", problem)
 
 
 def read_journal(desk: Desk, transaction_id: str) -> Procedure[Journal]:

@@ -31,6 +31,8 @@ from aumai_transactions.core.values import (
     checked_note,
     checked_object,
     clone,
+    is_one_of,
+    shown,
 )
 from aumai_transactions.drivers.resources import resources_of
 from aumai_transactions.errors import DefinitionError, InvalidData, InvalidTransactionState
@@ -39,6 +41,7 @@ from aumai_transactions.models import (
     Output,
     OutputReference,
     Transaction,
+    TransactionState,
     TransactionStep,
 )
 
@@ -64,7 +67,7 @@ def checked_timeout(value: object) -> int | float:
         DefinitionError: It is anything else.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        message = f"timeout_seconds must be a number of seconds, not {value!r:.80}."
+        message = f"timeout_seconds must be a number of seconds, not {shown(value)}."
         raise DefinitionError(message)
     try:
         fits = math.isfinite(value) and value > 0
@@ -72,7 +75,7 @@ def checked_timeout(value: object) -> int | float:
         message = "timeout_seconds must be positive and finite; this number is beyond every clock."
         raise DefinitionError(message) from None
     if not fits:
-        message = f"timeout_seconds must be positive and finite, not {value!r:.80}."
+        message = f"timeout_seconds must be positive and finite, not {shown(value)}."
         raise DefinitionError(message)
     # Why a float then: a store keeps whole numbers of 64 bits.
     return value if value <= INTEGER_MAX else float(value)
@@ -91,7 +94,7 @@ def frozen(
     if transaction.state is not PENDING:
         raise InvalidTransactionState(
             transaction.transaction_id,
-            str(getattr(transaction.state, "value", transaction.state)),
+            _shown_state(transaction.state),
             "carry out",
             "Its `state` was edited by hand; only the manager changes it.",
         )
@@ -136,19 +139,24 @@ def frozen(
     return definition
 
 
+def _shown_state(state: object) -> str:
+    return state.value if isinstance(state, TransactionState) else shown(state)
+
+
 def _checked_instant(value: object, transaction_id: str) -> int:
     """Return an aware datetime as microseconds since 1970 UTC."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         message = (
             f"created_at of transaction {transaction_id} must be a datetime with a time zone, not "
-            f"{value!r:.80}. Use datetime.now(timezone.utc)."
+            f"{shown(value)}. Use datetime.now(timezone.utc)."
         )
         raise DefinitionError(message)
     try:
         microseconds = (value - _EPOCH) // _MICROSECOND
-        if value.tzinfo is not UTC:
-            instant(microseconds)
+        is_shown = value.tzinfo is UTC or instant(microseconds) == value
     except (OverflowError, ValueError):
+        microseconds, is_shown = 0, False
+    if not is_shown:
         message = (
             f"created_at of transaction {transaction_id} is {value}, which is no time in UTC "
             "that a clock can show."
@@ -182,9 +190,9 @@ def checked_choices(transaction: Transaction) -> None:
     given = _chosen(transaction.__dict__)
     if given != _USUAL:  # Nearly always it is.
         for (option, choices), value in zip(CHOICES.items(), given, strict=True):
-            if value not in choices:
+            if not is_one_of(value, choices):
                 named = ", ".join(repr(choice) for choice in choices)
-                message = f"{option} must be one of {named}, not {value!r:.80}."
+                message = f"{option} must be one of {named}, not {shown(value)}."
                 raise DefinitionError(message)
     checked_seconds(transaction.resume_within_seconds, "resume_within_seconds")
     if checked_seconds(transaction.lock_timeout_seconds, "lock_timeout_seconds") is None:
@@ -219,7 +227,7 @@ def checked_count(value: object, what: str) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000:
         return value
-    message = f"{what} must be a whole number from 1 to 1,000,000, not {value!r:.80}."
+    message = f"{what} must be a whole number from 1 to 1,000,000, not {shown(value)}."
     raise DefinitionError(message)
 
 
@@ -244,6 +252,11 @@ def frozen_step(
     if not isinstance(step, TransactionStep):
         message = f"{_named(place)} is {type(step).__name__}. Add steps with add_step()."
         raise DefinitionError(message)
+    for option in ("action", "confirming_action"):
+        # Why before the look: what is no text may be no key at all.
+        name = getattr(step, option)
+        if type(name) is not str and (name is not None or option == "action"):
+            checked_name(name, f"{_named(place)}.{option}")
     callee = registry.get(step.action)
     action = callee.action if callee else _UNDECLARED
     if step.compensating_action is None:
@@ -259,7 +272,7 @@ def frozen_step(
             checked_name(step.action, "action"),
             checked_object(data, "data"),
             None if compensating is None else checked_name(compensating, "compensating_action"),
-            None if after is None else tuple([checked_name(name, "after") for name in after]),
+            None if after is None else _after(after),
             _references(step) if step.references else (),
             action.idempotent,
             action.on_unknown,
@@ -271,6 +284,16 @@ def frozen_step(
     if _is_plain(step, action):
         return definition
     return _with_shape(definition, step, action)
+
+
+def _after(value: object) -> tuple[str, ...]:
+    return tuple([checked_name(name, "after") for name in _listed(value, "after", "step ids")])
+
+
+def _listed(value: object, what: str, of: str) -> list[Any] | tuple[Any, ...]:
+    if isinstance(value, (list, tuple)):
+        return value
+    raise InvalidData(what, f"must be a list of {of}, not {shown(value)}.")
 
 
 def _named(place: str | int) -> str:
@@ -349,7 +372,7 @@ def _policy(step: TransactionStep, registry: ActionRegistry, action: Action) -> 
 
 def _references(step: TransactionStep) -> tuple[Reference, ...]:
     found = []
-    for item in step.references:
+    for item in _listed(step.references, "references", "OutputReference objects"):
         if not isinstance(item, OutputReference):
             raise InvalidData("references", "must hold OutputReference objects only.")
         if not {type(key) for key in item.into} <= {str, int}:
@@ -368,9 +391,9 @@ def checked_type(value: object) -> JsonType | None:
         DefinitionError: It is something else.
     """
     names = get_args(JsonType)
-    if value is None or value in names:
+    if value is None or is_one_of(value, names):
         return value  # type: ignore[return-value]
-    message = f"the type of an output must be one of {', '.join(names)}, not {value!r:.80}."
+    message = f"the type of an output must be one of {', '.join(names)}, not {shown(value)}."
     raise DefinitionError(message)
 
 
@@ -396,9 +419,12 @@ def _without_outputs(
 ) -> object:
     left[0] -= 1
     if isinstance(value, Output):
-        reference = OutputReference(
-            into=list(into), step_id=value.step_id, at=value.at, type=checked_type(value.type)
+        step_id, at = (
+            checked_name(value.step_id, "output.step_id"),
+            checked_note(value.at, "output.at"),
         )
+        kind = checked_type(value.type)
+        reference = OutputReference(into=list(into), step_id=step_id, at=at, type=kind)
         found.append(reference)
         return None
     if len(into) > DEPTH_MAX or left[0] < 0:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aumai_transactions.core.definition import ResourceUse
 from aumai_transactions.core.locking import Lock, in_the_way
 from aumai_transactions.core.resources import canonical_resource
+from aumai_transactions.core.values import shown
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.errors import (
     Deadlock,
@@ -75,7 +76,7 @@ def checked_retries(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= RETRIES_MAX:
         return value
-    message = f"retries must be a whole number from 0 to {RETRIES_MAX:,}, not {value!r:.80}."
+    message = f"retries must be a whole number from 0 to {RETRIES_MAX:,}, not {shown(value)}."
     raise DefinitionError(message)
 
 

@@ -22,8 +22,6 @@ from aumai_transactions.actions import (
     P,
     R,
     RegisteredAction,
-    checked_retry,
-    checked_seconds,
     name_of,
     plain_actions,
 )
@@ -42,6 +40,7 @@ from aumai_transactions.drivers.options import (
     BlockOptions,
     CallOptions,
     StepOptions,
+    check_parts,
     checked_after,
     checked_block_options,
     checked_call_options,
@@ -82,8 +81,6 @@ BLOCK_TIMEOUT_SECONDS = 3_600
 PARALLEL_MAX = 16
 """How many steps of one transaction run at once, where nobody says otherwise."""
 
-SECONDS_OPTIONS = ("timeout_seconds", "approval_timeout_seconds", "undo_within_seconds")
-
 
 class ManagerBase:
     """Hold the parts of a manager that need no waiting; see `TransactionManager`."""
@@ -102,6 +99,8 @@ class ManagerBase:
         clock: Clock | None = None,
     ) -> None:
         self._registry = ActionRegistry(DECORATED)
+        hooks = (before_record, on_event, action_source)
+        check_parts(actions=actions, store=store, clock=clock, hooks=hooks)
         for action in (*plain_actions(action_handlers or {}), *actions):
             self._registry.add(action)
         self._given_store = store
@@ -311,13 +310,6 @@ class ManagerBase:
         """
         checked_step_options(options, "add_step")
         fields.update(options)
-        checked_retry(fields["retry"], "retry")
-        for option in SECONDS_OPTIONS:
-            checked_seconds(fields[option], option)
-        for option in ("pivot", "on_commit", "requires_approval"):
-            if not isinstance(fields[option], bool) and fields[option] is not None:
-                message = f"{option} must be True or False, not {fields[option]!r:.80}."
-                raise DefinitionError(message)
         confirming = self._name_of(fields["confirming_action"], "confirming_action")
         fields["confirming_action"] = confirming
         fields["after"] = checked_after(fields["after"])

@@ -5,14 +5,16 @@ Owns: the check of those options.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from aumai_transactions.actions import Handler, Resources, checked_seconds
-from aumai_transactions.core.values import checked_name
+from aumai_transactions.actions import Handler, Resources, checked_retry, checked_seconds
+from aumai_transactions.core.values import checked_name, is_one_of, shown
 from aumai_transactions.drivers.freezing import CHOICES, checked_count, checked_metadata
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy, TransactionStep
+from aumai_transactions.store import Query
 
 _NAMES = ("name", "idempotency_key")
 
@@ -67,7 +69,7 @@ def checked_wait(seconds: object) -> float:
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if is_number and 0 <= seconds <= SECONDS_MAX:  # type: ignore[operator]
         return float(seconds)  # type: ignore[arg-type]
-    message = f"how long to wait must be a number of seconds from 0, not {seconds!r:.80}."
+    message = f"how long to wait must be a number of seconds from 0, not {shown(seconds)}."
     raise DefinitionError(message)
 
 
@@ -120,9 +122,9 @@ def _check(options: Mapping[str, Any], known: Mapping[str, Any], call: str) -> N
             checked_count(value, option)
             continue
         choices = CHOICES.get(option)
-        if choices is not None and value not in choices:
+        if choices is not None and not is_one_of(value, choices):
             named = ", ".join(repr(choice) for choice in choices)
-            message = f"{option} must be one of {named}, not {value!r:.80}."
+            message = f"{option} must be one of {named}, not {shown(value)}."
             raise DefinitionError(message)
 
 
@@ -157,15 +159,23 @@ class StepOptions(TypedDict, total=False):
 
 
 def checked_step_options(options: Mapping[str, Any], call: str) -> None:
-    """Refuse a name that is no option of a step.
+    """Refuse a name that is no option of a step, and a value that it cannot have.
 
     Raises:
-        DefinitionError: An option is unknown.
+        DefinitionError: An option is unknown, or cannot be that.
     """
     for option in options:
         if option not in StepOptions.__annotations__:
             known = ", ".join(StepOptions.__annotations__)
             message = f"{call}() has no option {option!r}. It has {known}."
+            raise DefinitionError(message)
+    checked_retry(options.get("retry"), "retry")
+    for option in ("timeout_seconds", "approval_timeout_seconds", "undo_within_seconds"):
+        checked_seconds(options.get(option), option)
+    for option in ("pivot", "on_commit", "requires_approval"):
+        value = options.get(option)
+        if not isinstance(value, bool) and value is not None:
+            message = f"{option} must be True or False, not {shown(value)}."
             raise DefinitionError(message)
 
 
@@ -211,7 +221,7 @@ def checked_parallel(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000:
         return value
-    message = f"parallel_max must be a whole number from 1 to 1,000, not {value!r:.80}."
+    message = f"parallel_max must be a whole number from 1 to 1,000, not {shown(value)}."
     raise DefinitionError(message)
 
 
@@ -227,5 +237,43 @@ def checked_after(value: object) -> list[str] | None:
         names = [item.step_id if isinstance(item, TransactionStep) else item for item in value]
         if all(isinstance(name, str) for name in names):
             return names
-    message = f"after must be a list of steps or of their ids, not {value!r:.80}."
+    message = f"after must be a list of steps or of their ids, not {shown(value)}."
     raise DefinitionError(message)
+
+
+def check_parts(
+    *, actions: object, store: object, clock: object, hooks: tuple[object, ...]
+) -> None:
+    """Refuse what a manager cannot be made of.
+
+    Raises:
+        DefinitionError: Something is of another kind than it must be; names it.
+    """
+    if not isinstance(actions, Iterable):
+        message = f"actions must be a list of Action objects, not {shown(actions)}."
+        raise DefinitionError(message)
+    is_store = all(callable(getattr(store, call, None)) for call in ("append", "read", "join"))
+    if not (store is None or isinstance(store, (str, os.PathLike)) or is_store):
+        message = (
+            f"store must be a URL such as 'sqlite:///trips.db', a path, or a store, not "
+            f"{shown(store)}."
+        )
+        raise DefinitionError(message)
+    if clock is not None and not callable(getattr(clock, "now", None)):
+        raise DefinitionError(f"clock must be a Clock, not {shown(clock)}.")
+    for name, hook in zip(("before_record", "on_event", "action_source"), hooks, strict=True):
+        if hook is not None and not callable(hook):
+            raise DefinitionError(f"{name} must be a function, not {shown(hook)}.")
+
+
+def checked_query(query: object) -> Query:
+    """Return which transactions to list; all where nothing is said.
+
+    Raises:
+        DefinitionError: It is no `Query`.
+    """
+    if query is None:
+        return Query()
+    if isinstance(query, Query):
+        return query
+    raise DefinitionError(f"a query must be a Query, not {shown(query)}.")

@@ -38,6 +38,8 @@ from aumai_transactions.drivers.asking import (
 )
 from aumai_transactions.drivers.desk import (
     Desk,
+    check_transaction,
+    id_of,
     pending_run,
     read_result,
     read_saga,
@@ -124,6 +126,7 @@ def commit(
 
     One that was begun under a key may have been carried out before; then its outcome is returned.
     """
+    check_transaction(transaction, "commit")
     if transaction.idempotency_key is None:
         return _commit_new(desk, transaction, by, wait_max_seconds)
     return _commit_keyed(desk, transaction, by, wait_max_seconds)
@@ -204,8 +207,10 @@ def _commit_new(
 
 def check(desk: Desk, transaction: Transaction | str) -> Procedure[list[Risk]]:
     """Return the risks of a transaction; nothing of it is run, and no hook is called."""
+    name = id_of(transaction)
+    if not isinstance(transaction, str):
+        check_transaction(transaction, "check")
     if isinstance(transaction, str) or transaction.state is not PENDING:
-        name = transaction if isinstance(transaction, str) else transaction.transaction_id
         transaction = yield from read_transaction(desk, name)
     registry = desk.registry_for(transaction.actions)
     if transaction.state is PENDING:
@@ -218,6 +223,7 @@ def check(desk: Desk, transaction: Transaction | str) -> Procedure[list[Risk]]:
 
 def save(desk: Desk, transaction: Transaction) -> Procedure[None]:
     """Make a pending transaction durable as it stands, without starting it."""
+    check_transaction(transaction, "save")
     run = yield from pending_run(desk, transaction, "save")
     definition = _frozen(desk, run, transaction)
     entries = decide_and_evolve(desk, run, PlanGiven(definition))
@@ -239,6 +245,7 @@ def rollback(
     wait_max_seconds: float = WAIT_SECONDS_MAX,
 ) -> Procedure[TransactionResult]:
     """Undo a pending or active transaction, and return the outcome."""
+    check_transaction(transaction, "rollback")
     name = transaction.transaction_id
     wish = RollbackCalled(by)
     held = desk.book.get(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aumai_transactions.core.definition import ResourceUse
 from aumai_transactions.core.references import at_pointer
 from aumai_transactions.core.resources import canonical_resource
-from aumai_transactions.core.values import clone
+from aumai_transactions.core.values import clone, shown
 from aumai_transactions.errors import DefinitionError, InvalidData
 from aumai_transactions.models import Resource
 
@@ -36,13 +36,20 @@ def checked_resources(value: object) -> list[Resource] | None:
         DefinitionError: It is no list of names and `Resource` objects.
         InvalidData: A name cannot be one.
     """
+    listed = _listed(value)
+    if listed is None:
+        return None
+    return [Resource(name=use.name, mode=use.mode) for use in _uses(listed)]
+
+
+def _listed(value: object) -> list[str | Resource] | None:
     if value is None:
         return None
     if isinstance(value, (list, tuple)) and all(isinstance(i, (str, Resource)) for i in value):
-        return [Resource(name=use.name, mode=use.mode) for use in _uses(value)]
+        return list(value)
     message = (
         f"resources must be a list of names and Resource objects, such as ['account:42'], not "
-        f"{value!r:.80}."
+        f"{shown(value)}."
     )
     raise DefinitionError(message)
 
@@ -56,7 +63,7 @@ def resources_of(
         DefinitionError: A function returns no list, or a name depends on what is not known yet.
         InvalidData: A name cannot be one.
     """
-    own = _uses(step.resources or ())
+    own = _uses(_listed(step.resources) or ())
     declared = action.resources
     if declared is None:
         return _once(own)

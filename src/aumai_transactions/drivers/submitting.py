@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import CommitCalled, Observation, PlanGiven
 from aumai_transactions.core.states import PENDING
-from aumai_transactions.drivers.desk import Desk, pending_run, read_result, read_saga
+from aumai_transactions.drivers.desk import (
+    Desk,
+    check_transaction,
+    pending_run,
+    read_result,
+    read_saga,
+)
 from aumai_transactions.drivers.driving import MOVED, append_request, decide_and_evolve
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import Procedure
@@ -56,6 +62,7 @@ def submit(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[Tran
 
     One that was begun under a key may have been submitted before; then nothing is written.
     """
+    check_transaction(transaction, "submit")
     name = transaction.transaction_id
     has_key = transaction.idempotency_key is not None
     if has_key and (yield from _taken_already(desk, transaction)):

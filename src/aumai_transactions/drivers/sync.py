@@ -19,7 +19,7 @@ from aumai_transactions.drivers import (
     submitting,
 )
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
-from aumai_transactions.drivers.desk import Desk, read_events, read_result, read_transaction
+from aumai_transactions.drivers.desk import Desk, id_of, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import frozen_step
 from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
@@ -29,6 +29,7 @@ from aumai_transactions.drivers.options import (
     BlockOptions,
     StepOptions,
     checked_options,
+    checked_query,
     checked_wait,
 )
 from aumai_transactions.drivers.resuming import nested_in
@@ -175,7 +176,7 @@ class TransactionManager(ManagerBase):
         until = None
         if timeout_seconds is not None:
             until = asking.waiting_until(desk, checked_wait(timeout_seconds))
-        return self._run(asking.see_through(desk, _id(tx), until, others=True))
+        return self._run(asking.see_through(desk, id_of(tx), until, others=True))
 
     def check(self, tx: Transaction | str) -> list[Risk]:
         """Name the risks of a transaction before it runs; nothing is called.
@@ -254,7 +255,7 @@ class TransactionManager(ManagerBase):
                 process has it.
             TransactionNotFound: There is no such transaction.
         """
-        procedure = resuming.resume(self._desk(), _id(tx))
+        procedure = resuming.resume(self._desk(), id_of(tx))
         shared, transaction = self._run(procedure)
         return resuming.block_of(TransactionBlock, self, shared, transaction, self._desk())
 
@@ -267,7 +268,7 @@ class TransactionManager(ManagerBase):
         Raises:
             TransactionNotActive: None of this id is open in this process.
         """
-        return resuming.join(TransactionBlock, self, self._desk(), transaction_id)
+        return resuming.join(TransactionBlock, self, self._desk(), id_of(transaction_id))
 
     def request_step(
         self,
@@ -411,7 +412,7 @@ class TransactionManager(ManagerBase):
 
     def _ask(self, tx: Transaction | str, wish: Wish, wait_max_seconds: float) -> TransactionResult:
         seconds = checked_wait(wait_max_seconds)
-        return self._run(asking.ask(self._desk(), _id(tx), wish, wait_max_seconds=seconds))
+        return self._run(asking.ask(self._desk(), id_of(tx), wish, wait_max_seconds=seconds))
 
     def get_transaction(self, transaction_id: str) -> Transaction:
         """Return a transaction as it stands; the caller's own object while somebody holds it.
@@ -419,7 +420,7 @@ class TransactionManager(ManagerBase):
         Raises:
             TransactionNotFound: There is no such transaction.
         """
-        return self._run(read_transaction(self._desk(), transaction_id))
+        return self._run(read_transaction(self._desk(), id_of(transaction_id)))
 
     def get_all_transactions(self) -> Sequence[Transaction]:
         """Return all transactions, oldest first: a list in memory, else read as it is used."""
@@ -430,15 +431,15 @@ class TransactionManager(ManagerBase):
 
     def get_result(self, tx: Transaction | str) -> TransactionResult:
         """Return the outcome of a transaction as far as the journal knows it now."""
-        return self._run(read_result(self._desk(), _id(tx)))
+        return self._run(read_result(self._desk(), id_of(tx)))
 
     def get_events(self, tx: Transaction | str) -> list[Event]:
         """Return the journal of a transaction, entry by entry."""
-        return self._run(read_events(self._desk(), _id(tx)))
+        return self._run(read_events(self._desk(), id_of(tx)))
 
     def find(self, query: Query | None = None) -> list[Listed]:
         """Return one page of summaries, without reading journals."""
-        return self._desk().store.find(query or Query())
+        return self._desk().store.find(checked_query(query))
 
     def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds which resource and who waits for it.
@@ -450,7 +451,7 @@ class TransactionManager(ManagerBase):
 
     def verify(self, tx: Transaction | str | None = None) -> Verification:
         """Check the hash chain and every entry of one journal, or of all."""
-        return self._run(recovery.verify(self._desk(), None if tx is None else _id(tx)))
+        return self._run(recovery.verify(self._desk(), None if tx is None else id_of(tx)))
 
     def get_store_info(self) -> StoreInfo:
         """Return what the store is."""
@@ -494,7 +495,3 @@ class TransactionManager(ManagerBase):
     def _run(self, procedure: Procedure[T]) -> T:
         """Carry out what a procedure asks for until it returns."""
         return self._threads.run(procedure)
-
-
-def _id(tx: Transaction | str) -> str:
-    return tx if isinstance(tx, str) else tx.transaction_id

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import CommitCalled, RollbackCalled, UndoAsked
-from aumai_transactions.core.values import checked_note
+from aumai_transactions.core.values import checked_name, checked_note
 from aumai_transactions.drivers import requesting, taking_part
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
@@ -198,7 +198,7 @@ class TransactionBlock(BlockBase):
         """
         self._check_open()
         self._refuse_own_handler("roll back")
-        self._undo_group(savepoint.group)
+        self._undo_group(self._group_of(savepoint))
         savepoint.enter()
 
     def undo(self, step: TransactionStep | str, *, with_dependents: bool = True) -> None:
@@ -215,7 +215,7 @@ class TransactionBlock(BlockBase):
         """
         self._check_open()
         self._refuse_own_handler("undo a step")
-        step_id = step if isinstance(step, str) else step.step_id
+        step_id = checked_name(getattr(step, "step_id", step), "step")
         self._undo(UndoAsked(step_id=step_id, with_dependents=with_dependents))
 
     def transaction(

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from aumai_transactions.actions import checked_seconds
-from aumai_transactions.core.values import checked_name
+from aumai_transactions.core.values import checked_name, shown
 from aumai_transactions.drivers.freezing import checked_count
 from aumai_transactions.drivers.recovery import FAR, lacking, recovered
 from aumai_transactions.drivers.sync import TransactionManager
@@ -453,7 +453,7 @@ def checked_agents(agents: object) -> frozenset[str] | None:
     if agents is None:
         return None
     if isinstance(agents, str) or not isinstance(agents, (list, tuple, set, frozenset)):
-        message = f"agents must be a list of names, such as ['flight_agent'], not {agents!r:.80}."
+        message = f"agents must be a list of names, such as ['flight_agent'], not {shown(agents)}."
         raise DefinitionError(message)
     if not agents:
         message = "agents is empty: such a worker would do nothing. Leave it out to serve all."

@@ -47,7 +47,8 @@ class TransactionNotFound(StoreError, KeyError):
     def __init__(self, transaction_id: str, place: str, hint: str = "") -> None:
         self.transaction_id = transaction_id
         self.place = place
-        message = f"no transaction {transaction_id!r} in {place}."
+        # Why a limit: no id is as long, and whoever reads this wants to see the end of it.
+        message = f"no transaction {transaction_id!r:.1100} in {place}."
         self.message = f"{message} {hint}".rstrip()
         super().__init__(self.message)
 

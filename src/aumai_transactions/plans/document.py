@@ -16,12 +16,14 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from aumai_transactions.errors import PlanFileError
+from aumai_transactions.core.values import checked_text
+from aumai_transactions.errors import InvalidData, PlanFileError
 from aumai_transactions.participants.messages import printable
 
 FILE_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 80
 DOTTED_PARTS_MAX = 64
+HUGE_NUMBER = "a whole number of more than 4,300 digits. Put such a number in quotes."
 
 REFERENCE_KEY = "$output"
 """The key that makes an object in a step's data a reference."""
@@ -84,7 +86,7 @@ def _text(path: Path, file: str) -> str:
         with path.open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
-        raise PlanFileError(file, "", f"does not exist ({path.absolute()}).") from None
+        raise PlanFileError(file, "", f"does not exist ({_absolute(path)}).") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise PlanFileError(file, "", f"cannot be read: {why}.") from error
@@ -120,7 +122,25 @@ def _from_toml(text: str, file: str) -> dict[str, Any]:
         raise PlanFileError(file, "", "is nested too deep.") from None
     except ValueError as error:
         # tomllib lets the errors of int() and of datetime pass as they are.
-        raise PlanFileError(file, "", f"is not TOML: {printable(str(error))}.") from None
+        raise PlanFileError(file, "", _number_problem(error, "TOML")) from None
+
+
+def holds_huge_number(error: ValueError) -> bool:
+    """Tell whether a parser met a whole number of more digits than Python reads."""
+    return "set_int_max_str_digits" in str(error)
+
+
+def _number_problem(error: ValueError, kind: str) -> str:
+    if holds_huge_number(error):
+        return f"holds {HUGE_NUMBER}"
+    return f"is not {kind}: {printable(str(error))}."
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:
+        return path  # The current folder was removed.
 
 
 class _Repeating(dict[str, Any]):
@@ -139,7 +159,7 @@ def _from_json(text: str, file: str) -> dict[str, Any]:
     except RecursionError:
         raise PlanFileError(file, "", "is nested too deep.") from None
     except ValueError as error:
-        raise PlanFileError(file, "", f"is not JSON: {printable(str(error))}.") from None
+        raise PlanFileError(file, "", _number_problem(error, "JSON")) from None
     if not isinstance(document, dict):
         problem = f"must be one object, {{ … }}, not {kind_of(document)}."
         raise PlanFileError(file, "", problem)
@@ -185,7 +205,10 @@ def kind_of(value: object) -> str:
 
 
 def _check_values(document: dict[str, Any], file: str) -> None:
-    """Refuse keys that stand twice, dates and great depth; walk without recursion."""
+    """Refuse what JSON or a store has not, keys that stand twice and great depth.
+
+    Why without recursion: the depth is what is looked at.
+    """
     waiting: list[tuple[Place, object]] = [((), document)]
     while waiting:
         place, value = waiting.pop()
@@ -198,8 +221,19 @@ def _check_values(document: dict[str, Any], file: str) -> None:
         if isinstance(value, (datetime, date, time)):
             problem = "is a date or a time, which JSON does not have. Put it in quotes."
             raise PlanFileError(file, shown_place(place), problem)
+        if isinstance(value, str):
+            _check_text(value, place, file)
         if isinstance(value, dict):
+            for key in value:
+                _check_text(key, place, file)
             waiting += [((*place, key), item) for key, item in reversed(value.items())]
         elif isinstance(value, list):
             numbered = reversed(list(enumerate(value)))
             waiting += [((*place, index), item) for index, item in numbered]
+
+
+def _check_text(text: str, place: Place, file: str) -> None:
+    try:
+        checked_text(text, "")
+    except InvalidData as error:
+        raise PlanFileError(file, shown_place(place), error.problem) from None

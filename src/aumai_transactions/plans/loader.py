@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from aumai_transactions.core.definition import (
     UndoWindowPolicy,
 )
 from aumai_transactions.core.resources import canonical_resource
-from aumai_transactions.core.values import checked_name
+from aumai_transactions.core.values import checked_name, shown
 from aumai_transactions.drivers.resources import filled, keys_in
 from aumai_transactions.errors import InvalidData, PlanFileError
 from aumai_transactions.models import CRASHES_MAX, LOCK_TIMEOUT_SECONDS, Resource, RetryPolicy
@@ -129,6 +130,8 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
     Raises:
         PlanFileError: Something is wrong; names file, table and key. Items are counted from 1.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise PlanFileError(shown(path), "", "is no path. Name a .toml or a .json file.")
     file, place = str(path), Path(path)
     document = read_document(place, file)
     try:

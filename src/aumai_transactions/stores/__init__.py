@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core.values import shown
 from aumai_transactions.errors import StoreError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def open_store(
         StoreUnavailable: It cannot be read or written for now.
         StoreError: The name has no form that this release knows.
     """
-    name = os.fspath(url_or_path)
+    name = _name(url_or_path)
     if name in ("memory:", "memory://"):
         from aumai_transactions.stores.memory import MemoryStore
 
@@ -94,6 +95,18 @@ def shown_url(url_or_path: str | os.PathLike[str]) -> str:
     return re.sub(r"(?i)([?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)[^&]*", r"\1•••", name)
 
 
+def _name(url_or_path: object) -> str:
+    """Return a store's name as text that a file system can take."""
+    try:
+        name = os.fspath(url_or_path)  # type: ignore[call-overload]
+        if isinstance(name, str):
+            os.fsencode(name)
+            return name
+    except (TypeError, UnicodeEncodeError):
+        name = url_or_path
+    raise StoreError(f"{shown(name)} does not name a store. {_FORMS}.")
+
+
 def _is_postgres(name: str) -> bool:
     scheme = _SCHEME.match(name)
     return scheme is not None and scheme[1].lower() in ("postgres", "postgresql")
@@ -114,7 +127,7 @@ def _sqlite_path(name: str) -> Path:
     scheme = _SCHEME.match(name)
     if scheme is None:
         if not name or "\0" in name or name == ":memory:":
-            raise StoreError(f"{name!r} does not name a store. {_FORMS}.")
+            raise StoreError(f"{shown(name)} does not name a store. {_FORMS}.")
         return Path(name).expanduser()
     kind = scheme[1].lower()
     if kind != "sqlite":

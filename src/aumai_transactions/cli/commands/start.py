@@ -37,6 +37,7 @@ from aumai_transactions.models import (
     Transaction,
 )
 from aumai_transactions.plans import data_with_references
+from aumai_transactions.plans.document import HUGE_NUMBER, holds_huge_number
 
 WHOLE_MAX = 2**53
 
@@ -313,7 +314,8 @@ def json_object(text: str) -> dict[str, Any]:
     except RecursionError:
         raise click.UsageError("--data is nested too deep.") from None
     except ValueError as error:
-        raise click.UsageError(f"--data cannot be used: {error}.") from None
+        why = f"it holds {HUGE_NUMBER}" if holds_huge_number(error) else f"{error}."
+        raise click.UsageError(f"--data cannot be used: {why}") from None
     if not isinstance(value, dict):
         raise click.UsageError('--data must be a JSON object, as in {"amount": 5}.')
     return value

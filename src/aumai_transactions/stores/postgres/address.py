@@ -100,8 +100,8 @@ def address_of(url: str) -> Address:
     schema = ours.get("schema", DEFAULT_SCHEMA)
     if not _SCHEMA.fullmatch(schema):
         message = (
-            "schema must be a name of letters, digits and _ with at most 48 of them, not "
-            f"{schema!r:.80}."
+            "in the store's URL, schema must be a name of letters, digits and _ with at most 48 of "
+            f"them, not {schema!r:.80}."
         )
         raise StoreError(message)
     try:
@@ -131,7 +131,9 @@ def _number(name: str, text: str, least: float, most: float) -> float:
         if least <= value <= most:
             return value
     kind = "a whole number" if is_whole else "a number"
-    raise StoreError(f"{name} must be {kind} from {least} to {most:,}, not {text!r:.40}.")
+    raise StoreError(
+        f"in the store's URL, {name} must be {kind} from {least} to {most:,}, not {text!r:.40}."
+    )
 
 
 def _shown(scheme: str, base: str, options: list[tuple[str, str]]) -> str:

@@ -78,8 +78,8 @@ def _values(query: Query) -> dict[str, Any]:
         "high": _behind(query.prefix),
         "above": above or 0,
         "below": _NUMBER_MAX if below is None else below,
-        "limit": max(query.limit, 0),
-        "offset": max(query.offset, 0),
+        "limit": min(max(query.limit, 0), _NUMBER_MAX),
+        "offset": min(max(query.offset, 0), _NUMBER_MAX),
         "enough": NARROW_MAX + 1,
     }
 

@@ -72,8 +72,8 @@ def _values(query: Query) -> dict[str, Any]:
         "high": _behind(query.prefix),
         "low_ordinal": low or 0,
         "high_ordinal": _ORDINAL_MAX if high is None else high,
-        "limit": max(query.limit, 0),
-        "offset": max(query.offset, 0),
+        "limit": min(max(query.limit, 0), _ORDINAL_MAX),
+        "offset": min(max(query.offset, 0), _ORDINAL_MAX),
         "enough": _NARROW_MAX + 1,
     }
 
@@ -109,6 +109,8 @@ def _listed(row: tuple[Any, ...]) -> Listed:
         next_agent,
     ) = row
     try:
+        for number in (created_at, updated_at, steps, completed, due_at or 0):
+            _check_number(number)
         summary = Summary(
             transaction_id,
             TransactionState(state),
@@ -128,3 +130,10 @@ def _listed(row: tuple[Any, ...]) -> Listed:
     except (ValueError, TypeError) as error:
         raise JournalCorrupt(transaction_id, 0, f"its summary cannot be read ({error})") from error
     return Listed(ordinal, summary, driver_id)
+
+
+def _check_number(value: object) -> None:
+    """Refuse what a column of numbers holds only where a page is damaged."""
+    if not isinstance(value, int):
+        message = f"{type(value).__name__} for a number"
+        raise TypeError(message)
