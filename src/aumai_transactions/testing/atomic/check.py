@@ -190,11 +190,14 @@ def assert_atomic(
         stage = _stage(saga, manager or _default_manager(saga), chosen, Path(folder))
         report = AtomicityReport(crash=chosen["crash"], store=_store_name(chosen))
         trial = _Trial(stage, looked_at, report, chosen)
-        trial.begin()
-        if chosen["only"] is None:
-            _explore(trial, kinds, in_pairs=bool(chosen["pairs"]))
-        else:
-            trial.attempt(_only(trial, chosen["only"]))
+        try:
+            trial.begin()
+            if chosen["only"] is None:
+                _explore(trial, kinds, in_pairs=bool(chosen["pairs"]))
+            else:
+                trial.attempt(_only(trial, chosen["only"]))
+        finally:
+            looked_at.reset()
     report.seconds = time.perf_counter() - begun
     return report
 
@@ -317,17 +320,26 @@ class _Trial:
 
 
 def _explore(trial: _Trial, kinds: frozenset[FaultKind], *, in_pairs: bool) -> None:
-    """Make every run: first each fault alone, then what each of them has led to."""
+    """Make every run: first each fault alone, then what each of them has led to.
+
+    Why by kinds: what is found first is what its reader has to understand, and a refusal is
+    understood sooner than a crash in a recovery.
+    """
+    alone = [fault for moment in trial.clean.moments for fault in faults_at(moment)]
     behind: list[tuple[Fault, list[Moment]]] = []
-    for moment in trial.clean.moments:
-        for first in faults_at(moment):
-            if first.kind in kinds:
-                ended = trial.attempt([first])
-                behind.append((first, ended.record.moments_behind(first)))
+    for first in _in_order(alone, kinds):
+        ended = trial.attempt([first])
+        behind.append((first, ended.record.moments_behind(first)))
     for first, moments in behind if in_pairs else ():
-        for second in faults_behind(first, moments):
-            if second.kind in kinds:
-                trial.attempt([first, second])
+        for second in _in_order(faults_behind(first, moments), kinds):
+            trial.attempt([first, second])
+
+
+def _in_order(faults: Iterable[Fault], kinds: frozenset[FaultKind]) -> list[Fault]:
+    """Return those of some kinds, kind by kind, and each in the order of its moments."""
+    order = list(FaultKind)
+    wanted = [fault for fault in faults if fault.kind in kinds]
+    return sorted(wanted, key=lambda fault: order.index(fault.kind))
 
 
 def _only(trial: _Trial, only: str) -> list[Fault]:

@@ -26,7 +26,7 @@ from aumai_transactions.core.saga import Saga
 from aumai_transactions.drivers.desk import event_of
 from aumai_transactions.drivers.manager import ManagerBase
 from aumai_transactions.models import Event, Recovered, TransactionResult
-from aumai_transactions.store import Query, Store
+from aumai_transactions.store import Listed, Query, Store
 from aumai_transactions.stores import open_store
 from aumai_transactions.stores.memory import MemoryStore
 from aumai_transactions.testing.atomic.planted import (
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RECOVERY_WAIT_SECONDS = 7 * 86_400.0
+RECOVERIES_MAX = 50
+"""How often it is recovered again at most, before it counts as not finished."""
 PAGE = 500
 
 Work = Callable[[Any], Any]
@@ -107,8 +109,41 @@ def has_open_ends(store: Store) -> bool:
 
 
 def recover(manager: Any) -> Any:
-    """Do what an application does after a crash, where nobody says otherwise."""
-    return manager.recover(wait_max_seconds=RECOVERY_WAIT_SECONDS)
+    """Do what an application does after a crash: recover, and again whenever something is due."""
+    if inspect.iscoroutinefunction(manager.recover):
+        return _recover_in_tasks(manager)
+    told: list[Recovered] = []
+    for _ in range(RECOVERIES_MAX):
+        told += manager.recover(wait_max_seconds=RECOVERY_WAIT_SECONDS)
+        seconds = _until_due(manager, manager.find(Query(limit=PAGE)))
+        if seconds is None:
+            break
+        manager._clock.sleep(seconds)  # noqa: SLF001 (one package)
+    return told
+
+
+async def _recover_in_tasks(manager: Any) -> list[Recovered]:
+    told: list[Recovered] = []
+    for _ in range(RECOVERIES_MAX):
+        told += await manager.recover(wait_max_seconds=RECOVERY_WAIT_SECONDS)
+        seconds = _until_due(manager, await manager.find(Query(limit=PAGE)))
+        if seconds is None:
+            break
+        await manager._clock.sleep_async(seconds)  # noqa: SLF001 (one package)
+    return told
+
+
+def _until_due(manager: Any, listed: list[Listed]) -> float | None:
+    """Return how long it is until time alone gives something to do; None where it does not."""
+    due = [
+        each.summary.due_at
+        for each in listed
+        if each.summary.due_at is not None and not each.summary.state.is_final
+    ]
+    if not due:
+        return None
+    now: int = manager._clock.now()  # noqa: SLF001 (one package)
+    return max(0.0, (min(due) - now) / 1_000_000)
 
 
 class Life:
