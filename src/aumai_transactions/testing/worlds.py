@@ -16,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+Container = dict[Any, Any] | list[Any] | set[Any]
+
 _NOT_THE_WORLD = ("aumai_barrier", "aumai_fences")
 
 
@@ -34,28 +36,50 @@ class World(Protocol):
 
 
 class ContainerWorld:
-    """Look at a dict, a list or a set that handlers change.
+    """Look at a dict, a list or a set that handlers change, with all containers inside of it.
 
     Args:
         container: The container; what it holds now is what it is put back to.
     """
 
-    def __init__(self, container: dict[Any, Any] | list[Any] | set[Any]) -> None:
+    def __init__(self, container: Container) -> None:
         self._container = container
-        self._first = copy.deepcopy(container)
+        self._first: list[tuple[Container, Any]] = []
+        self._remember(container)
 
     def snapshot(self) -> Any:
         """Return a deep copy."""
         return copy.deepcopy(self._container)
 
     def reset(self) -> None:
-        """Put back what it held at first."""
-        self._container.clear()
-        fresh: Any = copy.deepcopy(self._first)
-        if isinstance(self._container, list):
-            self._container.extend(fresh)
-        else:
-            self._container.update(fresh)
+        """Put back what it held at first; a container inside of it stays the same object."""
+        for container, content in self._first:
+            fresh = _copied(content)
+            container.clear()
+            if isinstance(container, list):
+                container.extend(fresh)
+            else:
+                container.update(fresh)
+
+    def _remember(self, container: Container) -> None:
+        if any(container is known for known, _ in self._first):
+            return
+        values = container.values() if isinstance(container, dict) else container
+        self._first.append((container, _copied(container)))
+        for value in values:
+            if isinstance(value, (dict, list, set)):
+                self._remember(value)
+
+
+def _copied(content: Any) -> Any:
+    """Return what a container holds: its containers themselves, of all else a copy."""
+    if isinstance(content, dict):
+        return {key: _leaf(value) for key, value in content.items()}
+    return [_leaf(value) for value in content]
+
+
+def _leaf(value: Any) -> Any:
+    return value if isinstance(value, (dict, list, set)) else copy.deepcopy(value)
 
 
 class FunctionWorld:

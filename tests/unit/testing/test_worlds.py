@@ -44,6 +44,20 @@ def test_a_picture_does_not_change_with_the_world():
     assert picture == {"a": []}
 
 
+def test_a_container_inside_of_another_stays_the_one_that_handlers_hold():
+    hotel: dict = {"free": 3, "rooms": {}}
+    bank: list = [1]
+    world = ContainerWorld({"hotel": hotel, "bank": bank, "both": [hotel, bank]})
+    before = world.snapshot()
+    hotel["free"] = 2
+    hotel["rooms"]["new"] = {"guest": "Ada"}
+    bank.clear()
+    assert world.snapshot()["both"] == [{"free": 2, "rooms": {"new": {"guest": "Ada"}}}, []]
+    world.reset()
+    assert world.snapshot() == before
+    assert (hotel, bank) == ({"free": 3, "rooms": {}}, [1])
+
+
 def test_a_folder_is_put_back_to_the_byte(tmp_path):
     (tmp_path / "kept").write_text("as it was")
     (tmp_path / "raw").write_bytes(b"\xff")
