@@ -194,7 +194,7 @@ def test_recorded_data_must_still_fit_a_typed_function():
     del reserve
 
     @step(name="replay.reserve")
-    def reserve(seat: str, passenger: str) -> None:
+    def reserve(seat: str, passenger: str) -> None:  # type: ignore[no-redef]
         """The same function, with one more argument that has no default."""
 
     told = only(check_replay(store, TransactionManager()))
