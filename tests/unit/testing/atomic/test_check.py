@@ -136,6 +136,43 @@ def test_an_action_with_a_time_limit_and_a_probe_is_seen_through():
     assert report.outcomes["rolled_back"] > report.outcomes["committed"]
 
 
+def test_a_program_that_resumes_after_its_crash_is_seen_through():
+    def waiting(manager):
+        with manager.transaction(on_crash="wait", resume_within_seconds=3_600) as tx:
+            program(tx)
+
+    def program(tx):
+        for what in ("flight", "hotel"):
+            tx.execute("agent", "book", {"what": what})
+
+    def resume(manager):
+        for listed in manager.find():
+            if listed.summary.state == "active":
+                with manager.resume(listed.summary.transaction_id) as tx:
+                    program(tx)
+        return manager.recover()
+
+    report = atomic(waiting, recover=resume, faults=["crash_before", "crash_after"])
+    # Nearly all of them go on, and but for the first write nothing is lost.
+    assert report.outcomes["committed"] > report.outcomes["rolled_back"]
+    assert report.outcomes["never begun"] == 1
+    # Without its program it is undone, once its time is over.
+    assert atomic(waiting, faults=["crash_after"], pairs=False).outcomes["rolled_back"] > 3
+
+
+def test_what_comes_behind_the_commit_point_is_tried_until_it_is_done():
+    def with_mail(manager):
+        tx = manager.begin()
+        manager.add_step(tx, "agent", "book", {"what": "flight"})
+        manager.add_step(tx, "agent", "book", {"what": "a mail"}, None, on_commit=True)
+        manager.commit(tx)
+
+    report = atomic(with_mail)
+    # Only what is refused or lost before the decision goes back.
+    assert report.outcomes["committed"] > 20
+    assert 0 < report.outcomes["rolled_back"] < report.outcomes["committed"]
+
+
 def test_a_program_that_takes_another_way_may_be_right():
     def stubborn(manager):
         with manager.transaction() as tx:
