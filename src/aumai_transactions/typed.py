@@ -103,13 +103,23 @@ class TypedFunction:
         Raises:
             InvalidData: The data does not fit the function; it was not called.
         """
+        args, kwargs = self.arguments_from(data, context)
+        return self.function(*args, **kwargs)
+
+    def arguments_from(
+        self, data: dict[str, Any], context: StepContext | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return what the function is called with where this is its JSON; nothing is called.
+
+        Raises:
+            InvalidData: The data does not fit the function.
+        """
         for name in data.keys() - self._parameters.keys():
             problem = f"is recorded, but {self._described.name} takes no such argument. Give it "
             problem += "one, with a default, for as long as the journal holds calls with it."
             raise InvalidData(name, problem)
         values = {name: self._argument(name, data) for name in self._parameters}
-        args, kwargs = self._described.arguments(values, context)
-        return self.function(*args, **kwargs)
+        return self._described.arguments(values, context)
 
     def output_of(self, value: Any) -> Any:
         """Return a result as JSON, by the return annotation or else by what it is.

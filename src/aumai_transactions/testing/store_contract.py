@@ -14,6 +14,8 @@ Use it so:
     @pytest.mark.parametrize("check", store_contract.CHECKS, ids=lambda check: check.__name__)
     def test_my_store_keeps_the_contract(check, tmp_path):
         check(lambda: MyStore(tmp_path / "store"))
+
+or, without a test runner, all of them: `check_store`.
 """
 
 from __future__ import annotations
@@ -53,7 +55,27 @@ from aumai_transactions.testing.store_locks import LOCK_CHECKS, SHARED_LOCK_CHEC
 
 StoreCheck = Callable[[StoreFactory], None]
 
-__all__ = ["CHECKS", "SHARED_CHECKS", "ContractBroken", "StoreCheck", "StoreFactory"]
+__all__ = ["CHECKS", "SHARED_CHECKS", "ContractBroken", "StoreCheck", "StoreFactory", "check_store"]
+
+
+def check_store(new_store: Callable[[], StoreFactory], *, is_shared: bool) -> dict[str, str]:
+    """Run every check, each with a store of its own, and return what is broken.
+
+    Args:
+        new_store: Makes a new and empty store, and returns what opens another handle of it.
+        is_shared: True where processes share such a store, so that `SHARED_CHECKS` hold as well.
+
+    Returns:
+        What each broken check found, by the name of the check; empty where the store keeps the
+        contract. What a store raises that it should not stands there as well.
+    """
+    broken = {}
+    for check in (*CHECKS, *(SHARED_CHECKS if is_shared else ())):
+        try:
+            check(new_store())
+        except Exception as error:  # noqa: BLE001 (a broken store may raise anything)
+            broken[check.__name__] = f"{type(error).__name__}: {error}"
+    return broken
 
 
 # --------------------------------------------------------------------------------- the answers
