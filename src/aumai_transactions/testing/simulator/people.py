@@ -209,7 +209,7 @@ def look_after(process: Process, dice: Random) -> Procedure[Any]:
     needing = [item for item in listed if item.summary.attention is not None]
     chosen = dice.choice(needing if needing and drawn < 0.8 else listed)
     name = chosen.summary.transaction_id
-    wait = dice.choice((0.0, 0.0, 5.0, 60.0))
+    wait = dice.choice((0.0, 0.0, 0.0, 2.0, 30.0))
     if drawn > 0.95:
         return (yield from _waited(process, name, wait))
     if drawn > 0.9:
