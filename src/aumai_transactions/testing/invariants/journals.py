@@ -72,7 +72,7 @@ class StepTold:
         "due_at",
         "is_closed",
         "is_outstanding",
-        "late_not_done", "late_success",
+        "late_not_done", "late_success", "left",
         "left_in_place",
         "needs",
         "simulated",
@@ -95,6 +95,7 @@ class StepTold:
         self.acted_late = False
         self.late_not_done = False
         self.late_success = False
+        self.left: dict[int, str | None] = {}
         self.asked = False
         self.wanted = False
         self.approved = False
@@ -247,12 +248,15 @@ class JournalRules:
 
     def _claimed(self, entry: kinds.Claimed) -> None:
         self._require(entry.token == self.token + 1, "I6", f"token {entry.token} by {self.token}")
+        dead, self.driver_id = self.driver_id, entry.driver_id
         self.token = entry.token
-        self.driver_id = entry.driver_id
         if entry.takeover:
-            # What the dead driver had begun to undo is called again, with the same key (C6).
+            # What the dead driver had begun to undo is called again, with the same key (C6), and
+            # nobody waits for its calls (C5).
             for told in self.steps.values():
                 told.undo_running = False
+                if dead != entry.driver_id:
+                    told.left = {n: who for n, who in told.left.items() if who != dead}
 
     def _activated(self, _entry: kinds.TransactionActivated) -> None:
         self._require(not self.goes_back, "I4", "it begins while going back")
@@ -433,6 +437,8 @@ class JournalRules:
         told = self._told(entry)
         self._require(told.state == "running", "I13", f"{entry.step_id} is in doubt, and idle")
         told.state, told.acted, told.asked = "doubt", True, False
+        if entry.left_behind:
+            told.left[entry.attempt] = self.driver_id
 
     def _due(self, entry: kinds.RetryScheduled) -> None:
         self._told(entry).due_at = entry.due_at
@@ -460,6 +466,7 @@ class JournalRules:
         told = self._told(entry)
         if entry.operation != "action":
             return
+        told.left.pop(entry.attempt, None)
         if entry.outcome == "succeeded":
             self._late_success(entry.step_id, told)
         elif entry.outcome == "not_done" and entry.attempt == told.attempts == 1:
@@ -494,6 +501,7 @@ class JournalRules:
             told.due_at = entry.at
             return
         told.wanted, told.asked = True, False
+        told.acted_late = False
         if told.undo_attempts or told.is_outstanding:
             told.undo_asked = True
             if told.definition.compensating_action is not None and self.goes_back:
@@ -565,6 +573,7 @@ class JournalRules:
 
     def _close(self, told: StepTold) -> None:
         told.is_closed, told.verifying, told.undo_asked = True, False, False
+        told.is_outstanding = bool(told.left) or told.acted_late
 
     def _undo_failed(self, entry: kinds.CompensationFailed) -> None:
         told = self._told(entry)

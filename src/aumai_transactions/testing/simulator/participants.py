@@ -195,7 +195,7 @@ class Participants:
             raise OutcomeUnknown("the participant does not know", after)
 
     def _output(self, request: Request) -> dict[str, Any]:
-        return {"id": request.context.idempotency_key, "n": request.data.get("n")}
+        return {"id": request.context.forward_key, "n": request.data.get("n")}
 
     def _keyed_compensation(self, request: Request, effect: Effect) -> Any:
         context = request.context

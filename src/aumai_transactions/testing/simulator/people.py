@@ -258,7 +258,7 @@ def _about_outstanding(world: World, name: str, step_id: str, dice: Random) -> O
     drawn = dice.random()
     if drawn < 0.5:
         return RetryAsked(step_id, "bob")
-    if drawn < 0.7:
+    if drawn < 0.7 and not world.participants.effect(name, step_id).in_flight:
         return ResolutionAnswered(step_id, "left_in_place", "ann", "nobody minds")
     world.participants.settle_by_hand(name, step_id, f"{name}/{step_id}/action")
     return ResolutionAnswered(step_id, "undone", "ann", "by hand")
