@@ -19,7 +19,7 @@ from aumai_transactions import (
     TransactionManager,
     Worker,
 )
-from aumai_transactions.drivers.worker import AGAIN_SECONDS
+from aumai_transactions.drivers.choosing import AGAIN_SECONDS
 from aumai_transactions.stores import open_store
 from aumai_transactions.stores.sqlite import liveness
 

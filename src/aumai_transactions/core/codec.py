@@ -174,6 +174,7 @@ _NESTED: dict[str, type | None] = {
 """The fields that hold records, or sequences, and what kind of record."""
 _NO_DEFAULT = object()
 _DEFAULTS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
+_FIELDS: dict[type, frozenset[str]] = {}
 _ADAPTERS: dict[type[Entry], TypeAdapter[Entry]] = {}
 
 
@@ -217,15 +218,17 @@ def _adapter(cls: type[Entry]) -> TypeAdapter[Entry]:
 
 def _unknown_field(found: dict[str, Any], cls: type) -> str | None:
     """Return the first field that this release does not know, nested records included."""
-    known = {name for name, _default, _nested in _defaults(cls)}
+    known = _FIELDS.get(cls) or _FIELDS.setdefault(cls, frozenset(cls._fields))  # type: ignore[attr-defined]
+    if not known.issuperset(found):
+        return next(name for name in found if name not in known)
     for name, value in found.items():
-        if name not in known:
-            return name
         inner_cls = _NESTED.get(name)
+        if inner_cls is None:
+            continue
         inner = None
-        if inner_cls is not None and isinstance(value, dict):
+        if isinstance(value, dict):
             inner = _unknown_field(value, inner_cls)
-        elif inner_cls is not None and isinstance(value, list):
+        elif isinstance(value, list):
             inner = _unknown_in(value, inner_cls)
         if inner:
             return f"{name}.{inner}"

@@ -161,7 +161,7 @@ def is_runnable(saga: Saga) -> bool:
             return True
         if only_its_program(saga):
             return False
-        if saga.is_interactive and saga.awaiting_since is None:
+        if saga.is_interactive and saga.awaiting_since is None and not saga.commit_requested:
             return True
         return not asking(saga) and not only_approvals(saga)
     if saga.state is COMMITTING:

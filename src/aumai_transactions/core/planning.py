@@ -121,7 +121,7 @@ def wake_at(saga: Saga) -> int | None:
         if saga.running or (not may_have_decided(saga) and _goes_back(saga)):
             return None
         look_at = look_again_at(saga)
-        if saga.is_interactive:
+        if saga.is_interactive and not was_left_by_its_program(saga):
             return _program_is_awaited(saga) if look_at is None else look_at
         # Why not all of them: while something is in doubt, nothing else begins.
         waiting = saga.doubtful or saga.waiting
@@ -133,6 +133,8 @@ def wake_at(saga: Saga) -> int | None:
             times += [window_warning_at(saga, index) for index in saga.windows]
         if look_at is not None:
             times.append(look_at)
+        if saga.undo and (undo_at := undo_wakes_at(saga)) is not None:
+            times.append(undo_at)
         return min(times, default=None)
     if state is COMMITTING:
         return None if saga.running else min(saga.waiting.values(), default=None)
@@ -151,6 +153,11 @@ def timer_at(saga: Saga, now: int) -> int | None:
     if until is not None:
         times.append(until)
     return min((at for at in times if at > now), default=None)
+
+
+def was_left_by_its_program(saga: Saga) -> bool:
+    """True where a program has asked for the commit, so that anybody can go on with it."""
+    return saga.is_interactive and saga.commit_requested and saga.awaiting_since is None
 
 
 def _program_is_awaited(saga: Saga) -> int | None:

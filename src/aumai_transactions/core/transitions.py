@@ -161,8 +161,8 @@ def undo_waits(saga: Saga, step: SagaStep) -> bool:
             if other.to_undo or other.undo_wanted:
                 return True
             # Why no further: what was undone had waited for all that depends on it; what never
-            # succeeded has nothing that does.
-            if other.state is STEP_SUCCEEDED:
+            # succeeded has nothing that does, but where nothing ever ran and all is undone.
+            if other.state is STEP_SUCCEEDED or not saga.ran:
                 seen = seen or set(step.dependents)
                 further += [after for after in other.dependents if after not in seen]
                 seen.update(other.dependents)

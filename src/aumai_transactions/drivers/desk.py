@@ -32,6 +32,7 @@ from aumai_transactions.core.values import checked_text, clone, shown
 from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.forking import watch
+from aumai_transactions.drivers.ids import new_id
 from aumai_transactions.drivers.noticing import ConflictWatch
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Book, Run
@@ -83,6 +84,8 @@ class Desk:
         draw: Draws a number from 0 to 1, for the jitter of waits.
         is_inherited: True in a child of fork, whose parent the store belongs to.
         lease: What renews this manager's lease; None where the store needs none.
+        new_id: Draws the name of a new transaction.
+        nonce: What the names of its appends begin with; no other manager has the same.
         parallel_max: How many steps of one transaction may run at once.
     """
 
@@ -97,12 +100,13 @@ class Desk:
     action_source: ActionSource | None = None
     draw: Callable[[], float] = _DICE.random
     lease: LeaseKeeper | None = None
+    new_id: Callable[[], str] = new_id
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     parallel_max: int = 1
     is_inherited: bool = False
     _queue: AppendQueue | None = None
     _watch: ConflictWatch = field(init=False)
     _numbers: count[int] = field(default_factory=lambda: count(1))
-    _nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
         """Get ready to look; nobody does yet."""
@@ -117,7 +121,7 @@ class Desk:
 
     def append_id(self) -> str:
         """Return a name that no other append has, from any process."""
-        return f"{self._nonce}.{next(self._numbers)}"
+        return f"{self.nonce}.{next(self._numbers)}"
 
     def append(self, append: Append) -> AppendAnswer:
         """Append from this thread, together with what other threads append at the same time."""

@@ -16,7 +16,7 @@ from aumai_transactions.core.observations import HandlerRaised, HandlerReturned
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.in_place import carry_out
-from aumai_transactions.drivers.operations import DoAppend, Procedure
+from aumai_transactions.drivers.operations import DoAppend, DoSleep, Procedure
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import StoreUnavailable
 from aumai_transactions.store import Append, AppendAnswer
@@ -38,13 +38,18 @@ def hand_in(desk: Desk, transaction_id: str, seen: LateReturn) -> None:
 
     It raises nothing: there is nobody left to whom it could be raised.
     """
+    carry_out(desk, handing_in(desk, transaction_id, seen), queues=False)
+
+
+def handing_in(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[None]:
+    """Journal a late answer; it raises nothing."""
     pauses = list(PAUSES_SECONDS)
     while True:
         try:
-            carry_out(desk, _record(desk, transaction_id, seen), queues=False)
+            yield from _record(desk, transaction_id, seen)
         except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
             if isinstance(error, StoreUnavailable) and pauses:
-                desk.clock.sleep(pauses.pop(0))
+                yield DoSleep(pauses.pop(0))
                 continue
             # Why only a log line: nothing depends on it. Whoever undoes the step waits for the
             # answer only so long, and then says that the call may still act.

@@ -317,7 +317,7 @@ class ManagerBase:
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
         fields: dict[str, Any] = {
-            "transaction_id": new_id(),
+            "transaction_id": desk.new_id(),
             "state": PENDING,
             "steps": [],
             "created_at": instant(self._clock.now()),

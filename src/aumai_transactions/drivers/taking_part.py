@@ -138,6 +138,9 @@ def attend(
             if not in_hand and _leaves(part, look, patience, seconds):
                 return look
             for_others = seconds is None or patience.polls
+            if seconds == LEAVES:
+                # Why not at once: nobody waits any more, but for the calls that are in hand here.
+                seconds = POLL_SECONDS if patience.polls else None
             item: Ended | None = yield DoNext(inbox, seconds, part, for_others)
             if item is not None:
                 ended = item.call

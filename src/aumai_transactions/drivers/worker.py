@@ -8,8 +8,7 @@ Rules:
      call that runs has ended and is recorded.
   3. Nothing depends on its timing. Who was taken for dead and is not is fenced by the store, and
      what its calls answer then is journaled as late.
-  4. What it can do nothing for stands in nobody's way: it is left alone for longer and longer, and
-     what is seen for the first time comes before it.
+  4. What it takes next is chosen in `choosing.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ import queue
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from aumai_transactions.actions import checked_seconds
 from aumai_transactions.core.values import checked_name, shown
+from aumai_transactions.drivers.choosing import Choice
 from aumai_transactions.drivers.freezing import checked_count
 from aumai_transactions.drivers.recovery import FAR, lacking, recovered
 from aumai_transactions.drivers.sync import TransactionManager
@@ -48,20 +48,6 @@ CONCURRENCY = 8
 POLL_SECONDS = 1.0
 DRAIN_SECONDS = 30.0
 
-AGAIN_SECONDS = {
-    "busy": (1.0, 1.0),
-    "unavailable": (1.0, 30.0),
-    "interrupted": (1.0, 60.0),
-    "parked": (30.0, 600.0),
-    "failed": (30.0, 600.0),
-    "unreadable": (300.0, 3600.0),
-}
-"""How long a transaction is left alone that this worker could do nothing for, the first time and
-at most; each time it is twice as long."""
-
-_COMES_BACK = ("busy", "unavailable", "interrupted")
-"""For these reasons it is only a matter of time until this worker can do something for it."""
-
 _NUDGE_SECONDS = 0.05
 
 RESERVE_SECONDS = 0.5
@@ -73,20 +59,6 @@ LOOK_SECONDS_MIN = 0.02
 
 class HandedBack(Exception):
     """Say that a worker has let go of a transaction between two calls, because it stops."""
-
-
-class _LeftAlone(NamedTuple):
-    """Hold what this worker could do nothing for.
-
-    Args:
-        why: A key of `AGAIN_SECONDS`.
-        until: Until when it is left alone, by the monotonic clock.
-        seconds: How long that was when it began.
-    """
-
-    why: str
-    until: float
-    seconds: float
 
 
 class _Served:
@@ -142,8 +114,6 @@ class Worker:
         self._pid = os.getpid()
         self._guard = threading.Lock()
         self._busy: set[str] = set()
-        self._left_alone: dict[str, _LeftAlone] = {}
-        self._is_crowded = False
         self._is_blind = False
         self._is_working = False
         self._is_stopping = False
@@ -151,6 +121,7 @@ class Worker:
         # Why not an event: a signal handler may put something into this queue whenever it comes.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._dice = random.Random()  # noqa: S311 (so that workers do not poll in step)
+        self._choice = Choice(self._dice)
 
     def run(self, *, until_idle: bool = False) -> list[str]:
         """Work until `stop` is called, and return what could not be handed back in time.
@@ -245,18 +216,11 @@ class Worker:
         free = self._concurrency - len(self._busy)
         if free <= 0:
             return 0
-        now = time.monotonic()
-        with self._guard:
-            known = dict(self._left_alone)
-        skipped = {name for name, left in known.items() if left.until > now}
         try:
             desk = self._desk()
-            # Why more than needed: those in hand in this process, and those left alone, are told
-            # of as well.
-            limit = 2 * free + len(desk.book.driven()) + len(self._busy) + len(known)
             due = desk.store.due(
                 desk.driver_id,
-                limit,
+                self._choice.limit(free, len(desk.book.driven()) + len(self._busy)),
                 desk.clock.now(),
                 agents=self._agents,
                 reserve_seconds=RESERVE_SECONDS,
@@ -265,18 +229,9 @@ class Worker:
             self._cannot_look(error)
             return 0
         self._is_blind = False
-        self._forget((known.keys() - skipped).difference(due))
-        driven = desk.book.driven()
-        busy = self._busy.union(driven)
-        new = [name for name in due if name not in busy and name not in skipped]
-        if self._is_crowded or not skipped.isdisjoint(due):
-            # Why: others take what is first in line, and look at the same line; and the turn of a
-            # tenant whose first one is left alone would never come.
-            self._dice.shuffle(new)
-            self._is_crowded = False
-        new.sort(key=known.__contains__)
         taken = 0
-        for name in new[:free]:
+        in_hand = self._busy.union(desk.book.driven())
+        for name in self._choice.chosen(due, in_hand, free, time.monotonic()):
             self._busy.add(name)
             if not crew.take(name, len(self._busy), self._concurrency):
                 self._busy.discard(name)
@@ -298,8 +253,7 @@ class Worker:
 
     def _is_idle(self) -> bool:
         """True where nothing is left that this worker can do, now or at a time to come."""
-        with self._guard:
-            known = dict(self._left_alone)
+        known = self._choice.left_alone()
         try:
             desk = self._desk()
             driven = desk.book.driven()
@@ -307,7 +261,7 @@ class Worker:
             later = desk.store.due(desk.driver_id, limit, FAR, agents=self._agents)
         except StoreError:
             return False
-        others = {name for name, left in known.items() if left.why not in _COMES_BACK}
+        others = {name for name, comes_back in known.items() if not comes_back}
         return others.union(driven).issuperset(later)
 
     def _listen(self, ended: threading.Event) -> None:
@@ -337,13 +291,13 @@ class Worker:
                 pass
             except StoreUnavailable as error:
                 log.warning("transaction %s is left as it stands: %s", name, error)
-                self._leave_alone(name, "unavailable")
+                self._choice.heard(name, "unavailable", time.monotonic())
             except Exception as error:  # noqa: BLE001 (one transaction is not to end a thread)
                 log.warning("transaction %s could not be carried on: %r", name, error)
-                self._leave_alone(name, "failed")
+                self._choice.heard(name, "failed", time.monotonic())
             except BaseException as error:  # noqa: BLE001 (a handler that exits ends no thread)
                 log.warning("transaction %s: a handler has raised %r", name, error)
-                self._leave_alone(name, "interrupted")
+                self._choice.heard(name, "interrupted", time.monotonic())
             finally:
                 self._busy.discard(name)
                 self._news.put(None)
@@ -353,32 +307,12 @@ class Worker:
             return
         procedure = recovered(self._desk(), name, self._serves)
         report = self._manager._run(procedure)  # noqa: SLF001 (one package)
-        if report.outcome not in AGAIN_SECONDS:
-            self._forget({name})
-        elif not self._leave_alone(name, report.outcome):
-            return
-        if report.outcome == "busy":
-            self._is_crowded = True
-        elif self._on_report is not None:
+        is_news = self._choice.heard(name, report.outcome, time.monotonic())
+        if is_news and self._on_report is not None:
             try:
                 self._on_report(report)
             except Exception:
                 log.exception("what a worker was to report to has raised")
-
-    def _leave_alone(self, name: str, why: str) -> bool:
-        """Do not look at a transaction for a while; return whether that is new."""
-        first, longest = AGAIN_SECONDS[why]
-        with self._guard:
-            before = self._left_alone.get(name)
-            is_new = before is None or before.why != why
-            seconds = first if before is None or is_new else min(2 * before.seconds, longest)
-            self._left_alone[name] = _LeftAlone(why, time.monotonic() + seconds, seconds)
-        return is_new
-
-    def _forget(self, names: Collection[str]) -> None:
-        with self._guard:
-            for name in names:
-                self._left_alone.pop(name, None)
 
     def _drained(self) -> list[str]:
         """Wait until what is in hand has been handed back; return what was not, in time."""

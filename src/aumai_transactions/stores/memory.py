@@ -225,9 +225,13 @@ class MemoryStore:
         if has_moved or token != kept.token + 1:
             return _MOVED
         holder = kept.driver_id
-        if holder is not None and holder != driver_id and holder in self._alive:
+        if holder is not None and holder != driver_id and holder in self._living():
             return _HELD
         return None
+
+    def _living(self) -> set[str]:
+        """Return the drivers that live now."""
+        return self._alive
 
     def _new(self, transaction_id: str, summary: Summary) -> _Kept:
         kept = _Kept(len(self._in_order) + 1, summary)
@@ -301,7 +305,7 @@ class MemoryStore:
         """Return ids of runnable transactions whose driver is dead, is nobody, or is this one."""
         with self._lock:
             self._check_open()
-            others = self._alive - {driver_id}
+            others = self._living() - {driver_id}
             found = [
                 Candidate(kept.position, transaction_id, kept.summary.tenant or "")
                 for transaction_id, kept in self._runnable.items()

@@ -1,0 +1,9 @@
+"""The invariants of DESIGN.md as checks that share nothing with the core.
+
+Owns: nothing but the names. `JournalRules` is about one journal, `LockRules` about all together.
+"""
+
+from aumai_transactions.testing.invariants.journals import JournalRules, StepTold, needs_of
+from aumai_transactions.testing.invariants.locks import LockRules
+
+__all__ = ["JournalRules", "LockRules", "StepTold", "needs_of"]

@@ -1,0 +1,355 @@
+"""What is checked in a simulation, at each append, each call, each effect, and at the end.
+
+Owns: the comparison of journals, participants, locks and answers. What a journal alone may say is
+in `testing/invariants`.
+Rules:
+  1. A sentence names the invariant that does not hold, the transaction and the step.
+  2. What the product says of itself is one side of a comparison, never both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aumai_transactions.core import entries as kinds
+from aumai_transactions.core.journal import load
+from aumai_transactions.core.lock_entries import LocksGranted
+from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.store import AppendAnswer
+from aumai_transactions.testing.invariants import JournalRules, LockRules, StepTold
+
+if TYPE_CHECKING:
+    from aumai_transactions.actions import StepContext
+    from aumai_transactions.models import TransactionResult
+    from aumai_transactions.store import Append
+    from aumai_transactions.testing.simulator.actions import Request
+    from aumai_transactions.testing.simulator.participants import Effect
+    from aumai_transactions.testing.simulator.plans import Plan
+    from aumai_transactions.testing.simulator.processes import Process
+    from aumai_transactions.testing.simulator.world import World
+
+_INTENTS: dict[str, type] = {
+    "action": kinds.StepStarted,
+    "compensation": kinds.CompensationStarted,
+    "probe": kinds.ProbeStarted,
+    "verification": kinds.VerificationStarted,
+    "confirmation": kinds.ConfirmationStarted,
+}
+
+
+class Watch:
+    """Watch one simulated world.
+
+    Args:
+        world: The world.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.problems: list[str] = []
+        self.rules: dict[str, JournalRules] = {}
+        self.plans: dict[str, Plan] = {}
+        self.retried: set[tuple[str, str]] = set()
+        self._world = world
+        self._locks = LockRules()
+        self._told: dict[str, str] = {}
+        self._written: dict[str, list[tuple[int, str, int]]] = {}
+        self._intents: dict[tuple[str, str, str], tuple[int, int, str]] = {}
+        self._keys: dict[str, tuple[str, str, str]] = {}
+
+    def began(self, transaction_id: str, plan: Plan) -> None:
+        """Take note of which plan a transaction carries out."""
+        self.plans[transaction_id] = plan
+
+    def wrong(self, text: str) -> None:
+        """Take note of something that must not be."""
+        self.problems.append(text)
+        self._world.trace("WRONG", text)
+
+    # --------------------------------------------------------------------- the store
+
+    def appended(self, append: Append) -> None:
+        """Check what has just been appended."""
+        name = append.transaction_id
+        rules = self.rules.get(name)
+        if rules is None:
+            rules = self.rules[name] = JournalRules(name)
+        if append.expected_sequence != rules.sequence:
+            self.wrong(
+                f"I6: {name}: appended at {append.expected_sequence}, {rules.sequence} there"
+            )
+        before = rules.driver_id
+        problems = rules.append(append.entries, append.token)
+        problems += self._locks.append(rules, append.entries)
+        self._world.traced_append(append)
+        for entry in append.entries:
+            self._note(name, rules, entry, before, append.append_id)
+        for problem in problems:
+            self.wrong(problem)
+        entries = len(append.entries)
+        place = append.expected_sequence, append.append_id, entries
+        self._written.setdefault(name, []).append(place)
+
+    def _note(
+        self, name: str, rules: JournalRules, entry: Any, before: str | None, append_id: str
+    ) -> None:
+        count = self._world.count
+        kind = type(entry)
+        if kind is kinds.StepStarted or kind is kinds.CompensationStarted or kind in _ASKED:
+            operation = _ASKED.get(kind) or (
+                "action" if kind is kinds.StepStarted else "compensation"
+            )
+            intent = entry.attempt, rules.token, append_id
+            self._intents[name, entry.step_id, operation] = intent
+            if entry.attempt > 1:
+                count(f"again_{operation}")
+        if kind is kinds.Claimed:
+            self._claimed(rules, entry)
+        elif kind is kinds.StepOutstanding or kind is kinds.CompensationFailed:
+            if rules.steps[entry.step_id].is_outstanding:
+                count("outstanding")
+        elif kind is kinds.RollbackStarted:
+            count(f"rollback_{entry.reason}")
+        elif kind is kinds.CompensationStarted and entry.in_doubt:
+            count("undo_in_doubt")
+        elif kind is kinds.ProbeAnswered:
+            count(f"probe_{entry.answer}")
+        elif kind is kinds.VerificationAnswered:
+            count(f"verification_{entry.answer}")
+        elif kind is kinds.CallReturnedLate:
+            count(f"late_{entry.outcome}")
+            if rules.is_final:
+                count("late_behind_the_end")
+        elif kind in _COUNTED:
+            count(_COUNTED[kind])
+
+    def _claimed(self, rules: JournalRules, entry: kinds.Claimed) -> None:
+        if not entry.takeover:
+            return
+        count = self._world.count
+        count("takeover")
+        if any(step.undo_running for step in rules.steps.values()):
+            count("takeover_in_undo")
+        if rules.is_decided:
+            count("takeover_behind_commit_point")
+        if any(step.state == "running" for step in rules.steps.values()):
+            count("takeover_in_action")
+
+    def answered(self, append: Append, answer: AppendAnswer) -> None:
+        """Take note of what the store answered."""
+        if answer is AppendAnswer.appended:
+            return
+        self._world.count(f"answer_{answer.value}")
+        self._world.trace("answer", append.transaction_id, append.append_id, answer.value)
+        if answer is AppendAnswer.already_ours:
+            written = self._written.get(append.transaction_id, ())
+            place = append.expected_sequence, append.append_id, len(append.entries)
+            if place not in written:
+                self.wrong(f"D4: {append.transaction_id}: {append.append_id} was never written")
+
+    # --------------------------------------------------------------------- calls and effects
+
+    def called(self, process: Process, context: StepContext) -> None:
+        """Check a call at the moment when it is sent."""
+        name, step_id, operation = context.transaction_id, context.step_id, context.operation
+        what = f"{name}/{step_id}: {operation}, attempt {context.attempt}"
+        self._world.trace("calls", process.name, what, context.token)
+        rules = self.rules.get(name)
+        if rules is None:
+            self.wrong(f"I1: {what} is called, and nothing of it is durable")
+            return
+        key = name, step_id, operation
+        expected = f"{name}/{step_id}/{operation}"
+        known = self._keys.setdefault(context.idempotency_key, key)
+        if known != key or context.idempotency_key != expected:
+            self.wrong(f"I9: {what} carries the key {context.idempotency_key}")
+        if operation == "reread":
+            return
+        attempt, token, _append_id = self._intents.get(key, (0, 0, ""))
+        if attempt < context.attempt:
+            self.wrong(f"I1: {what} is called, and its intent is not durable")
+        elif attempt > context.attempt or token != context.token:
+            # Its driver was replaced between its intent and its call.
+            self._world.count("call_by_stale_driver")
+            if rules.token == context.token:
+                self.wrong(f"I6: {what} is called under token {context.token}, not {token}")
+        elif rules.token == context.token:
+            self._called_now(rules, context, what)
+        else:
+            self._world.count("call_by_stale_driver")
+        if self._world.owners.get(rules.driver_id or "") is not process:
+            self._world.count("call_by_another_than_the_last_claimer")
+            if rules.token == context.token:
+                self.wrong(f"I14: {what} is called by a process that did not claim it")
+
+    def _called_now(self, rules: JournalRules, context: StepContext, what: str) -> None:
+        told = rules.steps[context.step_id]
+        if context.operation == "action" and told.state != "running":
+            self.wrong(f"I4: {what} is called, and the step is {told.state}")
+        if context.operation == "compensation":
+            if not told.undo_running:
+                self.wrong(f"I1: {what} is called, and no undo is under way")
+            if context.in_doubt != (told.state == "doubt"):
+                self.wrong(f"I13: {what}: in_doubt is {context.in_doubt}")
+
+    def is_current(self, context: StepContext) -> bool:
+        """Tell whether the call of an action is still waited for, as the journal has it."""
+        rules = self.rules[context.transaction_id]
+        told = rules.steps[context.step_id]
+        return (
+            rules.token == context.token
+            and told.state == "running"
+            and told.attempts == context.attempt
+        )
+
+    def took_effect(self, request: Request) -> None:
+        """Check an effect at the moment when it stands."""
+        context = request.context
+        name = context.transaction_id
+        rules = self.rules[name]
+        self._world.trace("effect", context.idempotency_key, context.attempt)
+        if request.kind != "keyed" or context.operation != "action":
+            return
+        for resource in context.resources:
+            others = self._locks.holders(resource)
+            if name not in others:
+                self.wrong(f"I10: {name}/{context.step_id} acts on {resource}, not holding it")
+        told = rules.steps[context.step_id]
+        for number in request.data:
+            if number.startswith("from_"):
+                self._check_reference(rules, told, request.data[number])
+
+    def _check_reference(self, rules: JournalRules, told: StepTold, value: object) -> None:
+        keys = [
+            f"{rules.transaction_id}/{item.step_id}/action" for item in told.definition.references
+        ]
+        if value not in keys:
+            self.wrong(f"F5: {rules.transaction_id}: {told.definition.step_id} was given {value}")
+
+    # --------------------------------------------------------------------- what callers were told
+
+    def acknowledged(self, result: TransactionResult) -> None:
+        """Take note of an outcome that a caller was told of."""
+        if not result.is_final:
+            return
+        name, state = result.transaction_id, result.state.value
+        rules = self.rules.get(name)
+        if rules is None or rules.ended != state:
+            ended = None if rules is None else rules.ended
+            self.wrong(f"I7: {name} was told to be {state}, and the journal says {ended}")
+        before = self._told.setdefault(name, state)
+        if before != state:
+            self.wrong(f"I7: {name} was told to be {before}, and then {state}")
+
+    # --------------------------------------------------------------------- the end
+
+    def at_the_end(self) -> None:
+        """Check everything once more, when nothing moves any more."""
+        store = self._world.store
+        for listed in store.listed():
+            name = listed.summary.transaction_id
+            journal = store.read(name)
+            rules = self.rules[name]
+            if journal is None:
+                self.wrong(f"D3: {name} is gone")
+                continue
+            saga = load(journal)
+            if saga.sequence != rules.sequence:
+                self.wrong(f"D3: {name} has {saga.sequence} entries, {rules.sequence} were made")
+            told = summary_of(saga)._replace(due_at=None)
+            if told != listed.summary._replace(due_at=None):
+                self.wrong(f"A6: the summary of {name} does not fit its journal")
+            result = self._world.result_of(saga)
+            self._check_liveness(rules, listed.summary, result)
+            self._check_effects(rules, result)
+        for problem in self._locks.at_the_end(self.rules, store.locks(None).locks):
+            self.wrong(problem)
+
+    def _check_liveness(self, rules: JournalRules, summary: Any, result: TransactionResult) -> None:
+        name = rules.transaction_id
+        if rules.is_final:
+            if summary.runnable:
+                self.wrong(f"L1: {name} has ended, and something is to be done yet")
+            return
+        is_begun = rules.commit_wanted or rules.rollback_wanted or not rules.was_pending
+        if not is_begun and not rules.token:
+            self._world.count("never_begun")
+            return
+        if summary.attention is None:
+            waits = result.waiting and result.waiting.reason
+            self.wrong(f"L1: {name} is {summary.state.value} for ever, waiting for {waits}")
+        else:
+            self._world.count(f"left_to_a_person_{summary.attention}")
+
+    def _check_effects(self, rules: JournalRules, result: TransactionResult) -> None:
+        name = rules.transaction_id
+        listed = {item.step_id for item in result.outstanding}
+        named = {*listed, *result.uncompensated, *result.unverified}
+        for step_id, told in rules.steps.items():
+            effect = self._world.participants.effects.get((name, step_id))
+            if effect is None:
+                if rules.ended == "committed" and told.state == "succeeded" and not told.simulated:
+                    self._never_acted(rules, told)
+                continue
+            if effect.astray:
+                self._world.count("astray_step")
+                continue
+            self._check_one(rules, told, effect, is_named=step_id in named)
+
+    def _never_acted(self, rules: JournalRules, told: StepTold) -> None:
+        if not told.by_person and not told.is_closed:
+            where = f"{rules.transaction_id}/{told.definition.step_id}"
+            self.wrong(f"I2: {where} is committed, and never acted")
+
+    def _check_one(
+        self, rules: JournalRules, told: StepTold, effect: Effect, *, is_named: bool
+    ) -> None:
+        where = f"{rules.transaction_id}/{told.definition.step_id}"
+        was_retried = (rules.transaction_id, told.definition.step_id) in self.retried
+        if effect.applied > 1 and not was_retried:
+            self.wrong(f"I5: {where} took effect {effect.applied} times")
+        if rules.ended == "committed":
+            stands = told.state == "succeeded" and not told.is_closed
+            if stands and effect.standing != 1 and not was_retried:
+                self.wrong(f"I2: {where} is committed, and stands {effect.standing} times")
+            if not stands and effect.standing and not (is_named or told.definition.effect):
+                self.wrong(f"I2: {where} is no part of what is committed, and stands")
+            confirms = told.definition.confirming_action is not None
+            if stands and confirms and effect.confirmed != 1 and not told.by_person:
+                self.wrong(f"D15: {where} is committed, and was confirmed {effect.confirmed} times")
+        elif rules.ended == "failed":
+            if effect.applied:
+                self.wrong(f"I2: {where} has failed at the start, and acted")
+        elif rules.ended == "rolled_back":
+            is_left = is_named or told.left_in_place or told.definition.effect == "none"
+            if effect.standing and not is_left:
+                self.wrong(f"I2: {where} is rolled back, and stands without a word")
+            if effect.confirmed:
+                self.wrong(f"I8: {where} is rolled back, and was confirmed")
+
+
+_ASKED: dict[type, str] = {
+    kinds.ProbeStarted: "probe",
+    kinds.VerificationStarted: "verification",
+    kinds.ConfirmationStarted: "confirmation",
+}
+
+_COUNTED: dict[type, str] = {
+    kinds.TransactionCommitted: "committed",
+    kinds.TransactionRolledBack: "rolled_back",
+    kinds.TransactionExpired: "expired",
+    kinds.RollbackRevoked: "rollback_revoked",
+    kinds.PartialRollbackStarted: "partial_rollback",
+    kinds.CommitDecided: "commit_decided",
+    kinds.LocksAwaited: "locks_awaited",
+    LocksGranted: "locks_granted",
+    kinds.UndoWindowClosing: "undo_window_closing",
+    kinds.RetryScheduled: "retry_scheduled",
+    kinds.ApprovalRequested: "approval_requested",
+    kinds.ApprovalGiven: "approval_given",
+    kinds.ApprovalDenied: "approval_denied",
+    kinds.ScopeOpened: "scope_opened",
+    kinds.ScopeReleased: "scope_released",
+    kinds.UndoRequestRefused: "undo_request_refused",
+    kinds.RereadAnswered: "reread",
+    kinds.StepInDoubt: "in_doubt",
+}
