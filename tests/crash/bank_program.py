@@ -2,6 +2,8 @@
 
     python bank_program.py STORE BANK FOLDER NAME SEED
 
+Where the file `jumps` is in the folder, the clock of p1 jumps by hours, to 1970 and to 2100.
+
 It begins transactions while the file `begin` is in the folder, and works until `end` is, or until
 whoever started it is gone.
 """
@@ -10,6 +12,7 @@ import os
 import random
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bank import BARELY, Bank, handlers_of  # type: ignore[import-not-found]  # beside it
@@ -24,7 +27,15 @@ from aumai_transactions import (
 )
 from aumai_transactions.drivers.worker import Worker
 from aumai_transactions.errors import StoreUnavailable, TransactionError
+from aumai_transactions.testing.clock import SkewedClock
 
+JUMPS = [
+    lambda clock: clock.jump(0),
+    lambda clock: clock.jump(3600),
+    lambda clock: clock.jump(-3600),
+    lambda clock: clock.set_to(datetime(1970, 1, 1, tzinfo=UTC)),
+    lambda clock: clock.set_to(datetime(2100, 1, 1, tzinfo=UTC)),
+]
 ACCOUNTS = [f"a{number}" for number in range(6)]
 # It is the test that kills, and no transaction is to blame for it.
 CRASHES_MAX = 1_000
@@ -33,8 +44,9 @@ PLANNED = {"timeout_seconds": 600, "lock_timeout_seconds": 120, "crashes_max": C
 
 def main(store, place, folder, name, seed):
     folder, dice = Path(folder), random.Random(seed)
-    bank = Bank(place)
-    with TransactionManager(store=store) as manager:
+    bank, clock = Bank(place), SkewedClock()
+    jumps = name == "p1" and (folder / "jumps").exists()
+    with TransactionManager(store=store, clock=clock) as manager:
         handlers_of(manager, bank)
         with Worker(manager, concurrency=3, poll_seconds=0.2, drain_seconds=60):
             print("ready", flush=True)
@@ -42,8 +54,11 @@ def main(store, place, folder, name, seed):
             while not (folder / "end").exists() and os.getppid() == parent:
                 if not (folder / "begin").exists():
                     # Nothing is begun any more; the worker goes on, and the test says when to end.
+                    clock.jump(0)
                     time.sleep(0.02)
                     continue
+                if jumps:
+                    dice.choice(JUMPS)(clock)
                 number += 1
                 try:
                     begin(manager, dice, f"{name}-{number}")

@@ -31,6 +31,7 @@ ACCOUNTS = [f"a{number}" for number in range(6)]
 BALANCE = 1_000
 UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 LEASE_SECONDS = 1.5
+TEN_YEARS = 10 * 365 * 86_400 * 1_000_000
 CHAOS_SECONDS = float(os.environ.get("AUMAI_CHAOS_SECONDS", "1200"))
 CHAOS_TRANSACTIONS = int(os.environ.get("AUMAI_CHAOS_TRANSACTIONS", "1000"))
 RESTART_SECONDS = (5.0, 40.0)
@@ -186,6 +187,23 @@ def test_a_bank_on_one_machine_needs_no_server_for_its_journals(bank_module, pos
     trouble = every(10, stops=False)
     staff = run_bank(url, bank, tmp_path, transactions=60, processes=3, trouble=trouble)
     assert staff.kills > 2
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_bank_holds_with_a_clock_that_jumps_in_one_of_its_processes(
+    bank_module, postgres16, tmp_path, kind
+):
+    """By an hour either way, to 1970 and to 2100: what time decides is only when it is tried."""
+    url = f"sqlite:///{tmp_path}/bank.db"
+    if kind == "postgres":
+        url = postgres16.store(lease_seconds=LEASE_SECONDS)
+    (tmp_path / "jumps").touch()
+    bank = bank_module.Bank(postgres16.place())
+    run_bank(url, bank, tmp_path, transactions=60, processes=3, trouble=lambda staff: None)
+    with closing(open_store(url, create=False)) as store:
+        begun = [listed.summary.created_at for listed in store.find(Query(limit=1_000))]
+    assert max(begun) - min(begun) > TEN_YEARS, "no clock has jumped far"
 
 
 @pytest.mark.torture

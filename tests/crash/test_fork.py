@@ -25,7 +25,7 @@ def test_children_of_a_manager_at_work_are_refused_by_name_and_its_work_goes_on(
     if kind == "postgres":
         url = request.getfixturevalue("postgres16").store()
     # Why the warning is none: that threads run while it forks is what this is about.
-    argv = [sys.executable, "-W", "ignore::DeprecationWarning", PROGRAM, url, str(CHILDREN)]
+    argv = [sys.executable, "-W", "ignore::DeprecationWarning", str(PROGRAM), url, str(CHILDREN)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=140)
     assert done.returncode == 0, done.stderr
     seen, committed = json.loads(done.stdout)

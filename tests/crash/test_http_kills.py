@@ -43,7 +43,7 @@ UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 NAMED = {"poisoned", "outstanding", "in_doubt"}
 HANDED_ON = "an append ends between"
 """Not looked at here: who waits for another attempt, or a room, lets go of a transaction there."""
-KINDS = {"action": "write", "compensation": "undo"}
+KINDS: dict[str, history.Kind] = {"action": "write", "compensation": "undo"}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,10 @@ class Hotel:
         rows = self._rows(
             "SELECT position, resource, transaction_id, step_id, operation, token FROM effects"
         )
-        return [history.Access(*row[:4], KINDS[row[4]], row[5]) for row in rows]
+        return [
+            history.Access(position, resource, name, step_id, KINDS[operation], token)
+            for position, resource, name, step_id, operation, token in rows
+        ]
 
     def guests(self):
         return dict(self._rows("SELECT name, guests FROM rooms WHERE guests <> 0"))
@@ -89,6 +92,7 @@ def hotel(tmp_path):
         try:
             yield Hotel(place, process)
         finally:
+            assert process.stdin is not None
             process.stdin.close()
             process.wait(60)
 
@@ -189,7 +193,7 @@ def goes_on(store, dice):
 def torment(url, hotel, nursery, *, kills, stops):
     """Let three workers work, kill them so often, and hold what happened against the law."""
     dice = random.Random(kills)
-    acknowledged = {}
+    acknowledged: dict[str, str | None] = {}
     with produced(url, hotel) as producer, closing(open_store(url, create=True)) as store:
         acknowledged[submitted(producer, dice)] = None
         crew = Crew(nursery, {"store": url, "port": hotel.port}, dice)
@@ -218,7 +222,8 @@ def judge(store, hotel, acknowledged):
     effects = hotel.effects()
     seen = kill_checks.by_transaction(effects)
     told: Counter[str] = Counter()
-    sagas, wrong, guests = {}, [], Counter()
+    guests: Counter[str] = Counter()
+    sagas, wrong = {}, []
     for listed in every(store):
         name = listed.summary.transaction_id
         journal = store.read(name)

@@ -50,7 +50,7 @@ def mounted(megabytes):
         pytest.skip.Exception: Nothing can be mounted here; the reason says why.
     """
     folder = Path(tempfile.mkdtemp(prefix="aumai-disk-"))
-    argv = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "none", folder]
+    argv = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "none", str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         folder.rmdir()
@@ -114,6 +114,7 @@ class Work:
         for listed in store.find(Query(limit=1_000)):
             name = listed.summary.transaction_id
             journal = store.read(name)
+            assert journal is not None
             states[name] = load(journal).state.value
             intents = {
                 (name, f"action {entry.step_id}")

@@ -55,18 +55,20 @@ def kill_a_recoverer(scene, **orders):
 def kill_recoverers(scene, kills):
     """Kill recoverers so often, one after the other, each of which goes on where one has died."""
     points = itertools.cycle(CHOSEN_IN_RECOVERY)
-    found, deaths, left = [], Counter(), False
+    deaths: Counter[str] = Counter()
+    found, left = [], False
     while sum(deaths.values()) < kills:
         if not left:
             # Why so many: it is the test that kills, and no transaction is to blame for it.
             found.append(killed_in_the_middle(scene, crashes_max=100_000))
             left = True
         is_chosen = sum(deaths.values()) % 2 == 1
-        orders = {"stop_at": next(points)} if is_chosen else {}
-        if not is_chosen:
-            moment = scene.random.randint(1, RANDOM_POINTS_MAX)
-            orders = {"now_at": moment, "pause_seconds": 0.001, "at_once": 1 + moment % 4}
-        hit = kill_a_recoverer(scene, **orders)
+        moment = scene.random.randint(1, RANDOM_POINTS_MAX)
+        if is_chosen:
+            hit = kill_a_recoverer(scene, stop_at=next(points))
+        else:
+            at_once = 1 + moment % 4
+            hit = kill_a_recoverer(scene, now_at=moment, pause_seconds=0.001, at_once=at_once)
         if hit is None and not is_chosen:
             left = False  # It has finished everything; whoever looks for a chosen point may not.
         elif hit is None:
@@ -114,6 +116,7 @@ def test_an_undo_in_which_every_recoverer_dies_is_left_to_a_person_and_the_rest_
     assert list(scene.unfinished()) == [name]
     with TransactionManager(store=scene.url) as manager:
         waiting = manager.get_result(name).waiting
+        assert waiting is not None
         assert (waiting.reason, waiting.step_ids) == ("poisoned", ["s1"])
         assert "3 processes in a row" in waiting.detail
         manager.retry(name, "s1", note="the cause is mended", wait_max_seconds=0)

@@ -1,14 +1,17 @@
-"""A clock that stands still until a test moves it.
+"""Clocks of tests: one that stands still until it is moved, and one that is wrong.
 
-Owns: `ManualClock`, the `aumai_transactions.clock.Clock` of tests and simulations.
+Owns: `ManualClock` and `SkewedClock`, each an `aumai_transactions.clock.Clock`.
 Rules:
-  1. Nothing waits: `sleep` and `sleep_async` move the time and return at once.
+  1. With a manual clock nothing waits: `sleep` and `sleep_async` move the time and return at once.
+  2. A skewed clock waits as long as the machine's own does; only what it tells is wrong.
 """
 
 from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+
+from aumai_transactions.clock import SystemClock
 
 
 class ManualClock:
@@ -43,6 +46,29 @@ class ManualClock:
         """Move the time by this much; backwards where it is negative."""
         with self._guard:
             self._now += round(seconds * 1_000_000)
+
+
+class SkewedClock(SystemClock):
+    """Tell the machine's time, wrong by so much.
+
+    Args:
+        seconds: By how much; negative for a clock that is late.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._off = round(seconds * 1_000_000)
+
+    def now(self) -> int:
+        """Return microseconds since 1970 UTC."""
+        return super().now() + self._off
+
+    def jump(self, seconds: float) -> None:
+        """Be wrong by this much from now on, whatever it was before."""
+        self._off = round(seconds * 1_000_000)
+
+    def set_to(self, instant: datetime) -> None:
+        """Tell this time now, and go on from there."""
+        self._off = _microseconds(instant) - super().now()
 
 
 def _microseconds(instant: datetime) -> int:
