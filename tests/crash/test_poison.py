@@ -18,6 +18,7 @@ pytestmark = pytest.mark.crash
 
 PROGRAM = Path(__file__).with_name("worker_program.py")
 MEMORY_MEBIBYTES = 300
+DEATHS_MAX = 6
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +38,13 @@ def yard(tmp_path, workers):
 
 def deaths_of(yard):
     """Let workers die until one is left; return of what each has died."""
-    found = []
-    while (worker := yard.worker(until_idle=True)).next_line() is None:
+    found: list[int] = []
+    while len(found) < DEATHS_MAX:
+        worker = yard.worker(until_idle=True)
+        if worker.next_line() is not None:
+            worker.finish()
+            break
         found.append(worker.reap())
-    worker.finish()
     return found
 
 
