@@ -108,7 +108,7 @@ def two_plans():
     """A plan with a pivot, and behind it another one without: the pivot was remembered."""
     pivot = next(one for one in corpus("journal") if b'"pivot":true' in one).split(b"\n")[0]
     rolled_back = next(
-        one for one in corpus("journal") if b'"reason":"requested"' in one and b"pivot" not in one
+        one for one in corpus("journal") if b"rollback_requested" in one and b"pivot" not in one
     )
     return pivot + b"\n" + rolled_back
 
@@ -137,14 +137,14 @@ FOUND = {
     ),
     "two plans": lambda: ("journal", two_plans()),
     "depth that a reader cannot walk": lambda: (
-        "codec",
-        changed("codec", b"step_succeeded", b'"R1"', b"[" * 600 + b"]" * 600),
+        "journal",
+        changed("journal", b"step_succeeded", b'"R1"', b"[" * 600 + b"]" * 600),
     ),
     "a surrogate in a URL": lambda: (
         "plan_json",
         json.dumps(
             {
-                "actions": {"do": {"kind": "http", "url": "http://h/\ud800"}},
+                "actions": {"do": {"kind": "http", "url": "http://h/{data.a\ud800}"}},
                 "steps": [{"agent": "a", "action": "do"}],
             }
         ).encode(),
