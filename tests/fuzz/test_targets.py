@@ -108,7 +108,9 @@ def two_plans():
     """A plan with a pivot, and behind it another one without: the pivot was remembered."""
     pivot = next(one for one in corpus("journal") if b'"pivot":true' in one).split(b"\n")[0]
     rolled_back = next(
-        one for one in corpus("journal") if b"rollback_requested" in one and b"pivot" not in one
+        one
+        for one in corpus("journal")
+        if b"rollback_requested" in one and b"s1" in one and b"s2" not in one
     )
     return pivot + b"\n" + rolled_back
 
