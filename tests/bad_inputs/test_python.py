@@ -12,8 +12,10 @@ import pytest
 
 from aumai_transactions import (
     AsyncTransactionManager,
+    Continue,
     DefinitionError,
     DependencyCycle,
+    Done,
     DuplicateStep,
     IdempotencyKeyReused,
     InvalidData,
@@ -22,6 +24,7 @@ from aumai_transactions import (
     OutcomeUnknown,
     Resource,
     RetryPolicy,
+    StepRejected,
     StoreError,
     TransactionError,
     TransactionManager,
@@ -246,6 +249,38 @@ def test_row_24_a_later_reference_to_an_output_that_was_not_recorded_fails_that_
         result = manager.commit(tx)
     assert (result.state.value, result.failed_step) == ("rolled_back", "s2")
     assert "s1" in (result.error or "")
+
+
+def test_row_24_so_does_one_to_what_a_probe_gave_as_the_output():
+    def lose(action, data):
+        raise OutcomeUnknown("no answer")
+
+    with TransactionManager({"use": do}) as manager:
+        manager.action("lose", probe=lambda data: Done({1, 2}))(lose)
+        tx = manager.begin()
+        first = manager.add_step(tx, "agent", "lose", {}, "use")
+        manager.add_step(tx, "agent", "use", {"x": first.output()})
+        result = manager.commit(tx)
+    assert (result.state.value, result.failed_step) == ("rolled_back", "s2")
+
+
+def test_row_24_so_does_one_to_what_an_undo_gave_as_the_output():
+    seen = []
+
+    def refuse(action, data):
+        seen.append(data["x"])
+        raise StepRejected("no")
+
+    handlers = {"do": do, "go_on": lambda action, data: Continue({1}), "refuse": refuse}
+    with TransactionManager(handlers) as manager:
+        tx = manager.begin()
+        first = manager.add_step(tx, "agent", "do", {}, "go_on")
+        manager.add_step(tx, "agent", "refuse", {"x": first.output()})
+        result = manager.commit(tx)
+    assert seen == [{"did": "do"}]
+    assert result.failed_step == "s2"
+    assert "s1" in (result.error or "")
+    assert any("could not be recorded" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize(
