@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
+import aumai_transactions
 from aumai_transactions.cli import main
 from aumai_transactions.stores.sqlite import SqliteStore
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
+SOURCE = Path(aumai_transactions.__file__).resolve().parents[1]
 PROGRAM = [sys.executable, "-m", "aumai_transactions"]
 SECONDS_MAX = 60
 PLAN = """

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import aumai_transactions
 from aumai_transactions.stores.sqlite import SqliteStore
 
-_SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+_SOURCE = str(Path(aumai_transactions.__file__).resolve().parents[1])
 
 
 def _python(*words):
@@ -284,6 +285,9 @@ def test_row_11_bytes_that_are_no_text_are_shown_escaped(process, store, words, 
     "words,code,named",
     [
         pytest.param(["show", "a\x1b[31m"], 6, ["a\\x1b[31m"], id="row 11 ESC in an id"),
+        pytest.param(
+            ["--store", "a\x1b]0;x\x07", "list"], 6, ["a\\x1b]0;x\\x07"], id="row 11 a path"
+        ),
         pytest.param(["show", "a\u202e\x00b"], 6, ["\\u202e"], id="row 11 a direction mark"),
         pytest.param(["show", "%"], 6, ["no transaction '%'"], id="row 11 a wildcard"),
         pytest.param(["show", "x" * 100_000], 6, ["no transaction"], id="row 11 a very long id"),

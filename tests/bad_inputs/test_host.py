@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import aumai_transactions
 from aumai_transactions import DefinitionError, TransactionManager
 from aumai_transactions.testing.clock import ManualClock
 
@@ -93,7 +94,7 @@ ENVIRONMENTS = [
 
 @pytest.mark.parametrize("changed,python", ENVIRONMENTS)
 def test_row_72_the_library_works_in_an_odd_process(here, changed, python):
-    source = str(Path(__file__).resolve().parents[2] / "src")
+    source = str(Path(aumai_transactions.__file__).resolve().parents[1])
     story = f"import sys; sys.path.insert(0, {source!r})\n{STORY}"
     (here / "story.py").write_text(story, "utf-8")
     ran = subprocess.run(
@@ -120,7 +121,7 @@ def test_row_72_so_does_a_command_that_is_refused(process, here, changed, python
 @pytest.mark.parametrize("files_max", [16, 6])
 def test_row_72_few_descriptors_are_enough_or_are_named(here, files_max):
     """With 16 the store works; whatever has no room left rolls back, or ends with an error."""
-    source = str(Path(__file__).resolve().parents[2] / "src")
+    source = str(Path(aumai_transactions.__file__).resolve().parents[1])
     ran = subprocess.run(
         [sys.executable, "-m", "aumai_transactions", "--store", "s.db", "run", "plan.toml"],
         capture_output=True,
