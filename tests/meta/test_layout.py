@@ -18,6 +18,11 @@ CLOCK_CALLS = {
     *("date.today", "datetime.date.today", "asyncio.sleep"),
     *(f"time.{call}" for call in ("sleep", "time", "time_ns", "monotonic", "perf_counter")),
 }
+UNSAFE_READERS = {
+    *("cloudpickle", "cPickle", "dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"),
+}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+OPENING_CALLS = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
 Rule = Callable[[ast.Module], Iterator[str]]
 
 
@@ -74,6 +79,37 @@ def formatted_sql(tree: ast.Module) -> Iterator[str]:
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[sql, *_]):
                 if name in SQL_METHODS and is_built_from_parts(sql):
                     yield f"{node.lineno}: {name}({ast.unparse(sql)})"
+
+
+def unsafe_reads(tree: ast.Module) -> Iterator[str]:
+    """What would let data become code: a journal is data (invariant I16)."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                modules = [name.name for name in names]
+            case ast.ImportFrom(module=str(module)):
+                modules = [module]
+            case ast.Call(func=ast.Name(id=name)) if name in UNSAFE_CALLS:
+                yield f"{node.lineno}: {name}()"
+                continue
+            case _:
+                continue
+        for module in modules:
+            if module.partition(".")[0] in UNSAFE_READERS:
+                yield f"{node.lineno}: import {module}"
+
+
+def opened_files(tree: ast.Module) -> Iterator[str]:
+    """Every place that opens a file by itself.
+
+    Why: whoever opens and closes a database's file in a process that uses it drops its locks.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="open")):
+                yield f"{node.lineno}: {ast.unparse(node)}"
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) if name in OPENING_CALLS:
+                yield f"{node.lineno}: {ast.unparse(value)}.{name}"
 
 
 def catches_everything(expression: ast.expr | None) -> bool:
@@ -158,6 +194,40 @@ def test_no_error_is_dropped_in_silence(sources):
     assert offences(swallowed_errors, sources) == []
 
 
+def test_nothing_turns_data_into_code(sources):
+    assert offences(unsafe_reads, sources) == []
+
+
+# Which modules open files by themselves, and which files; none of it is a database or its log,
+# but for a database that no process can have yet.
+OPENED = {
+    "cli/screen.py": "nowhere, in the place of a stream that is not there",
+    "cli/snapshot.py": "transactions.json",
+    "demo/ledger.py": "no file: a participant's table",
+    "demo/product.py": "the output of the demo's processes",
+    "demo/show.py": "the demo's plans",
+    "demo/trip.py": "the logs of the demo's services",
+    "plans/document.py": "plan files",
+    "plans/schema.py": "the JSON Schema of plans",
+    "stores/postgres/liveness.py": "what the system says of processes",
+    "stores/postgres/schema.py": "migrations",
+    "stores/postgres/statements/__init__.py": "statements",
+    "stores/sqlite/creation.py": "a new database under another name, before SQLite and behind it",
+    "stores/sqlite/database.py": "the system's table of locks",
+    "stores/sqlite/health.py": "the system's table of mounts",
+    "stores/sqlite/liveness.py": "the lock files of drivers, and the id of this boot",
+    "stores/sqlite/schema.py": "migrations",
+    "stores/sqlite/writer.py": "the lock file of writers",
+}
+
+
+def test_no_file_of_a_database_is_opened_but_through_sqlite(sources):
+    found = {source.name for source in sources if list(opened_files(source.tree))}
+    names = {name.partition("aumai_transactions/")[2] for name in found}
+    # Why not the test kit: it looks at the files of processes that it has killed.
+    assert {name for name in names if not name.startswith("testing/")} == set(OPENED)
+
+
 def test_every_unit_test_stands_where_its_module_stands(root, package):
     unit = root / "tests" / "unit"
     tests = sorted(unit.rglob("test_*.py"))
@@ -185,6 +255,14 @@ def test_every_unit_test_stands_where_its_module_stands(root, package):
         (formatted_sql, 'db.executescript("DROP TABLE " + name)'),
         (formatted_sql, 'db.executemany("INSERT INTO %s" % name, rows)'),
         (formatted_sql, 'execute("SELECT {}".format(name))'),
+        (unsafe_reads, "import pickle"),
+        (unsafe_reads, "from yaml import load"),
+        (unsafe_reads, "import marshal.x"),
+        (unsafe_reads, "eval(text)"),
+        (opened_files, "open(path)"),
+        (opened_files, "self.path.open('rb')"),
+        (opened_files, "path.read_bytes()"),
+        (opened_files, "os.open(path, 0)"),
         (swallowed_errors, "try: f()\nexcept Exception: pass"),
         (swallowed_errors, "try: f()\nexcept: ..."),
         (swallowed_errors, "for x in y:\n  try: f()\n  except (OSError, Exception): continue"),
@@ -202,6 +280,8 @@ def test_a_rule_sees_what_breaks_it(rule, broken):
         (clock_reads, "decide(transaction, observation, self.now); datetime.fromisoformat(x)"),
         (formatted_sql, 'db.execute("SELECT ? " "AS x", (name,)); print(f"{name}")'),
         (swallowed_errors, "try: f()\nexcept Exception as error: errors.append(error)"),
+        (unsafe_reads, "import json; re.compile(x); json.loads(text)"),
+        (opened_files, "connection.execute(x); opened(path); open_store(path)"),
         (swallowed_errors, "with suppress(FileNotFoundError): f()"),
     ],
 )

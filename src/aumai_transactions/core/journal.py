@@ -122,7 +122,8 @@ def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:
         if stored.sequence != expected:
             problem = f"expected entry {expected}, found {stored.sequence}"
             raise JournalCorrupt(name, expected, problem)
-        if not isinstance(stored.body, bytes) or not isinstance(stored.hash, bytes):
+        row: tuple[object, ...] = (stored.body, stored.hash)
+        if not all(isinstance(part, bytes) for part in row):
             raise JournalCorrupt(name, expected, "its row holds something else than bytes")
         if chain_hash(name, expected, before, stored.body) != stored.hash:
             raise JournalCorrupt(name, expected, "its hash does not fit its text and its place")
@@ -130,7 +131,8 @@ def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:
         yield decode(stored.body, name, expected)
         expected += 1
     last = expected - 1
-    if not isinstance(journal.head_sequence, int):
+    said: object = journal.head_sequence
+    if not isinstance(said, int):
         raise JournalCorrupt(name, last, "the summary does not say how many entries there are")
     if journal.head_sequence != last:
         problem = f"the summary says {journal.head_sequence} entries, found {last}"

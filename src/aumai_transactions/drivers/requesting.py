@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.core.doubts import needs_person
 from aumai_transactions.core.observations import StepWanted
 from aumai_transactions.core.states import (
     ACTIVE,
@@ -131,7 +130,7 @@ def _outcome(saga: Saga, step: SagaStep) -> Any:
     name, error = saga.transaction_id, str(step.error or "unknown")
     if step.state is STEP_SUCCEEDED:
         return clone(step.output)
-    if step.state is STEP_IN_DOUBT or needs_person(step):
+    if step.state is STEP_IN_DOUBT:
         raise StepInDoubt(name, step.step_id, error, undone=False)
     if step.error is not None:
         raise StepFailed(name, step.step_id, error)

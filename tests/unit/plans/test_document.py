@@ -30,7 +30,7 @@ def test_toml_and_json_become_the_same_document(plan_file):
         ("p.toml", "a = " + "[" * 90 + "]" * 90, "a[1][1][1]…: is nested more than 80 deep."),
         ("p.toml", "a." * 120_000 + "a = 1", "line 1: has more than 64 names with dots"),
         ("p.toml", "\n[" + '"a" . ' * 40_000 + "a]", "line 2: has more than 64 names with dots"),
-        ("p.toml", "a = " + "9" * 5_000, "is not TOML: Exceeds the limit"),
+        ("p.toml", "a = " + "9" * 5_000, "holds a whole number of more than 4,300 digits"),
         ("p.toml", "a = 1979-13-41", "is not TOML"),
         (
             "p.toml",
@@ -54,7 +54,7 @@ def test_toml_and_json_become_the_same_document(plan_file):
         ("p.json", '{"a": ' + "[" * 90 + "]" * 90 + "}", "is nested more than 80 deep"),
         ("p.json", '{"a": {"b": 1, "c": 2, "b": 3}}', "p.json: a.b: stands twice. Keep one of"),
         ("p.json", '{"steps": [{}, {"x y": 1, "x y": 1}]}', 'steps[2]."x y": stands twice.'),
-        ("p.json", '{"a": ' + "9" * 5_000 + "}", "is not JSON: Exceeds the limit"),
+        ("p.json", '{"a": ' + "9" * 5_000 + "}", "holds a whole number of more than 4,300 digits"),
         ("p.yaml", "a: 1", "plan files are TOML or JSON; YAML is not read."),
         ("p.txt", "a = 1", "a plan file is named ….toml or ….json; rename it."),
         ("plan", "a = 1", "a plan file is named"),

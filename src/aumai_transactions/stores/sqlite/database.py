@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 _Identity = tuple[int, int]
+_GONE = (
+    "was moved, removed or replaced while it was in use. Nothing was written. Put it back, with "
+    "its -wal file, and try again"
+)
 
 
 class Database:
@@ -114,6 +118,8 @@ class Database:
             raise self._failed(error, is_writing=False) from error
         except UnicodeError as error:
             raise StoreError(f"{self.path}: {error}.") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path} {_GONE} ({error.strerror}).") from error
 
     def write(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
         """Run one write transaction, and return when it is durable.
@@ -199,10 +205,7 @@ class Database:
         """Refuse to write into a file that has lost its name."""
         if _identity(self.path) != self._file:
             self._poison()
-            raise StoreUnavailable(
-                f"{self.path} was moved, removed or replaced while it was in use. Nothing was "
-                "written. Put it back, with its -wal file, and try again."
-            )
+            raise StoreUnavailable(f"{self.path} {_GONE}.")
 
     def _after_commit(self, connection: sqlite3.Connection) -> None:
         self.has_written = True

@@ -83,12 +83,12 @@ def _mounted(path: Path) -> str | None:
 
 def integrity(database: Database) -> str:
     """Let SQLite check the file, unless that would take too long; on a connection of its own."""
-    size = os.stat(database.path).st_size  # noqa: PTH116
-    if size > QUICK_CHECK_BYTES_MAX:
-        return f"not checked: larger than {QUICK_CHECK_BYTES_MAX:,} bytes"
     try:
+        size = os.stat(database.path).st_size  # noqa: PTH116
+        if size > QUICK_CHECK_BYTES_MAX:
+            return f"not checked: larger than {QUICK_CHECK_BYTES_MAX:,} bytes"
         with closing(database.extra_connection()) as connection:
             rows = connection.execute("PRAGMA quick_check(3)").fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         return str(error)
     return "; ".join(str(row[0]) for row in rows)
