@@ -3,6 +3,8 @@
 Owns: `ManualClock`, the `aumai_transactions.clock.Clock` of tests and simulations.
 Rules:
   1. Nothing waits: `sleep` and `sleep_async` move the time and return at once.
+  2. Only who waits for other threads or tasks as well, as a block does, waits for real; the time
+     moves by as much.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ class ManualClock:
 
         self.advance(seconds)
         await asyncio.sleep(0)
+
+    def waited(self, seconds: float) -> None:
+        """Move the time by what was waited for real, together with others."""
+        self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         """Move the time by this much; backwards where it is negative."""
