@@ -46,6 +46,18 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def waited(clock: Clock, seconds: float) -> None:
+    """Let a clock that moves only when it is told to know that so long was waited elsewhere.
+
+    Args:
+        clock: Any clock; only one that has a `waited(seconds)` of its own hears of it.
+        seconds: How long.
+    """
+    hear = getattr(clock, "waited", None)
+    if hear is not None:
+        hear(seconds)
+
+
 class Since(NamedTuple):
     """Hold a moment of this process, to tell later how long ago it may be.
 

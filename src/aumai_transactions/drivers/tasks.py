@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from aumai_transactions.calls import call, raised, returned
+from aumai_transactions.clock import waited
 from aumai_transactions.drivers.ambient import Serving
 from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
 from aumai_transactions.drivers.operations import (
@@ -195,6 +196,8 @@ class TaskRunner:
 
     async def _next(self, operation: DoNext) -> Ended | None:
         inbox: Any = operation.inbox
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             found: Ended | None = await inbox.get(operation.seconds)
         except asyncio.CancelledError as cancelled:
@@ -203,6 +206,9 @@ class TaskRunner:
             for future in list(self._cancellable.get(id(operation.run), ())):
                 future.cancel()
             return None
+        seconds = operation.seconds
+        if seconds is not None and not operation.for_others and loop.time() - begun >= seconds:
+            waited(self._clock, seconds)
         return found
 
     async def _append(self, operation: DoAppend) -> AppendAnswer:

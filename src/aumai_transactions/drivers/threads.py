@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 from aumai_transactions.calls import Answered, call, raised, returned
+from aumai_transactions.clock import waited
 from aumai_transactions.drivers.ambient import AMBIENT, CALLING, served
 from aumai_transactions.drivers.in_place import append_to_the_end
 from aumai_transactions.drivers.operations import (
@@ -79,6 +80,11 @@ class ThreadInbox:
                 self._came.get(timeout=left)
             except queue.Empty:
                 return
+
+    @property
+    def is_empty(self) -> bool:
+        """True where nothing has come."""
+        return not self._items
 
     def take(self) -> Ended | None:
         """Take what there is; None where there is nothing."""
@@ -186,6 +192,8 @@ class ThreadRunner:
             if operation.run.interrupt is None:
                 operation.run.interrupt = interrupt
             return None
+        if inbox.is_empty and operation.seconds is not None and not operation.for_others:
+            waited(self._clock, operation.seconds)
         found: Ended | None = inbox.take()
         return found
 

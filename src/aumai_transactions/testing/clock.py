@@ -3,7 +3,9 @@
 Owns: `ManualClock` and `SkewedClock`, each an `aumai_transactions.clock.Clock`.
 Rules:
   1. With a manual clock nothing waits: `sleep` and `sleep_async` move the time and return at once.
-  2. A skewed clock waits as long as the machine's own does; only what it tells is wrong.
+  2. Only who waits for other threads or tasks as well, as a block does, waits for real; a manual
+     clock then moves by as much.
+  3. A skewed clock waits as long as the machine's own does; only what it tells is wrong.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class ManualClock:
 
         self.advance(seconds)
         await asyncio.sleep(0)
+
+    def waited(self, seconds: float) -> None:
+        """Move the time by what was waited for real, together with others."""
+        self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         """Move the time by this much; backwards where it is negative."""

@@ -14,7 +14,7 @@ from aumai_transactions.testing.atomic.faults import FaultKind
 from aumai_transactions.testing.worlds import differences
 
 if TYPE_CHECKING:
-    from aumai_transactions.core.saga import Saga, SagaStep
+    from aumai_transactions.core.saga import SagaStep
     from aumai_transactions.testing.atomic.faults import Fault
     from aumai_transactions.testing.atomic.lives import Ended
 
@@ -234,8 +234,3 @@ def _of_step(
                 f"{undo!r} ({name}) returned as if it had undone everything. Compare what it does "
                 f"with what {action!r} does; where the answer was lost, context.output is empty."
             )
-
-
-def unmoved(saga: Saga) -> bool:
-    """Tell whether a transaction has no step that acts."""
-    return all(step.simulated for step in saga.steps)

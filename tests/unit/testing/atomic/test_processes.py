@@ -31,10 +31,11 @@ def atomic(folder, **options):
     return assert_atomic(saga, world=FolderWorld(folder), crash="process", **given)
 
 
-def test_a_process_that_is_killed_is_recovered_by_another_one(folder):
-    report = atomic(folder, only=KILLED)
-    assert (report.runs, report.crashes, report.moments) == (3, 1, 3)
-    assert report.outcomes["committed"] == 3
+def test_a_process_that_is_killed_is_recovered_by_another_one_that_is_killed_too(folder):
+    report = atomic(folder, only=f"{KILLED} s1.action#2:crash_before")
+    # Two clean runs, one that finds the second moment, and the one with both.
+    assert (report.runs, report.crashes, report.crashes_in_recovery) == (4, 3, 1)
+    assert report.outcomes["committed"] == 4
     assert (report.store, report.crash, report.not_reached) == ("sqlite", "process", [])
     assert list(folder.iterdir()) == []
 

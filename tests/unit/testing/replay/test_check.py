@@ -185,17 +185,17 @@ def test_recorded_data_must_still_fit_a_typed_function():
     store = MemoryStore()
 
     @step(name="replay.reserve")
-    def reserve(seat: str) -> None:
-        """The function as it was."""
+    def as_it_was(seat: str) -> None:
+        """Reserve a seat."""
 
     with TransactionManager(store=store).transaction():
-        reserve("17A")
+        as_it_was("17A")
     assert check_replay(store, TransactionManager()).differences == []
-    del reserve
+    del as_it_was
 
     @step(name="replay.reserve")
-    def reserve(seat: str, passenger: str) -> None:  # type: ignore[no-redef]
-        """The same function, with one more argument that has no default."""
+    def reserve(seat: str, passenger: str) -> None:
+        """Reserve it, with one more argument that has no default."""
 
     told = only(check_replay(store, TransactionManager()))
     assert told.weight == "stops"
