@@ -74,3 +74,10 @@ def test_the_benchmark_of_deadlocks_has_one_victim_in_each_circle(tmp_path):
         assert figure["victims"] == 1
         assert figure["told_low"] <= figure["told"] <= figure["told_high"]
         assert figure["told"] <= figure["over"]
+
+
+def test_the_benchmark_of_histories_checks_what_it_has_made(tmp_path):
+    figures = report_of(tmp_path, "benchmarks/history.py", "--transactions", "300")
+    assert [figure["transactions"] for figure in figures] == [300, 300]
+    assert [figure["problems"] for figure in figures] == [0, 0]
+    assert all(figure["accesses"] > 300 for figure in figures)

@@ -144,8 +144,9 @@ byte crashes;
 byte faults;
 byte sent[STEPS];        /* calls of the action that may arrive: one bit for each attempt */
 bit undo_sent[STEPS];
-byte probe_sent[STEPS];  /* about attempts up to this one */
-byte said[STEPS];        /* what the last probe said */
+byte probe_sent[DRIVERS];  /* by each driver, about attempts up to this one; */
+byte probe_on[DRIVERS];    /* of this step; */
+byte said[DRIVERS];        /* and its answer, which nobody else hears */
 
 /* ------------------------------------------------------------------------------ the participants */
 #ifdef KEY_BY_ATTEMPT
@@ -593,20 +594,21 @@ inline undo_arrives(s) {
   compare_world()
 }
 
-inline probe_arrives(s) {
+inline probe_arrives(w) {
+  d = KEY(probe_on[w], probe_sent[w]);
+  x = probe_on[w];
   if
-  :: row[KEY(s, probe_sent[s])] == R_DONE -> said[s] = SAID_DONE
-  :: else -> said[s] = SAID_NOT_DONE
+  :: row[d] == R_DONE -> said[w] = SAID_DONE
+  :: else -> said[w] = SAID_NOT_DONE
   fi;
 #ifndef PROBE_ONLY_LOOKS
-  d = KEY(s, probe_sent[s]);
   if
-  :: row[d] == R_NONE -> row[d] = R_TOMBSTONE; until[s] = probe_sent[s]; SOMETIMES(probe_left_tombstone)
-  :: row[d] == R_TOMBSTONE && until[s] && until[s] < probe_sent[s] -> until[s] = probe_sent[s]
+  :: row[d] == R_NONE -> row[d] = R_TOMBSTONE; until[x] = probe_sent[w]; SOMETIMES(probe_left_tombstone)
+  :: row[d] == R_TOMBSTONE && until[x] && until[x] < probe_sent[w] -> until[x] = probe_sent[w]
   :: else
   fi;
 #endif
-  probe_sent[s] = 0
+  probe_sent[w] = 0
 }
 
 #define ARRIVES(s, a) (sent[s] & BIT(a)) && (DECLARED(s) == PLAIN -> PLAIN_ADMITS(s, a) : ADMITS(s, a))
@@ -643,12 +645,14 @@ end:
   DELIVERS_ACTION(1, 3)
 #endif
   :: d_step { undo_sent[1] && !undone[1] -> x = 1; undo_arrives(x) }
-  :: d_step { probe_sent[1] -> x = 1; probe_arrives(x) }
 #endif
   :: d_step { undo_sent[0] && !undone[0] -> x = 0; undo_arrives(x) }
   :: d_step { undo_sent[STEPS - 1] && !undone[STEPS - 1] -> x = STEPS - 1; undo_arrives(x) }
-  :: d_step { probe_sent[0] -> x = 0; probe_arrives(x) }
-  :: d_step { probe_sent[STEPS - 1] -> x = STEPS - 1; probe_arrives(x) }
+  :: d_step { probe_sent[0] -> v = 0; probe_arrives(v) }
+  :: d_step { probe_sent[1] -> v = 1; probe_arrives(v) }
+#if DRIVERS > 2
+  :: d_step { probe_sent[2] -> v = 2; probe_arrives(v) }
+#endif
 #ifdef LIVENESS
   :: d_step { FAULT -> faults = FAULTS }   /* Why: no more of them, and nothing waits for one. */
 #endif
@@ -685,7 +689,7 @@ inline make_call(w) {
      RULE(attempt[d] >= m_attempt[w], I1_no_call_before_its_intent);
      sent[d] = sent[d] | BIT(m_attempt[w])
   :: m_next[w] == UNDO -> RULE(undo_intent[d], I1_no_call_before_its_intent); undo_sent[d] = 1
-  :: m_next[w] == PROBE -> probe_sent[d] = m_attempt[w]; said[d] = 0
+  :: m_next[w] == PROBE -> probe_sent[w] = m_attempt[w]; probe_on[w] = d; said[w] = 0
   fi;
   at[w] = WAITING
 }
@@ -717,7 +721,7 @@ end:
   :: d_step { at[w] == WAITING && m_next[w] == START && ANSWERED_DONE(m_on[w], m_attempt[w]) -> next_turn(w, RETURNED) }
   :: d_step { at[w] == WAITING && m_next[w] == START && ANSWERED_NO(m_on[w], m_attempt[w]) -> next_turn(w, REJECTED) }
   :: d_step { at[w] == WAITING && m_next[w] == UNDO && undone[m_on[w]] -> next_turn(w, RETURNED) }
-  :: d_step { at[w] == WAITING && m_next[w] == PROBE && said[m_on[w]] -> t_late = said[m_on[w]]; next_turn(w, t_late) }
+  :: d_step { at[w] == WAITING && m_next[w] == PROBE && said[w] -> t_late = said[w]; said[w] = 0; next_turn(w, t_late) }
   /* It has not. */
   :: d_step { at[w] == WAITING && m_next[w] != PROBE && FAULT -> COUNT_FAULT; next_turn(w, TIMED_OUT) }
   :: d_step { at[w] == WAITING && m_next[w] == PROBE && FAULT -> COUNT_FAULT; next_turn(w, SAID_UNKNOWN) }
