@@ -135,6 +135,8 @@ JOURNALS = {
     "doubtful": (*STARTED, *DONE, DOUBT),
     "committed": (*STARTED, *DONE, StepSucceeded(BEGUN, "s2", 1), TransactionCommitted(BEGUN)),
 }
+
+
 @pytest.fixture
 def version_1(path):
     journals = {
