@@ -30,7 +30,6 @@ from aumai_transactions.testing.storage_calls import (
 )
 
 PROGRAM = Path(__file__).with_name("storage_program.py")
-LIVES = {"short_life", "long_life", "endless_life"}
 # What these hold means nothing after a crash.
 FORGOTTEN = ("-shm", "-writer", ".lock")
 SPACE_BYTES_MIN = 1 << 30
@@ -52,7 +51,7 @@ program = load_program()
 
 def pytest_generate_tests(metafunc):
     if "operation" in metafunc.fixturenames:
-        metafunc.parametrize("operation", sorted(set(program.OPERATIONS) - LIVES))
+        metafunc.parametrize("operation", sorted(program.AT_EACH_CALL))
 
 
 def role(path: str) -> str:
@@ -71,6 +70,7 @@ class Run:
     promises: Promises
     lines: list[str]
     calls: list[Call]
+    all_calls: list[Call]
 
     @property
     def hit(self) -> Call | None:
@@ -108,7 +108,7 @@ class Rig:
         names: tuple[str, ...] = CHANGING,
     ) -> Run:
         """Run one operation, its calls counted from where it stands ready."""
-        folder, lines = self._begin_with(program.OPERATIONS[operation][1])
+        folder, lines = self._begin_with(self.template_of(operation))
         victim = self.nursery.start(
             operation=operation, folder=str(folder), on_error=on_error, sabotage=sabotage
         )
@@ -123,7 +123,18 @@ class Rig:
             status = victim.reap()
         calls = [call for call in listening.calls if _is_about(call, folder)]
         path = folder / "store.db"
-        return Run(path, operation, fault, status, Promises(lines), lines, calls)
+        return Run(path, operation, fault, status, Promises(lines), lines, calls, listening.calls)
+
+    def do(self, operation: str, *, on_error: str = "skip", sabotage: str = "") -> Run:
+        """Run one operation that nobody listens to."""
+        folder, lines = self._begin_with(self.template_of(operation))
+        victim = self.nursery.start(
+            operation=operation, folder=str(folder), on_error=on_error, sabotage=sabotage
+        )
+        lines += victim.wait_for("ready")
+        lines += victim.finish()
+        path = folder / "store.db"
+        return Run(path, operation, None, 0, Promises(lines), lines, [], [])
 
     def _begin_with(self, template: str) -> tuple[Path, list[str]]:
         made = self.folder / template
@@ -148,6 +159,16 @@ class Rig:
         return found
 
     @staticmethod
+    def template_of(operation: str) -> str:
+        """Name what an operation begins with."""
+        return str(program.OPERATIONS[operation][1])
+
+    @staticmethod
+    def is_folder(call: Call) -> bool:
+        """Tell whether a call is about the folder of the store."""
+        return role(call.path) == ""
+
+    @staticmethod
     def thinned(points: list[Call]) -> list[Call]:
         """Return one call of each kind on each file that matters after a crash, in the middle."""
         kinds: dict[tuple[str, str], list[Call]] = {}
@@ -166,6 +187,11 @@ class Rig:
     def settle(run: Run) -> list[str]:
         """See `settle`."""
         return settle(run)
+
+    @staticmethod
+    def recovered(path: Path) -> list[str]:
+        """See `recovered`."""
+        return recovered(path)
 
     def remove(self, run: Run) -> None:
         shutil.rmtree(run.path.parent)
@@ -212,7 +238,7 @@ def settled(store: SqliteStore, promises: Promises) -> list[str]:
 
 def recovered(path: Path) -> list[str]:
     """Recover, and return what is not finished then, or not in order."""
-    handlers = {"act": lambda action, data: {}, "undo": lambda action, data: None}
+    handlers: dict[str, Any] = {"act": lambda action, data: {}, "undo": lambda action, data: None}
     with TransactionManager(handlers, store=str(path)) as manager:
         verification = manager.verify()
         manager.recover()
@@ -228,7 +254,7 @@ def recovered(path: Path) -> list[str]:
 
 def fast_folder() -> Path | None:
     """Return where a disk is not waited for: a kill and an image know no difference."""
-    shared = Path("/dev/shm")  # noqa: S108 (a folder of our own is made in it)
+    shared = Path("/dev/shm")
     try:
         is_roomy = shutil.disk_usage(shared).free > SPACE_BYTES_MIN
     except OSError:
@@ -249,11 +275,17 @@ def storage_nursery():
 
 
 @pytest.fixture
-def rig(storage_nursery, bench_folder):
+def deaf_rig(storage_nursery, bench_folder):
+    """A rig that runs anywhere; it listens to nobody."""
+    return Rig(storage_nursery, bench_folder)
+
+
+@pytest.fixture
+def rig(deaf_rig):
     reason = why_not()
     if reason is not None:
         pytest.skip(f"system calls cannot be listened to: {reason}")
-    return Rig(storage_nursery, bench_folder)
+    return deaf_rig
 
 
 @pytest.fixture
@@ -265,4 +297,3 @@ def say(capsys):
             print(f"\n{text}", flush=True)
 
     return said
-

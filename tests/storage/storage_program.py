@@ -3,18 +3,22 @@
 An operation is a function with `@operation`. What it does before `bench.ready()` is preparation;
 what it does behind it is what is killed and made to fail, call by call.
 """
+# mypy: disable-error-code="method-assign, var-annotated, union-attr"
 
 import os
+import resource
 import shutil
 import signal
+import sqlite3
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 from aumai_transactions.core.entries import Entry
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import AppendAnswer
-from aumai_transactions.stores.sqlite import SqliteStore, connection, creation, statements
+from aumai_transactions.stores.sqlite import SqliteStore, connection, names, statements
 from aumai_transactions.stores.sqlite import checkpoint as checkpoint_module
 from aumai_transactions.stores.sqlite.database import Database
 from aumai_transactions.testing.clock import ManualClock
@@ -27,6 +31,7 @@ LONG_AGO = 1_600_000_000_000_000
 LEASE_MICROSECONDS = 30_000_000
 TRIES_MAX = 3
 OPERATIONS = {}
+AT_EACH_CALL = set()
 SABOTAGES = {}
 TEMPLATES = {}
 
@@ -36,11 +41,18 @@ def template(make):
     return make
 
 
-def operation(on="worn"):
-    """Take a function into the list of what is killed and made to fail at each of its calls."""
+def operation(on="worn", *, each_call=True):
+    """Take a function into the list of what is killed and made to fail at each of its calls.
+
+    Args:
+        on: The template that it begins with.
+        each_call: False where it is there for something else.
+    """
 
     def add(function):
         OPERATIONS[function.__name__] = (function, on)
+        if each_call:
+            AT_EACH_CALL.add(function.__name__)
         return function
 
     return add
@@ -59,6 +71,7 @@ class Bench:
         self.clock = ManualClock(LONG_AGO)
         self.driver_id = ""
         self.store = None
+        self.others = []
         self._say = say
         self._wait = wait
         self._on_error = on_error
@@ -67,12 +80,12 @@ class Bench:
         self._say("ready")
         self._wait()
 
-    def open(self, *, create=False):
+    def open(self, *, create=False, tries=TRIES_MAX):
         def opened():
             self.store = SqliteStore(self.path, create=create, clock=self.clock)
             return self.store.info().store_id
 
-        self.ask("create" if create else "open", opened)
+        return self.ask("create" if create else "open", opened, tries)
 
     def join(self):
         self.ask("join", self._join)
@@ -81,7 +94,7 @@ class Bench:
         self.driver_id = self.store.join()
         return self.driver_id
 
-    def append(self, *names):
+    def append(self, *names, tries=TRIES_MAX):
         """Make appends in one call; `t1/begin` is the first one of a transaction called t1."""
         whats, appends = [], []
         for name in names:
@@ -89,24 +102,27 @@ class Bench:
             life = Life(transaction_id, self.driver_id or "nobody")
             appends.append(life.appends[stage])
             whats.append(f"append {transaction_id} {stage} {self.driver_id or 'nobody'}")
-        self.ask(whats, lambda: self.store.append(appends))
+        return self.ask(whats, lambda: self.store.append(appends), tries)
 
-    def ask(self, what, call):
+    def ask(self, what, call, tries=TRIES_MAX):
         """Ask for something, and tell what was answered; after a failure die, or try again."""
         whats = [what] if isinstance(what, str) else what
-        for _ in range(TRIES_MAX):
+        for _ in range(tries):
             for each in whats:
                 self._say(f"will {each}")
             try:
                 answer = call()
-            except StoreError as error:
+            except (StoreError, MemoryError) as error:
+                # A bare MemoryError comes from before the store was asked anything.
                 self._failed(whats, error)
                 continue
             answers = [answer] if isinstance(what, str) else answer
             for each, given in zip(whats, answers, strict=True):
                 self._say(f"did {each} {given}")
-            return
-        raise AssertionError(f"{what} has failed {TRIES_MAX} times")
+            return True
+        if tries == TRIES_MAX:
+            raise AssertionError(f"{what} has failed {tries} times")
+        return False
 
     def _failed(self, whats, error):
         known = "unknown" if getattr(error, "outcome_unknown", False) else "sure"
@@ -214,7 +230,9 @@ def append(bench):
 
 @operation()
 def append_together(bench):
+    """Several at once, while another handle keeps the log open: what failed may come back."""
     bench.open()
+    bench.others.append(SqliteStore(bench.path, create=False, clock=bench.clock))
     bench.join()
     bench.append("t1/begin")
     bench.ready()
@@ -311,21 +329,21 @@ def life_of_a_store(bench, transactions):
     bench.close()
 
 
-@operation(on="nothing")
+@operation(on="nothing", each_call=False)
 def short_life(bench):
     life_of_a_store(bench, 4)
 
 
-@operation(on="nothing")
+@operation(on="nothing", each_call=False)
 def long_life(bench):
     life_of_a_store(bench, 24)
 
 
-@operation(on="nothing")
+@operation(on="nothing", each_call=False)
 def endless_life(bench):
     """Goes on until it is killed."""
     bench.ready()
-    bench.open(create=True)
+    bench.open(create=not bench.path.exists())
     bench.join()
     number = 0
     while True:
@@ -335,6 +353,91 @@ def endless_life(bench):
             bench.append(f"{name}/{stage}")
         if number % 20 == 0:
             bench.store._database.checkpoints._threshold = 0
+
+
+# ---------------------------------------------------------------------------- limits of a process
+
+
+@contextmanager
+def limited(kind, soft):
+    """Let this process have no more than that; whoever may raise it again gets it back."""
+    before, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (before, hard))
+
+
+def under(bench, kind, limit, number):
+    """Open a store, join and append under a limit; then without it, through the same handle."""
+    name = f"t{number}big"
+    bench.store, bench.driver_id = None, ""
+    with limited(kind, limit()):
+        if bench.open(tries=1):
+            bench.append(f"{name}/begin", tries=1)
+    if bench.store is None:
+        bench.open()
+    bench.append(f"{name}/begin")
+    bench.join()
+    bench.append(f"{name}/claim")
+    bench.store.close()
+
+
+@operation(each_call=False)
+def few_descriptors(bench):
+    bench.ready()
+    for number in range(12):
+        names_of_taken = os.listdir("/proc/self/fd")  # noqa: PTH208 (names are all that is needed)
+        taken = [int(name) for name in names_of_taken]
+        under(bench, resource.RLIMIT_NOFILE, lambda taken=taken, n=number: max(taken) + n, number)
+
+
+@operation(each_call=False)
+def small_files(bench):
+    bench.ready()
+    for number in range(24):
+        # The database is larger than most of these, the log is not.
+        under(bench, resource.RLIMIT_FSIZE, lambda n=number: 100 + n * n * 400, number)
+
+
+@operation(each_call=False)
+def little_memory(bench):
+    bench.ready()
+    for number in range(20):
+
+        def limit(number=number):
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            return pages * resource.getpagesize() + number * 65_536
+
+        under(bench, resource.RLIMIT_AS, limit, number)
+
+
+@operation(each_call=False)
+def without_permission(bench):
+    """The right to open the store is taken away from a process that has it open, and given back."""
+    bench.open()
+    bench.append("t1/begin")
+    bench.ready()
+    bench.path.chmod(0)
+    with somebody_else():
+        bench.store._database._poison()
+        assert not bench.append("t2/begin", tries=1)
+        assert not bench.open(tries=1)
+    bench.path.chmod(0o600)
+    bench.append("t2/begin")
+
+
+@contextmanager
+def somebody_else():
+    """Give up the rights of root, who may open everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 # --------------------------------------------------------------------- what checks must find out
@@ -366,17 +469,18 @@ def checkpoints_by_itself():
 
 @sabotage
 def checkpoints_unguarded():
-    checkpoint_module.statements = SimpleNamespace(BEGIN="SELECT 1")
-
-
-@sabotage
-def made_without_sync():
-    creation._sync = lambda path, flags: None
+    unguarded = SimpleNamespace(BEGIN="SELECT 1")
+    vars(checkpoint_module)["statements"] = unguarded
 
 
 @sabotage
 def made_without_sync_of_names():
-    creation._sync_names = lambda folder: None
+    names.sync_names = lambda folder: None
+
+
+@sabotage
+def trusts_sqlite_with_names():
+    Database._make_names_durable = lambda self: None
 
 
 @sabotage
@@ -400,6 +504,41 @@ def takes_unknown_for_undone():
     connection.store_error = lambda error, path, **_: real(error, path)
 
 
+SEEN: list[str] = []
+
+
+@sabotage
+def tells_of_autocheckpoints():
+    """Breaks nothing: each connection says, where it begins to write, whether it checkpoints."""
+    real = sqlite3.connect
+
+    class Telling(sqlite3.Connection):
+        def execute(self, sql, *arguments):
+            if sql == statements.BEGIN:
+                (mode,) = super().execute("PRAGMA journal_mode").fetchone()
+                (pages,) = super().execute("PRAGMA wal_autocheckpoint").fetchone()
+                if mode == "wal":
+                    SEEN.append(f"autocheckpoint {pages}")
+            return super().execute(sql, *arguments)
+
+    vars(sqlite3)["connect"] = lambda *words, **options: real(*words, factory=Telling, **options)
+
+
+@sabotage
+def is_swapped_while_it_commits():
+    """Not the product's doing: another file takes the store's place before a commit is told of."""
+    real = Database._transact
+
+    def transact(self, *arguments):
+        done = real(self, *arguments)
+        other = self.path.with_name("other.db")
+        shutil.copyfile(self.path, other)
+        other.replace(self.path)
+        return done
+
+    Database._transact = transact
+
+
 @sabotage
 def lets_errors_through():
     Database._failed = lambda self, error, **_: error
@@ -412,6 +551,8 @@ def run(reporter: Reporter, orders) -> None:
     bench = Bench(orders["folder"], reporter.say, reporter.wait, orders["on_error"])
     # No close behind it: that is an operation of its own, and a process may end without it.
     OPERATIONS[orders["operation"]][0](bench)
+    for line in SEEN:
+        reporter.say(line)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ class Promises:
                 self._gone.update(self._going)
             case "did", ["create", store_id]:
                 self.store_id = store_id
+            case _:
+                pass
 
     def _answered(self, name: str, stage: str) -> None:
         if (name, stage) in self._asked:
@@ -89,9 +91,11 @@ class Promises:
         if self.store_id not in (None, store.info().store_id):
             found.append("the store is another one than the one that was made")
         names = set(_names(store))
-        for name in sorted(self._acknowledged):
-            if name not in names and name not in self._going:
-                found.append(f"{name}: acknowledged {sorted(self._acknowledged[name])}, and gone")
+        found += [
+            f"{name}: acknowledged {sorted(self._acknowledged[name])}, and gone"
+            for name in sorted(self._acknowledged)
+            if name not in names and name not in self._going
+        ]
         for name in sorted(names):
             found += self._problems_of(store, name)
         return found

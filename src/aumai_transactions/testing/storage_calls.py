@@ -247,8 +247,8 @@ def _call(name: str, number: int, arguments: str, result: str) -> Call:
         raise TracingFailed(f"{name} carries more than {DATA_BYTES_MAX:,} bytes")
     about = _DESCRIPTOR.match(arguments)
     returned = _DESCRIPTOR.match(result)
-    value = result.split("<")[0].split()[0]
-    number_of = int(value) if re.fullmatch(r"-?\d+", value) else None
+    value = re.match(r"-?\d+", result)
+    number_of = None if value is None else int(value[0])
     descriptor = None
     path = to = ""
     data = b""
