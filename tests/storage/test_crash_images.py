@@ -21,7 +21,7 @@ pytestmark = pytest.mark.crash
 
 SEED = 1
 FEW = {"corners_max": 4, "samples": 0, "images_max": 16}
-MANY = {"corners_max": 100, "samples": 4, "images_max": 256}
+MANY = {"corners_max": 40, "samples": 3, "images_max": 64}
 
 
 def is_forgotten(name):

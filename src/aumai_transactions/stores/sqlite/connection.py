@@ -264,8 +264,10 @@ def store_error(
             "acknowledged is still there. Free some space and try again."
         )
     if code in _DAMAGE_CODES and not outcome_unknown:
+        # Why the disk as well: SQLite calls malformed what the disk could not read.
         return StoreFormatError(
-            f"{path} is damaged ({error}). Stop all processes that use it and restore a backup."
+            f"{path} is damaged, or its disk cannot be read ({error}). Stop all processes that use "
+            "it, check the disk, and restore a backup."
         )
     if outcome_unknown:
         return StoreUnavailable(
