@@ -1,12 +1,15 @@
-"""kill -9 inside a checkpoint: the store opens again, and nothing is lost."""
+"""kill -9 and power loss inside a checkpoint: the store opens again, and nothing is lost."""
 
 import shutil
 
 import pytest
 
 from aumai_transactions import TransactionManager
+from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.testing.journals import loaded, plan
 
 PAGE_BYTES = 4096
+SECTOR_BYTES = 512
 pytestmark = pytest.mark.crash
 
 
@@ -46,3 +49,30 @@ def test_a_store_opens_after_a_kill_in_the_middle_of_a_checkpoint(halves, pages)
 
     assert verification.is_intact
     assert verification.transactions == 63
+
+
+@pytest.fixture
+def torn_identity(tmp_path):
+    """A store before and after its first checkpoint; the row with its id has grown meanwhile."""
+    with SqliteStore(tmp_path / "store.db") as store:
+        for number in range(4):
+            store.append([plan(f"t{number}")])
+        for name in ("store.db", "store.db-wal"):
+            shutil.copyfile(tmp_path / name, tmp_path / name.replace("store", "torn"))
+    return tmp_path / "torn.db", (tmp_path / "store.db").read_bytes()
+
+
+@pytest.mark.parametrize("is_end_new", [True, False])
+@pytest.mark.parametrize("cut", range(SECTOR_BYTES, PAGE_BYTES, SECTOR_BYTES))
+def test_a_page_that_was_torn_at_the_stores_id_is_no_other_store(torn_identity, cut, is_end_new):
+    torn, after = torn_identity
+    # The second page holds the id, and a count that changes with every commit.
+    start, end = (
+        (PAGE_BYTES + cut, 2 * PAGE_BYTES) if is_end_new else (PAGE_BYTES, PAGE_BYTES + cut)
+    )
+    with torn.open("r+b") as file:
+        file.seek(start)
+        file.write(after[start:end])
+
+    with SqliteStore(torn, create=False) as store:
+        assert [loaded(store, f"t{number}").sequence for number in range(4)] == [2] * 4

@@ -39,6 +39,20 @@ PARTS: dict[str, Part] = {
         "The same with 3 processes, its server crashed every 5 to 40 seconds", "make nightly"
     ),
     "kills": Part("SIGKILL at random and chosen moments, SQLite", "make nightly"),
+    "storage kills": Part(
+        "SIGKILL at every system call that could change a SQLite store", "make check-deep"
+    ),
+    "storage EIO": Part("EIO at every system call on a SQLite store's files", "make check-deep"),
+    "storage ENOSPC": Part(
+        "ENOSPC at every system call that could change a SQLite store", "make check-deep"
+    ),
+    "crash images": Part(
+        "Power loss: recorded calls replayed into the images that a disk may hold",
+        "make check-deep",
+    ),
+    "power cuts": Part(
+        "Power loss: an ext4 file system on a loop device, shut down under load", "make check-deep"
+    ),
 }
 
 

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 import sys
@@ -30,7 +31,14 @@ from aumai_transactions.stores.sqlite import statements
 APPLICATION_ID = 0x41756D54  # "AumT"
 WAL_BYTES_MAX = 4 * 1024 * 1024
 
+# What `creation` gives a store.
+_STORE_ID = re.compile(r"[0-9a-f]{32}")
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+# Nobody could look, which says nothing about the file: no descriptor left, no memory, no right.
+_UNREADABLE_CODES = {
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM),
+    *_BUSY_CODES,
+}
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 # Pragma, statement that sets it, what must be read back.
@@ -152,6 +160,8 @@ def _look_inside(path: Path, known_version: int) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
+        if primary_code(error) in _UNREADABLE_CODES:
+            raise store_error(error, path) from error
         raise StoreFormatError(
             f"{path} is not a store of aumai-transactions, or is damaged ({error}). Nothing was "
             "changed."
@@ -182,7 +192,9 @@ def _look_at_log(path: Path) -> None:
         except (OSError, sqlite3.Error):
             # Whatever it is, opening the store for good meets it too.
             return
-        if in_log is None or in_file == in_log:
+        # Why two ids: where the power was lost during a checkpoint, the page that holds the id may
+        # be torn in the file, and says something that is none. The log holds it whole.
+        if not _is_store_id(in_file) or not _is_store_id(in_log) or in_file == in_log:
             return
     raise StoreFormatError(
         f"{log} belongs to another store than {path}: a file was replaced while a store was in "
@@ -197,6 +209,10 @@ def _store_id(path: Path, options: str) -> object:
         return row and row[0]
     finally:
         connection.close()
+
+
+def _is_store_id(found: object) -> bool:
+    return isinstance(found, str) and _STORE_ID.fullmatch(found) is not None
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
@@ -248,8 +264,10 @@ def store_error(
             "acknowledged is still there. Free some space and try again."
         )
     if code in _DAMAGE_CODES and not outcome_unknown:
+        # Why the disk as well: SQLite calls malformed what the disk could not read.
         return StoreFormatError(
-            f"{path} is damaged ({error}). Stop all processes that use it and restore a backup."
+            f"{path} is damaged, or its disk cannot be read ({error}). Stop all processes that use "
+            "it, check the disk, and restore a backup."
         )
     if outcome_unknown:
         return StoreUnavailable(
@@ -261,4 +279,15 @@ def store_error(
     return StoreUnavailable(
         f"{path} cannot be used for now ({error}). Check the disk and the permissions, then try "
         "again."
+    )
+
+
+def out_of_memory(path: Path, *, outcome_unknown: bool = False) -> StoreUnavailable:
+    """Return what it means where SQLite, or what asked it, was given no memory."""
+    if outcome_unknown:
+        known = "Nobody knows whether the last entries are durable; append the very same again."
+    else:
+        known = "Nothing was written; try again."
+    return StoreUnavailable(
+        f"{path}: this process was given no more memory. {known}", outcome_unknown=outcome_unknown
     )

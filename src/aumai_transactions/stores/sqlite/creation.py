@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
 from aumai_transactions.stores.sqlite import connection as connections
-from aumai_transactions.stores.sqlite import schema, statements
+from aumai_transactions.stores.sqlite import names, schema, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,17 +39,19 @@ def create(path: Path, *, make_parent: bool) -> None:
     try:
         _build(temporary)
         _publish(temporary, path)
-    except (OSError, sqlite3.Error) as error:
+    except (MemoryError, OSError, sqlite3.Error) as error:
         # Why no error where it exists: another creator was faster, and has removed our file.
         if not path.exists():
             raise _creation_error(error, path) from error
     finally:
         _remove(temporary)
-    _sync_names(path.parent)
+    names.sync_names(path.parent)
     sweep(path)
 
 
-def _creation_error(error: OSError | sqlite3.Error, path: Path) -> StoreError:
+def _creation_error(error: MemoryError | OSError | sqlite3.Error, path: Path) -> StoreError:
+    if isinstance(error, MemoryError):
+        return connections.out_of_memory(path)
     if isinstance(error, sqlite3.Error):
         return connections.store_error(error, path)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -69,8 +71,7 @@ def sweep_links(path: Path) -> None:
 def sweep(path: Path) -> None:
     """Remove what killed creators of this store have left beside it; its place is taken."""
     with contextlib.suppress(OSError):
-        names = os.listdir(path.parent)  # noqa: PTH208 (names are all that is needed)
-        for name in names:
+        for name in os.listdir(path.parent):  # noqa: PTH208 (names are all that is needed)
             if name.startswith(f".{path.name}.") and name.endswith(_SUFFIX):
                 _remove(path.with_name(name))
 
@@ -103,7 +104,7 @@ _APPLICATION_ID = "PRAGMA application_id = 1098214740"
 
 def _publish(temporary: Path, path: Path) -> None:
     # Order matters: the content is durable before the name is.
-    _sync(temporary, os.O_RDWR)
+    names.sync(temporary, os.O_RDWR)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -133,23 +134,6 @@ def _only_creator(path: Path) -> Iterator[None]:
     finally:
         lock.release()
         lock.close()
-
-
-def _sync_names(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    try:
-        _sync(folder, os.O_RDONLY)
-    except OSError as error:
-        raise StoreUnavailable(f"{folder} cannot be synced: {error.strerror}.") from error
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(temporary: Path) -> None:

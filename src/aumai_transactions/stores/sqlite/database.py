@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aumai_transactions.errors import StoreError, StoreFormatError, StoreUnavailable
 from aumai_transactions.stores.sqlite import connection as connections
-from aumai_transactions.stores.sqlite import schema, statements
+from aumai_transactions.stores.sqlite import names, schema, statements
 from aumai_transactions.stores.sqlite.checkpoint import Checkpoints
 from aumai_transactions.stores.sqlite.writer import WriterLock
 
@@ -54,6 +54,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._file: _Identity | None = None
         self._wal_file: _Identity | None = None
+        self._is_named = False
         self.has_written = False
         try:
             self.connection()
@@ -64,7 +65,10 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """Return the connection, opened again where it was poisoned."""
         if self._connection is None:
-            self._connection = self._open()
+            try:
+                self._connection = self._open()
+            except MemoryError as error:
+                raise connections.out_of_memory(self.path) from error
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
@@ -85,6 +89,7 @@ class Database:
             connection.close()
             raise
         self._file, self._wal_file = identity, _identity(self._wal)
+        self._is_named = False
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -112,10 +117,16 @@ class Database:
     def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a query; it must fetch all of its rows, for an open one holds back checkpoints."""
         connection = self.connection()
+        # Why here too: who only looks would else look at a file for ever that nobody writes any
+        # more.
+        self._check_in_place()
         try:
             return work(connection)
         except sqlite3.Error as error:
             raise self._failed(error, is_writing=False) from error
+        except MemoryError as error:
+            self._poison()
+            raise connections.out_of_memory(self.path) from error
         except UnicodeError as error:
             raise StoreError(f"{self.path}: {error}.") from error
         except OSError as error:
@@ -129,6 +140,7 @@ class Database:
         """
         connection = self.connection()
         self._check_in_place()
+        self._make_names_durable()
         try:
             self.writer.acquire()
             result, is_changed = self._transact(connection, work)
@@ -157,6 +169,10 @@ class Database:
             return result, is_changed
         except sqlite3.Error as error:
             raise self._failed(error, is_committing=is_committing) from error
+        except MemoryError as error:
+            # Why unknown at COMMIT: SQLite may run out of memory behind the last write of it.
+            self._poison()
+            raise connections.out_of_memory(self.path, outcome_unknown=is_committing) from error
         except (OverflowError, UnicodeError) as error:
             self._roll_back()
             raise StoreError(f"{self.path} cannot hold this: {error}.") from error
@@ -202,13 +218,30 @@ class Database:
                 self.checkpoints.problem = str(error)
 
     def _check_in_place(self) -> None:
-        """Refuse to write into a file that has lost its name."""
+        """Refuse to use a file that has lost its name."""
         if _identity(self.path) != self._file:
             self._poison()
             raise StoreUnavailable(f"{self.path} {_GONE}.")
 
+    def _make_names_durable(self) -> None:
+        """See to it that a commit is found after a power loss: the log must have its name.
+
+        Why ourselves: SQLite syncs the folder too, and takes no notice where that fails.
+        """
+        if not self._is_named:
+            names.sync_names(self.path.parent)
+            self._is_named = True
+
     def _after_commit(self, connection: sqlite3.Connection) -> None:
         self.has_written = True
+        if _identity(self.path) != self._file:
+            self._poison()
+            raise StoreUnavailable(
+                f"{self.path} was moved, removed or replaced while it was written; the last "
+                "entries went where it is now. Put it back, with its -wal file, and append the "
+                "very same entries again: that tells.",
+                outcome_unknown=True,
+            )
         try:
             found = self._wal.stat()
         except OSError:

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from threading import Event
@@ -68,21 +69,26 @@ class WriterLock:
             waited += pause
             pause = min(pause * 1.5, _PAUSE_SECONDS_MAX)
         self._is_held = True
-        if os.pread(descriptor, len(self._mark), 0) != self._mark:
-            self._sign(descriptor)
+        self._sign(descriptor)
 
     def release(self) -> None:
         """Let the next one in."""
         if self._is_held and self._descriptor is not None:
             self._is_held = False
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            except OSError:
+                # Why no error: what was written is committed, and closing the file releases it too.
+                self.close()
 
     def close(self) -> None:
         """Close the lock file, which also releases it; a child of fork does this."""
         self._is_held = False
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            # Why no error: the descriptor is gone whatever the system says, and the lock with it.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def holder(self) -> str:
         """Return who wrote last, as the lock file says; empty where it does not."""
@@ -101,9 +107,11 @@ class WriterLock:
 
     def _sign(self, descriptor: int) -> None:
         try:
-            os.pwrite(descriptor, self._mark, 0)
+            if os.pread(descriptor, len(self._mark), 0) != self._mark:
+                os.pwrite(descriptor, self._mark, 0)
         except OSError:
-            # Why nothing more: a full disk must not stop a write that may need no space.
+            # Why nothing more: it is only a name to show, and a full disk must not stop a write
+            # that may need no space.
             return
 
     def _busy(self) -> str:

@@ -1,6 +1,5 @@
 """How a schema comes up to date."""
 
-import json
 import sqlite3
 from contextlib import closing
 from threading import Thread
@@ -8,7 +7,6 @@ from threading import Thread
 import pytest
 
 from aumai_transactions import TransactionManager
-from aumai_transactions.core.codec import encode
 from aumai_transactions.core.definition import Definition, StepDefinition
 from aumai_transactions.core.entries import (
     Claimed,
@@ -21,12 +19,7 @@ from aumai_transactions.core.entries import (
     TransactionActivated,
     TransactionCommitted,
 )
-from aumai_transactions.core.evolution import evolve
-from aumai_transactions.core.journal import NO_HASH, chain_hash
-from aumai_transactions.core.outcome import summary_of
-from aumai_transactions.core.saga import Saga
 from aumai_transactions.errors import InternalError, SchemaVersionError
-from aumai_transactions.stores.sqlite.connection import APPLICATION_ID
 from aumai_transactions.stores.sqlite.schema import (
     SCHEMA_VERSION,
     migrate,
@@ -34,6 +27,7 @@ from aumai_transactions.stores.sqlite.schema import (
     version_of,
 )
 from aumai_transactions.testing.clock import ManualClock
+from aumai_transactions.testing.old_stores import write_version_1
 
 FIRST = "CREATE TABLE a (x); -- a; b\nINSERT INTO a VALUES (';');\nPRAGMA user_version = 1;\n"
 SECOND = "ALTER TABLE a ADD COLUMN y;\nUPDATE a SET y = 'new';\nPRAGMA user_version = 2;\n"
@@ -141,48 +135,15 @@ JOURNALS = {
     "doubtful": (*STARTED, *DONE, DOUBT),
     "committed": (*STARTED, *DONE, StepSucceeded(BEGUN, "s2", 1), TransactionCommitted(BEGUN)),
 }
-# As the release with schema version 1 wrote them.
-ADD_TRANSACTION_1 = """
-INSERT INTO transactions (
-    transaction_id, sequence, head_hash, token, created_at, updated_at, timeout_seconds, steps,
-    completed, agents, name, driver_id, state, attention, runnable
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-ADD_ENTRY_1 = "INSERT INTO entries VALUES (?, ?, ?, ?)"
-
-
-def add_journal(connection, name, entries):
-    saga, before, stored = Saga(name), NO_HASH, []
-    for number, entry in enumerate(entries, 1):
-        evolve(saga, entry)
-        body = encode(entry, f"e.{number}")
-        before = chain_hash(name, number, before, body)
-        stored.append((number, body, before))
-    summary = summary_of(saga)
-    driver = None if summary.state.is_final or name == "pending" else saga.driver_id
-    cursor = connection.execute(
-        ADD_TRANSACTION_1,
-        (
-            *(name, saga.sequence, before, saga.token, summary.created_at, summary.updated_at),
-            *(summary.timeout_seconds, summary.steps, summary.completed),
-            *(json.dumps(list(summary.agents)), None, driver),
-            *(summary.state.value, summary.attention, int(summary.runnable)),
-        ),
-    )
-    connection.executemany(ADD_ENTRY_1, [(cursor.lastrowid, *one) for one in stored])
 
 
 @pytest.fixture
 def version_1(path):
-    """A store as the release before retries left it, its process gone."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        migrate(connection, path, {1: migrations()[1]})
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("INSERT INTO store VALUES (1, 'the-store', 7)")
-        for name, entries in JOURNALS.items():
-            add_journal(connection, name, entries)
-    path.chmod(0o600)
+    journals = {
+        name: [(f"e.{number}", entry) for number, entry in enumerate(entries, 1)]
+        for name, entries in JOURNALS.items()
+    }
+    write_version_1(path, journals)
     return path
 
 

@@ -181,6 +181,28 @@ def test_a_commit_that_raised_is_unknown_and_repeating_it_tells(path, store, fai
     assert store.due(store.join(), 9, NOW) == ["t"]
 
 
+@pytest.mark.parametrize("statement,unknown", [("BEGIN IMMEDIATE", False), ("COMMIT", True)])
+def test_a_process_without_memory_is_named_and_only_a_commit_is_unknown(
+    path, store, statement, unknown
+):
+    class Poor(sqlite3.Connection):
+        def execute(self, sql, *arguments):
+            if sql == statement:
+                raise MemoryError
+            return super().execute(sql, *arguments)
+
+    database = store._database
+    store.append([plan("t")])
+    database._connection.close()
+    poor = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Poor)
+    database._connection = poor
+    with pytest.raises(StoreUnavailable, match="no more memory") as caught:
+        store.append([request("t", 2)])
+    assert caught.value.outcome_unknown is unknown
+    assert database._connection is None
+    assert store.append([request("t", 2)]) == APPENDED
+
+
 def test_an_exception_inside_of_a_transaction_leaves_none_open(store):
     store.append([plan("t")])
 

@@ -88,3 +88,25 @@ def test_a_file_system_without_flock_relies_on_sqlites_lock(path, monkeypatch):
         assert store.append([plan("t")]) == [AppendAnswer.appended]
         driver = store.join()
         assert store._locks.own[driver].lock_name is None
+
+
+@pytest.mark.parametrize("module,name", [(os, "pread"), (fcntl, "flock"), (os, "close")])
+def test_a_lock_file_that_fails_behind_a_commit_hides_no_commit(path, monkeypatch, module, name):
+    real = getattr(module, name)
+
+    def fail(descriptor, *arguments):
+        is_letting_go = name != "flock" or arguments == (fcntl.LOCK_UN,)
+        if is_letting_go and os.path.samestat(os.fstat(descriptor), lock_file):
+            if name == "close":
+                real(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, *arguments)
+
+    with SqliteStore(path) as store:
+        store.append([plan("t")])
+        lock_file = path.with_name("store.db-writer").stat()
+        monkeypatch.setattr(module, name, fail)
+        assert store.append([request("t", 2)]) == [AppendAnswer.appended]
+        # Others have their turn all the same.
+        with SqliteStore(path, writer_wait_seconds=0) as other:
+            assert other.append([request("t", 3)]) == [AppendAnswer.appended]

@@ -1,0 +1,36 @@
+"""How files and their names become durable.
+
+Owns: the only syncs that SQLite does not do, or does without a look at what came of it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aumai_transactions.errors import StoreUnavailable
+
+
+def sync(path: Path, flags: int) -> None:
+    """Make a file durable that no connection knows, or with `O_RDONLY` the names in a folder."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_names(folder: Path) -> None:
+    """Make durable which files a folder has, where the system knows how to do that.
+
+    Raises:
+        StoreUnavailable: It cannot be synced.
+    """
+    if os.name != "posix":
+        return
+    try:
+        sync(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{folder} cannot be synced: {error.strerror}. Nothing was written; check the disk."
+        ) from error
