@@ -58,11 +58,11 @@ CLASSES: dict[str, FaultClass] = {
     "fails": FaultClass(0.15),
     "asks_for_later": FaultClass(0.10),
     "unknown": FaultClass(0.10),
-    "undo_fails": FaultClass(0.20),
-    "undo_lies": FaultClass(0.10),
-    "cannot_tell": FaultClass(0.30),
-    "reread_differs": FaultClass(0.20, heals=False),
-    "continues": FaultClass(0.10, heals=False),
+    "undo_fails": FaultClass(0.40),
+    "undo_lies": FaultClass(0.50),
+    "cannot_tell": FaultClass(0.50),
+    "reread_differs": FaultClass(0.30, heals=False),
+    "continues": FaultClass(0.40, heals=False),
 }
 
 

@@ -19,7 +19,7 @@ STARTS: tuple[Start, ...] = (
     "commit", "commit", "commit", "commit", "submit", "submit", "submit",
     "save", "roll_back", "keyed", "interactive", "interactive",
 )  # fmt: skip
-WAITS_SECONDS = (0.0, 0.0, 1.0, 1.0, 8.0, 60.0)
+WAITS_SECONDS = (0.0, 0.0, 0.5, 0.5, 2.0, 6.0)
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Planner:
             "allow_irreversible_first": True,
             "on_undo_window": dice.choice(("warn", "roll_back")),
             "isolation": dice.choice(("exclusive", "exclusive", "validated", "none")),
-            "lock_timeout_seconds": dice.choice((5.0, 30.0, 300.0)),
+            "lock_timeout_seconds": dice.choice((2.0, 10.0, 60.0)),
             "release_outstanding_locks": dice.random() < 0.3,
             "metadata": {"tenant": dice.choice("abc")} if dice.random() < 0.3 else {},
             "crashes_max": dice.choice((2, 5, 10)),
