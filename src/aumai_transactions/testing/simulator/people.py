@@ -47,6 +47,7 @@ class SimulatedBlock(BlockBase):
 def client(process: Process, plan: Plan) -> Procedure[TransactionResult | None]:
     """Begin a transaction as its plan says, and wait for its end as long as its client would."""
     desk, manager = process.desk, process.manager
+    process.world.beginning = plan.number
     if plan.start == "interactive":
         return (yield from program(process, plan))
     options = dict(plan.options)
