@@ -41,7 +41,7 @@ RARE = {
     "left_to_a_person_approval", "left_to_a_person_halted", "left_to_a_person_commit",
     "left_to_a_person_in_doubt", "left_to_a_person_outstanding",
     # resources, groups and clocks
-    "locks_granted", "locks_awaited", "raised_LockTimeout", "scope_opened", "scope_released",
+    "locks_granted", "rollback_deadlock", "locks_awaited", "raised_LockTimeout", "scope_opened", "scope_released",
     "fault_crash", "fault_pause", "fault_skew", "fault_jump", "fault_call_very_late",
 }  # fmt: skip
 """What must have happened in the fixed seeds; else it is the simulator that is broken."""
@@ -127,7 +127,9 @@ def test_a_history_is_the_same_on_every_python(name, source):
     python = shutil.which(name)
     if python is None:
         pytest.skip(f"there is no {name} here")
-    needs = subprocess.run([python, "-c", "import pydantic, click"], check=False, capture_output=True)
+    needs = subprocess.run(
+        [python, "-c", "import pydantic, click"], check=False, capture_output=True
+    )
     if needs.returncode:
         pytest.skip(f"{name} has no pydantic and click here")
     here = f"{[simulate(seed).digest for seed in range(20, 26)]}\n"

@@ -205,14 +205,15 @@ class Participants:
         if known is not None and (known.until_attempt or context.attempt) >= context.attempt:
             self._count("duplicate_answered")
             return known.answer
-        if context.can_continue and self._hit("continues", request):
+        row = self._rows.get(context.forward_key)
+        stands = effect.standing and row is not None and row.state == "done"
+        if stands and context.can_continue and self._hit("continues", request):
             goes_on = Continue(self._output(request))
             self._rows[context.idempotency_key] = _Row("done", goes_on, context.attempt)
             return goes_on
         self._fenced(context)
         if self._hit("undo_fails", request):
             raise OSError("the undo is not possible now")
-        row = self._rows.get(context.forward_key)
         answer: Any = None
         if row is None:
             self._count("null_compensation")

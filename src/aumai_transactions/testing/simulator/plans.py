@@ -88,11 +88,17 @@ class Planner:
         self._uses_keys = dice.choice((0.0, 0.2, 0.6))
         self._special = dice.choice((0.0, 0.3, 0.8))
         self._is_long = dice.random() < 0.05
+        # Why: programs that claim as they go wait for each other in circles only where many meet.
+        self._is_crowd = dice.random() < 0.08
+        if self._is_crowd:
+            self._span, self._uses_keys = min(span_seconds, 2.0), 0.6
 
     def plan(self, number: int) -> Plan:
         """Return the transaction of this number."""
         dice = random.Random(f"{self._seed}/plan/{number}")  # noqa: S311
         start = dice.choice(STARTS)
+        if self._is_crowd:
+            start = "interactive"
         plan = Plan(
             number=number,
             start=start,
