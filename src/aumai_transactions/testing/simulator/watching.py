@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from aumai_transactions.testing.simulator.processes import Process
     from aumai_transactions.testing.simulator.world import World
 
-_INTENTS: dict[str, type] = {
-    "action": kinds.StepStarted,
-    "compensation": kinds.CompensationStarted,
-    "probe": kinds.ProbeStarted,
-    "verification": kinds.VerificationStarted,
-    "confirmation": kinds.ConfirmationStarted,
-}
-
 
 class Watch:
     """Watch one simulated world.
@@ -53,7 +45,7 @@ class Watch:
         self._locks = LockRules()
         self._told: dict[str, str] = {}
         self._written: dict[str, list[tuple[int, str, int]]] = {}
-        self._intents: dict[tuple[str, str, str], tuple[int, int, str]] = {}
+        self._intents: dict[tuple[str, str, str], tuple[int, int]] = {}
         self._keys: dict[str, tuple[str, str, str]] = {}
 
     def began(self, transaction_id: str, plan: Plan) -> None:
@@ -77,29 +69,23 @@ class Watch:
             self.wrong(
                 f"I6: {name}: appended at {append.expected_sequence}, {rules.sequence} there"
             )
-        before = rules.driver_id
         problems = rules.append(append.entries, append.token)
         problems += self._locks.append(rules, append.entries)
         self._world.traced_append(append)
         for entry in append.entries:
-            self._note(name, rules, entry, before, append.append_id)
+            self._note(name, rules, entry)
         for problem in problems:
             self.wrong(problem)
         entries = len(append.entries)
         place = append.expected_sequence, append.append_id, entries
         self._written.setdefault(name, []).append(place)
 
-    def _note(
-        self, name: str, rules: JournalRules, entry: Any, before: str | None, append_id: str
-    ) -> None:
+    def _note(self, name: str, rules: JournalRules, entry: Any) -> None:
         count = self._world.count
         kind = type(entry)
-        if kind is kinds.StepStarted or kind is kinds.CompensationStarted or kind in _ASKED:
-            operation = _ASKED.get(kind) or (
-                "action" if kind is kinds.StepStarted else "compensation"
-            )
-            intent = entry.attempt, rules.token, append_id
-            self._intents[name, entry.step_id, operation] = intent
+        operation = _OPERATIONS.get(kind)
+        if operation is not None:
+            self._intents[name, entry.step_id, operation] = entry.attempt, rules.token
             if entry.attempt > 1:
                 count(f"again_{operation}")
         if kind is kinds.Claimed:
@@ -164,7 +150,7 @@ class Watch:
             self.wrong(f"I9: {what} carries the key {context.idempotency_key}")
         if operation == "reread":
             return
-        attempt, token, _append_id = self._intents.get(key, (0, 0, ""))
+        attempt, token = self._intents.get(key, (0, 0))
         if attempt < context.attempt:
             self.wrong(f"I1: {what} is called, and its intent is not durable")
         elif attempt > context.attempt or token != context.token:
@@ -209,11 +195,12 @@ class Watch:
         self._world.trace("effect", context.idempotency_key, context.attempt)
         if request.kind != "keyed" or context.operation != "action":
             return
-        for resource in context.resources:
+        told = rules.steps[context.step_id]
+        # Why not what changes nothing: it may be read for as long as the network likes.
+        for resource in context.resources if told.definition.effect != "none" else ():
             others = self._locks.holders(resource)
             if name not in others:
                 self.wrong(f"I10: {name}/{context.step_id} acts on {resource}, not holding it")
-        told = rules.steps[context.step_id]
         for number in request.data:
             if number.startswith("from_"):
                 self._check_reference(rules, told, request.data[number])
@@ -267,6 +254,8 @@ class Watch:
     def _check_liveness(self, rules: JournalRules, summary: Any, result: TransactionResult) -> None:
         name = rules.transaction_id
         if rules.is_final:
+            if summary.attention is not None:
+                self._world.count(f"left_to_a_person_{summary.attention}")
             if summary.runnable:
                 self.wrong(f"L1: {name} has ended, and something is to be done yet")
             return
@@ -327,11 +316,14 @@ class Watch:
                 self.wrong(f"I8: {where} is rolled back, and was confirmed")
 
 
-_ASKED: dict[type, str] = {
+_OPERATIONS: dict[type, str] = {
+    kinds.StepStarted: "action",
+    kinds.CompensationStarted: "compensation",
     kinds.ProbeStarted: "probe",
     kinds.VerificationStarted: "verification",
     kinds.ConfirmationStarted: "confirmation",
 }
+"""What each intent announces."""
 
 _COUNTED: dict[type, str] = {
     kinds.TransactionCommitted: "committed",
