@@ -216,6 +216,7 @@ OPENED = {
     "stores/sqlite/database.py": "the system's table of locks",
     "stores/sqlite/health.py": "the system's table of mounts",
     "stores/sqlite/liveness.py": "the lock files of drivers, and the id of this boot",
+    "stores/sqlite/names.py": "a folder, and a new database under another name, to sync it",
     "stores/sqlite/schema.py": "migrations",
     "stores/sqlite/writer.py": "the lock file of writers",
 }
