@@ -1,0 +1,6 @@
+"""Mistakes of the barrier of the participants.
+
+Owns: those mutants.
+"""
+# mypy: disable-error-code="attr-defined"
+
