@@ -97,7 +97,8 @@ def decode(body: bytes, transaction_id: str, sequence: int) -> tuple[str, Entry]
 
 def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        # Why decoded here: json looks first which encoding it may be, and it can only be this one.
+        found = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise JournalCorrupt(transaction_id, sequence, f"not JSON ({error})") from error
     if not isinstance(found, dict) or not {"v", "id", "kind"} <= found.keys():
@@ -132,6 +133,7 @@ _NESTED: dict[str, type | None] = {
 """The fields that hold records, or sequences, and what kind of record."""
 _NO_DEFAULT = object()
 _DEFAULTS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
+_FIELDS: dict[type, frozenset[str]] = {}
 _ADAPTERS: dict[type[Entry], TypeAdapter[Entry]] = {}
 
 
@@ -175,15 +177,17 @@ def _adapter(cls: type[Entry]) -> TypeAdapter[Entry]:
 
 def _unknown_field(found: dict[str, Any], cls: type) -> str | None:
     """Return the first field that this release does not know, nested records included."""
-    known = {name for name, _default, _nested in _defaults(cls)}
+    known = _FIELDS.get(cls) or _FIELDS.setdefault(cls, frozenset(cls._fields))  # type: ignore[attr-defined]
+    if not known.issuperset(found):
+        return next(name for name in found if name not in known)
     for name, value in found.items():
-        if name not in known:
-            return name
         inner_cls = _NESTED.get(name)
+        if inner_cls is None:
+            continue
         inner = None
-        if inner_cls is not None and isinstance(value, dict):
+        if isinstance(value, dict):
             inner = _unknown_field(value, inner_cls)
-        elif inner_cls is not None and isinstance(value, list):
+        elif isinstance(value, list):
             inner = _unknown_in(value, inner_cls)
         if inner:
             return f"{name}.{inner}"

@@ -72,7 +72,7 @@ class StepTold:
         "due_at",
         "is_closed",
         "is_outstanding",
-        "late_not_done",
+        "late_not_done", "late_success", "left",
         "left_in_place",
         "needs",
         "simulated",
@@ -94,6 +94,8 @@ class StepTold:
         self.acted = False
         self.acted_late = False
         self.late_not_done = False
+        self.late_success = False
+        self.left: dict[int, str | None] = {}
         self.asked = False
         self.wanted = False
         self.approved = False
@@ -246,12 +248,15 @@ class JournalRules:
 
     def _claimed(self, entry: kinds.Claimed) -> None:
         self._require(entry.token == self.token + 1, "I6", f"token {entry.token} by {self.token}")
+        dead, self.driver_id = self.driver_id, entry.driver_id
         self.token = entry.token
-        self.driver_id = entry.driver_id
         if entry.takeover:
-            # What the dead driver had begun to undo is called again, with the same key (C6).
+            # What the dead driver had begun to undo is called again, with the same key (C6), and
+            # nobody waits for its calls (C5).
             for told in self.steps.values():
                 told.undo_running = False
+                if dead != entry.driver_id:
+                    told.left = {n: who for n, who in told.left.items() if who != dead}
 
     def _activated(self, _entry: kinds.TransactionActivated) -> None:
         self._require(not self.goes_back, "I4", "it begins while going back")
@@ -268,6 +273,8 @@ class JournalRules:
         running = [name for name, told in self.steps.items() if told.state == "running"]
         self._require(not running, "D5", f"it goes back while {running} run")
         self.goes_back = True
+        for told in self.steps.values():
+            self._take_late(told)
         if self.was_pending:
             # Nothing of it ever ran, and every undo is called all the same (D4).
             for told in self.steps.values():
@@ -284,6 +291,8 @@ class JournalRules:
     def _part(self, entry: kinds.PartialRollbackStarted) -> None:
         self._require(not self.is_decided, "I8", "a part goes back behind the commit point")
         self.going_back.update(entry.step_ids)
+        for name in entry.step_ids:
+            self._take_late(self.steps[name])
 
     def _decided(self, _entry: kinds.CommitDecided) -> None:
         self._require(not self.goes_back, "I2", "it is decided to commit while going back")
@@ -428,6 +437,8 @@ class JournalRules:
         told = self._told(entry)
         self._require(told.state == "running", "I13", f"{entry.step_id} is in doubt, and idle")
         told.state, told.acted, told.asked = "doubt", True, False
+        if entry.left_behind:
+            told.left[entry.attempt] = self.driver_id
 
     def _due(self, entry: kinds.RetryScheduled) -> None:
         self._told(entry).due_at = entry.due_at
@@ -455,10 +466,9 @@ class JournalRules:
         told = self._told(entry)
         if entry.operation != "action":
             return
+        told.left.pop(entry.attempt, None)
         if entry.outcome == "succeeded":
-            told.acted_late = told.acted_late or told.state != "succeeded"
-            if told.state == "failed" or told.is_closed:
-                told.acted = True
+            self._late_success(entry.step_id, told)
         elif entry.outcome == "not_done" and entry.attempt == told.attempts == 1:
             told.late_not_done = True
             if told.state == "doubt" and not told.undo_attempts and self.ended is None:
@@ -466,12 +476,32 @@ class JournalRules:
             elif told.is_closed:
                 told.is_outstanding = False
 
+    def _late_success(self, name: str, told: StepTold) -> None:
+        """Take in that a call which had been given up has acted after all (the table of C5)."""
+        goes_back = self.goes_back or name in self.going_back
+        if told.undo_attempts or told.is_closed or told.state == "failed":
+            told.acted_late = told.acted = True
+            told.is_outstanding = told.is_closed or goes_back or self.is_final
+        elif told.state == "doubt" and goes_back:
+            told.state, told.due_at = "succeeded", None
+        elif told.state in ("doubt", "running"):
+            told.late_success = True
+
+    def _take_late(self, told: StepTold) -> None:
+        """Let what is undone begin with an answer that came late and was kept."""
+        told.due_at = None
+        if told.state == "doubt" and told.late_success:
+            told.state = "succeeded"
+        if told.state == "failed" and told.acted_late:
+            told.is_outstanding = True
+
     def _person_retries(self, entry: kinds.RetryRequested) -> None:
         told = self._told(entry)
         if told.due_at is not None:
             told.due_at = entry.at
             return
         told.wanted, told.asked = True, False
+        told.acted_late = False
         if told.undo_attempts or told.is_outstanding:
             told.undo_asked = True
             if told.definition.compensating_action is not None and self.goes_back:
@@ -543,6 +573,7 @@ class JournalRules:
 
     def _close(self, told: StepTold) -> None:
         told.is_closed, told.verifying, told.undo_asked = True, False, False
+        told.is_outstanding = bool(told.left) or told.acted_late
 
     def _undo_failed(self, entry: kinds.CompensationFailed) -> None:
         told = self._told(entry)
@@ -555,6 +586,11 @@ class JournalRules:
                 told.is_closed = True
             else:
                 told.is_outstanding = True
+
+    def _verifying(self, entry: kinds.VerificationStarted) -> None:
+        told = self._told(entry)
+        self._require(told.verifying, "C13", f"{entry.step_id} is verified, and was not undone")
+        self._not_early(told, entry)
 
     def _verified(self, entry: kinds.VerificationAnswered) -> None:
         told = self._told(entry)
@@ -621,6 +657,7 @@ _METHODS: dict[type, Callable[[JournalRules, Any], None]] = {
     kinds.CompensationStarted: JournalRules._undo_started,  # noqa: SLF001
     kinds.CompensationSucceeded: JournalRules._undone,  # noqa: SLF001
     kinds.CompensationFailed: JournalRules._undo_failed,  # noqa: SLF001
+    kinds.VerificationStarted: JournalRules._verifying,  # noqa: SLF001
     kinds.VerificationAnswered: JournalRules._verified,  # noqa: SLF001
     kinds.StepOutstanding: JournalRules._outstanding,  # noqa: SLF001
     kinds.ConfirmationStarted: JournalRules._confirming,  # noqa: SLF001

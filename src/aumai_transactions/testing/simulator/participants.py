@@ -153,9 +153,16 @@ class Participants:
             and row.until_attempt is not None
             and row.until_attempt < context.attempt
         ):
-            return self._again(row, effect)
+            return self._again(row)
         self._fenced(context)
-        self._before_effect(request)
+        try:
+            self._before_effect()
+        except OutcomeUnknown:
+            raise
+        except Exception:
+            # Why: "not done" must stay true, also where the network brings the same call again.
+            self._rows[context.idempotency_key] = _Row("tombstone", None, context.attempt)
+            raise
         row = self._rows[context.idempotency_key] = _Row("done", self._output(request))
         if self._faults.hit("rejects"):
             row.state, row.reason = "refused", "the participant says no"
@@ -163,7 +170,7 @@ class Participants:
         self._apply(request, effect)
         return row.answer
 
-    def _again(self, row: _Row, effect: Effect) -> Any:
+    def _again(self, row: _Row) -> Any:
         if row.state == "refused":
             raise StepRejected(row.reason)
         if row.state in ("undone", "tombstone"):
@@ -177,7 +184,7 @@ class Participants:
         effect.standing += 1
         self._on_effect(request)
 
-    def _before_effect(self, request: Request) -> None:
+    def _before_effect(self) -> None:
         """Let a participant fail before it does anything; the answer is true for this attempt."""
         if self._faults.hit("asks_for_later"):
             raise RetryLater(self._dice.choice((0.5, 3.0, 30.0)))
@@ -188,21 +195,23 @@ class Participants:
             raise OutcomeUnknown("the participant does not know", after)
 
     def _output(self, request: Request) -> dict[str, Any]:
-        return {"id": request.context.idempotency_key, "n": request.data.get("n")}
+        return {"id": request.context.forward_key, "n": request.data.get("n")}
 
     def _keyed_compensation(self, request: Request, effect: Effect) -> Any:
         context = request.context
         known = self._rows.get(context.idempotency_key)
-        if known is not None:
+        if known is not None and (known.until_attempt or context.attempt) >= context.attempt:
             self._count("duplicate_answered")
             return known.answer
         if context.can_continue and self._faults.hit("continues"):
-            return Continue({"id": context.forward_key, "n": request.data.get("n")})
+            answer = Continue({"id": context.forward_key, "n": request.data.get("n")})
+            self._rows[context.idempotency_key] = _Row("done", answer, context.attempt)
+            return answer
         self._fenced(context)
         if self._faults.hit("undo_fails"):
             raise OSError("the undo is not possible now")
         row = self._rows.get(context.forward_key)
-        answer = None
+        answer: Any = None
         if row is None:
             self._count("null_compensation")
             self._rows[context.forward_key] = _Row("tombstone")
@@ -261,7 +270,7 @@ class Participants:
     # ------------------------------------------------------------------------- keeps no contract
 
     def _dumb_action(self, request: Request, effect: Effect) -> Any:
-        self._before_effect(request)
+        self._before_effect()
         if self._faults.hit("rejects"):
             raise StepRejected("the participant says no")
         if not self._is_current(request.context):

@@ -209,7 +209,7 @@ def look_after(process: Process, dice: Random) -> Procedure[Any]:
     needing = [item for item in listed if item.summary.attention is not None]
     chosen = dice.choice(needing if needing and drawn < 0.8 else listed)
     name = chosen.summary.transaction_id
-    wait = dice.choice((0.0, 0.0, 5.0, 60.0))
+    wait = dice.choice((0.0, 0.0, 0.0, 2.0, 30.0))
     if drawn > 0.95:
         return (yield from _waited(process, name, wait))
     if drawn > 0.9:
@@ -258,7 +258,7 @@ def _about_outstanding(world: World, name: str, step_id: str, dice: Random) -> O
     drawn = dice.random()
     if drawn < 0.5:
         return RetryAsked(step_id, "bob")
-    if drawn < 0.7:
+    if drawn < 0.7 and not world.participants.effect(name, step_id).in_flight:
         return ResolutionAnswered(step_id, "left_in_place", "ann", "nobody minds")
     world.participants.settle_by_hand(name, step_id, f"{name}/{step_id}/action")
     return ResolutionAnswered(step_id, "undone", "ann", "by hand")

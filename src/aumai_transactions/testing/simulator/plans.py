@@ -19,7 +19,7 @@ STARTS: tuple[Start, ...] = (
     "commit", "commit", "commit", "commit", "submit", "submit", "submit",
     "save", "roll_back", "keyed", "interactive", "interactive",
 )  # fmt: skip
-WAITS_SECONDS = (0.0, 5.0, 30.0, 120.0)
+WAITS_SECONDS = (0.0, 0.0, 1.0, 1.0, 8.0, 60.0)
 
 
 @dataclass(slots=True)

@@ -64,9 +64,9 @@ def settings_of(seed: int, transactions: int) -> Settings:
         concurrency=tuple(dice.choice((0, 1, 2, 8)) if n else 4 for n in range(processes)),
         parallel_max=dice.choice((1, 2, 4)),
         lease_seconds=dice.choice((2.0, 10.0, 30.0)),
-        poll_seconds=dice.choice((1.0, 5.0)),
-        span_seconds=dice.choice((5.0, 30.0, 100.0)),
-        heal_seconds=dice.choice((60.0, 150.0, 300.0)),
+        poll_seconds=dice.choice((3.0, 15.0)),
+        span_seconds=dice.choice((2.0, 15.0, 60.0)),
+        heal_seconds=dice.choice((40.0, 90.0, 180.0)),
         visits=dice.choice((0, transactions // 2, transactions)),
     )
 
