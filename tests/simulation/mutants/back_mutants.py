@@ -103,7 +103,7 @@ def undo_over_a_halted_step(plant):
 
 @mutant(seed=1, needs=("outstanding",))
 def forget_a_failed_undo(plant):
-    """I2, I12: what could not be undone counts as undone."""
+    """I2, I10, I12: what could not be undone counts as undone."""
 
     def failed(saga, entry):
         step = undoing._ended(saga, entry.step_id)
@@ -123,7 +123,7 @@ def show_what_is_outstanding_as_clean(plant):
 
 @mutant(seed=1, needs=("outstanding",))
 def let_nobody_look_at_what_is_outstanding(plant):
-    """I12: what is outstanding is not on the list of what needs a person."""
+    """I2, I12: what is outstanding is not on the list of what needs a person."""
     plant.put(outcome, "_is_outstanding", lambda saga, step: False)
 
 
@@ -146,7 +146,7 @@ def take_what_an_undo_left_for_clean(plant):
 
 @mutant(seed=1)
 def do_not_verify_an_undo(plant):
-    """D8: an action's `verify` is never asked."""
+    """I2: an action's `verify` is never asked."""
     plant.blind()
     sound = undoing.compensation_succeeded
 

@@ -13,7 +13,7 @@ from aumai_transactions import calls
 from aumai_transactions.core import claims, decider, isolation, undoing
 from aumai_transactions.core.entries import Claimed, CompensationStarted, StepStarted
 from aumai_transactions.core.observations import HandlerRaised
-from aumai_transactions.drivers import asking, driving, late
+from aumai_transactions.drivers import asking, driving
 from aumai_transactions.drivers.operations import DoAppend, DoSleep
 from aumai_transactions.errors import NotDelivered, OutcomeUnknown, StoreUnavailable
 from aumai_transactions.store import AppendAnswer
@@ -75,7 +75,7 @@ def take_a_lost_reply_for_applied(plant):
 
 @mutant(seed=1, needs=("fault_store_reply_lost", "answer_moved"))
 def take_a_lost_reply_for_failed(plant):
-    """I5, I13: nobody knows whether an append was made, and the same is appended as another one."""
+    """I5, I12, I13: nobody knows whether an append was made, and the same is appended as another one."""
     plant.blind()
     numbers = count(1)
 
@@ -104,19 +104,19 @@ def hear(plant, heard, instead):
 
 @mutant(seed=1, needs=("answer_fenced",))
 def go_on_though_fenced(plant):
-    """I1, I6, I7: a driver that is told that it is fenced goes on."""
+    """I1, I6, I7, I14: a driver that is told that it is fenced goes on."""
     hear(plant, AppendAnswer.fenced, AppendAnswer.appended)
 
 
 @mutant(seed=1, needs=("answer_moved",))
 def go_on_though_moved(plant):
-    """I1, I6, I7: what was refused because of news is taken for appended."""
+    """I1, I6, I7, I14: what was refused because of news is taken for appended."""
     hear(plant, AppendAnswer.moved, AppendAnswer.appended)
 
 
 @mutant(seed=1, needs=("answer_held",))
 def go_on_though_held(plant):
-    """I1, I6, I14: a claim that was refused is taken for made."""
+    """I1, I6, I7, I14: a claim that was refused is taken for made."""
     hear(plant, AppendAnswer.held, AppendAnswer.appended)
 
 
@@ -221,7 +221,7 @@ def call_under_the_first_token(plant):
 
 @mutant(seed=1, needs=("locks_granted",))
 def keep_the_fencing_token_from_the_handler(plant):
-    """I10: a handler is not told the fencing tokens of what its step uses."""
+    """G10: a handler is not told the fencing tokens of what its step uses."""
     plant.everywhere(isolation.fencing_tokens, lambda saga, step: {})
 
 
@@ -260,17 +260,6 @@ def take_an_unknown_answer_for_a_no(plant):
         return "not_done" if isinstance(error, OutcomeUnknown) else sound(action, error)
 
     plant.everywhere(sound, outcome_of)
-
-
-@mutant(seed=1, needs=("late_return",))
-def lose_late_answers(plant):
-    """C5: what a call answers after it was given up is not journaled."""
-
-    def handing_in(desk, transaction_id, seen):
-        return
-        yield
-
-    plant.everywhere(late.handing_in, handing_in)
 
 
 @mutant(seed=1, needs=("rollback_revoked",))

@@ -12,11 +12,8 @@ from aumai_transactions.core import (
     committing,
     decider,
     evolution,
-    outcome,
     planning,
     retries,
-    scopes,
-    settling,
     transitions,
 )
 from aumai_transactions.core.commands import Call, Record
@@ -26,7 +23,7 @@ from aumai_transactions.core.entries import (
     TransactionActivated,
     TransactionCommitted,
 )
-from aumai_transactions.core.states import ACTIVE, COMMITTING
+from aumai_transactions.core.states import ACTIVE, COMMITTING, COMPENSATING
 
 
 @mutant(seed=1)
@@ -47,7 +44,8 @@ def go_on_after_the_rollback(plant):
         return sound(saga, now, parallel_max)
 
     def started(saga, entry):
-        state, saga.state = saga.state, ACTIVE
+        state = saga.state
+        saga.state = ACTIVE if state is COMPENSATING else state
         sound_start(saga, entry)
         saga.state = state
 
@@ -112,7 +110,7 @@ def run_without_an_approval(plant):
 
 @mutant(seed=1, needs=("approval_denied",))
 def take_a_denial_for_an_approval(plant):
-    """D18, D19: a step runs that a person has denied."""
+    """D18: a step runs that a person has denied."""
 
     def denied(saga, entry):
         step = saga.step(entry.step_id)
@@ -125,19 +123,23 @@ def take_a_denial_for_an_approval(plant):
 
 @mutant(seed=1, needs=("approval_denied",))
 def do_not_hear_a_denial(plant):
-    """L1: a step waits for ever that a person has denied."""
-    plant.put(approvals, "approval_denied", lambda saga, entry: None)
+    """D18, L1: a step waits for ever that a person has denied."""
+
+    def denied(saga, entry):
+        del saga.approvals[saga.step(entry.step_id).index]
+
+    plant.put(approvals, "approval_denied", denied)
 
 
 @mutant(seed=1, needs=("approval_requested",))
 def wait_for_an_approval_for_ever(plant):
-    """L1: the time within which a person has to answer is not looked at."""
+    """D18, L1: the time within which a person has to answer is not looked at."""
     plant.put(planning, "_overdue", lambda saga, now: ())
 
 
 @mutant(seed=1, needs=("asked_RollbackCalled",))
 def do_not_hear_a_wish_to_go_back(plant):
-    """D4, D5: it goes on, and commits, though somebody has asked for its rollback."""
+    """D5, L1: it goes on, and commits, though somebody has asked for its rollback."""
     sound = planning.reason_to_go_back
 
     def reason_to_go_back(saga, now):
@@ -230,7 +232,7 @@ def let_nobody_know_when_to_wake(plant):
 
 @mutant(seed=1)
 def try_an_undo_again_that_is_not_idempotent(plant):
-    """C6: an undo is retried that nobody has declared idempotent."""
+    """C8: an undo is retried that nobody has declared idempotent."""
     plant.everywhere(retries.undo_retry, lambda policy: policy.undo_retry or retries.DEFAULT_RETRY)
 
 
@@ -301,14 +303,14 @@ def go_back_behind_the_commit_point(plant):
 
 @mutant(seed=1, needs=("in_doubt",))
 def go_back_over_a_pivot_in_doubt(plant):
-    """F3: a pivot of which nobody knows whether it was the commit point is rolled back."""
+    """D14: a pivot of which nobody knows whether it was the commit point is rolled back."""
     plant.blind()
     plant.everywhere(planning.may_have_decided, lambda saga: False)
 
 
 @mutant(seed=1)
 def decide_while_others_run(plant):
-    """F3: the pivot does not wait until everything else has ended."""
+    """D14: the pivot does not wait until everything else has ended."""
     sound = planning._plan_ready
 
     def plan_ready(saga, ready, now, free):
@@ -371,8 +373,6 @@ def commit_though_what_was_read_has_changed(plant):
 
 @mutant(seed=1, needs=("undo_window_closing",))
 def miss_the_window_of_an_undo(plant):
-    """D20: `on_undo_window="roll_back"` warns, and does not go back."""
+    """D19: `on_undo_window="roll_back"` warns, and does not go back."""
     plant.put(planning, "_window_closes", lambda saga, now: None)
 
-
-_ = outcome, scopes, settling

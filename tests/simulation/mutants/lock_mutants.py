@@ -97,7 +97,7 @@ def grant_the_same_token_again(plant):
 
 @mutant(seed=1, needs=("locks_awaited",))
 def wait_for_a_resource_for_ever(plant):
-    """L1: nobody looks how long a transaction has waited for a resource."""
+    """L1, L3: nobody looks how long a transaction has waited for a resource."""
     sound = isolation._waits
 
     def waits(saga, want, table, behind, now):
@@ -128,6 +128,6 @@ def claim_behind_the_decision(plant):
 
 @mutant(seed=1, needs=("locks_granted",))
 def commit_over_a_stale_read(plant):
-    """G3: what was read and not locked is not compared before the commit."""
+    """G9: what was read and not locked is not compared before the commit."""
     plant.everywhere(isolation.reads_to_check, lambda saga, entries: ())
     plant.put(isolation, "_changed", lambda saga, table: [])

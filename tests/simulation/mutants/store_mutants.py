@@ -25,12 +25,10 @@ def append_without_fencing(plant):
         return sound(self, kept, append)
 
     def reread(desk, run, seen, *, is_blocked=False):
-        run.token = 0
-        token = run.token
         run.saga = yield from driving.read_saga(desk, run.transaction_id)
-        run.token = token or run.saga.token
         run.sequence, run.holdings = run.saga.sequence, None
 
+    plant.blind()
     plant.put(MemoryStore, "_refusal", refusal)
     plant.put(driving, "_reread", reread)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core import entries as kinds
 from aumai_transactions.core.lock_entries import LocksGranted
+from aumai_transactions.testing.invariants.limits import LimitRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -161,6 +162,7 @@ class JournalRules:
         self.commit_wanted = False
         self.going_back: set[str] = set()
         self.held: dict[str, str] = {}
+        self.limits = LimitRules(self)
         self._found: list[str] = []
         self._idle_claims = 0
 
@@ -187,6 +189,8 @@ class JournalRules:
                 self._wrong("I6", f"{kind.__name__} under token {token}, in force is {self.token}")
             if self.ended is not None:
                 self._behind_the_end(entry)
+            for rule, text in self.limits.before(entry):
+                self._wrong(rule, text)
             method = _METHODS.get(kind)
             if method is not None:
                 method(self, entry)

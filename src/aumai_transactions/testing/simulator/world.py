@@ -233,8 +233,10 @@ class World:
 
     def _go_on_until(self, until: int) -> None:
         problems, agenda = self.watch.problems, self.agenda
+        limit = agenda.happened + EVENTS_MAX
         while not problems and agenda.next(until):
-            pass
+            if agenda.happened > limit:
+                self.watch.wrong(f"L1: {agenda.happened} things have happened, and no end is near")
 
     def _settle(self) -> None:
         """Go on until nothing is to be done, and nothing is under way."""
