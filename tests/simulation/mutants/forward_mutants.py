@@ -179,7 +179,8 @@ def try_once_too_often(plant):
     sound = retries.next_due
 
     def next_due(retry, attempts, first_at, now, **given):
-        return sound(retry, attempts - 1 or 1, first_at, now, **given)
+        one_more = retry._replace(attempts_max=retry.attempts_max + 1)
+        return sound(one_more, attempts, first_at, now, **given)
 
     plant.everywhere(sound, next_due)
 
@@ -190,8 +191,8 @@ def try_for_ever(plant):
     sound = retries.next_due
 
     def next_due(retry, attempts, first_at, now, **given):
-        endless = retry._replace(budget_seconds=None)
-        return sound(endless, min(attempts, retry.attempts_max - 1), first_at, now, **given)
+        endless = retry._replace(attempts_max=2**31, budget_seconds=None)
+        return sound(endless, attempts, first_at, now, **given)
 
     plant.everywhere(sound, next_due)
 

@@ -59,10 +59,15 @@ class LimitRules:
 
     Args:
         journal: What the journal has said before each entry.
+
+    Attributes:
+        accounted: The steps whose only call a probe or a person has said to be done, so that its
+            own answer, late as it may be, is no news.
     """
 
     def __init__(self, journal: JournalRules) -> None:
         self._journal = journal
+        self.accounted: set[str] = set()
         self._deaths = 0
         self._under_way: set[str] = set()
         self._must_go_back: dict[str, str] = {}
@@ -256,6 +261,14 @@ class LimitRules:
         if entry.due_at - entry.at < shortest * _SECOND - 1:
             yield "C8", f"{name} is due too soon: {shortest:g} s are the shortest pause"
 
+    def _told_done(
+        self, entry: kinds.ProbeAnswered | kinds.ResolutionGiven
+    ) -> Iterator[tuple[str, str]]:
+        told = self._journal.steps.get(entry.step_id)
+        if entry.answer in ("done", "happened") and told is not None and told.attempts == 1:
+            self.accounted.add(entry.step_id)
+        yield from ()
+
     # --------------------------------------------------------------------------- deaths
 
     def _claimed(self, entry: kinds.Claimed) -> Iterator[tuple[str, str]]:
@@ -335,5 +348,7 @@ _METHODS: dict[type, Callable[[LimitRules, Any], Iterator[tuple[str, str]]]] = {
     kinds.RollbackStarted: LimitRules._rollback_started,  # noqa: SLF001
     kinds.PartialRollbackStarted: LimitRules._part,  # noqa: SLF001
     kinds.RetryScheduled: LimitRules._scheduled,  # noqa: SLF001
+    kinds.ProbeAnswered: LimitRules._told_done,  # noqa: SLF001
+    kinds.ResolutionGiven: LimitRules._told_done,  # noqa: SLF001
     kinds.Claimed: LimitRules._claimed,  # noqa: SLF001
 }

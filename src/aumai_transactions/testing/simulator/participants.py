@@ -106,6 +106,9 @@ class Participants:
         self._rows: dict[str, _Row] = {}
         self._tokens: dict[str, int] = {}
 
+    def close(self) -> None:
+        """Let go of what they keep outside of this process's own objects."""
+
     def effect(self, transaction_id: str, step_id: str) -> Effect:
         """Return what a step has done."""
         key = transaction_id, step_id
