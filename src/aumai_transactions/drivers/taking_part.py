@@ -137,16 +137,21 @@ def attend(
             seconds = _seconds(desk, look, patience)
             if not in_hand and _leaves(part, look, patience, seconds):
                 return look
-            for_others = seconds is None or patience.polls
-            if seconds == LEAVES:
-                # Why not at once: nobody waits any more, but for the calls that are in hand here.
-                seconds = POLL_SECONDS if patience.polls else None
-            item: Ended | None = yield DoNext(inbox, seconds, part, for_others)
+            item: Ended | None = yield _next(inbox, seconds, part, patience)
             if item is not None:
                 ended = item.call
                 seen = _seen(desk, shared, part, ended, item.answer, item.error)
     finally:
         shared.part(inbox, part)
+
+
+def _next(inbox: Inbox, seconds: float | None, part: Part, patience: Patience) -> DoNext:
+    """Return what is waited for: that something happens, or a time."""
+    for_others = seconds is None or patience.polls
+    if seconds == LEAVES:
+        # Why not at once: nobody waits any longer, but for the calls that are in hand here.
+        seconds = POLL_SECONDS if patience.polls else None
+    return DoNext(inbox, seconds, part, for_others)
 
 
 def _made(

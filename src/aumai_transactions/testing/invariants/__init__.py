@@ -3,7 +3,8 @@
 Owns: nothing but the names. `JournalRules` is about one journal, `LockRules` about all together.
 """
 
-from aumai_transactions.testing.invariants.journals import JournalRules, StepTold, needs_of
+from aumai_transactions.testing.invariants.journals import JournalRules
 from aumai_transactions.testing.invariants.locks import LockRules
+from aumai_transactions.testing.invariants.told import StepTold, needs_of
 
 __all__ = ["JournalRules", "LockRules", "StepTold", "needs_of"]

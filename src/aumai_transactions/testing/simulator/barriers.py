@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.answers import Continue, NothingToUndo, Unknown
-from aumai_transactions.errors import StepRejected
+from aumai_transactions.errors import RetryLater, StepRejected
 from aumai_transactions.participants.barrier.block import barrier, barrier_probe
 from aumai_transactions.participants.barrier.calls import (
     BarrierCall,
@@ -21,7 +21,7 @@ from aumai_transactions.participants.barrier.calls import (
     StaleDriver,
 )
 from aumai_transactions.participants.barrier.table import create_barrier_table
-from aumai_transactions.testing.simulator.participants import Participants
+from aumai_transactions.testing.simulator.participants import Participants, _Row
 
 if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
@@ -70,7 +70,7 @@ class BarrierParticipants(Participants):
         try:
             with barrier(self._connection, request.context, clock=self._clock) as admission:
                 if admission.is_due:
-                    self._before_effect(request)
+                    self._before_effect()
                     admission.answer = self._output(request)
                     if self._faults.hit("rejects"):
                         raise StepRejected("the participant says no")  # noqa: TRY301
@@ -81,14 +81,35 @@ class BarrierParticipants(Participants):
         except StaleDriver:
             self._count("stale_driver_refused")
             raise
+        except (RetryLater, ValueError):
+            self._let_it_stay_undone(request)
+            raise
         if admission.is_due:
             self._apply(request, effect)
         else:
             self._count("duplicate_answered")
         return admission.answer
 
+    def _let_it_stay_undone(self, request: Request) -> None:
+        """See to it that "not done" stays true where the network brings the same attempt again."""
+        context = request.context
+        asked = BarrierCall(
+            f"{context.forward_key}/asked/{next(self._numbers)}",
+            "probe",
+            context.forward_key,
+            context.transaction_id,
+            context.step_id,
+            context.token,
+            forward_attempt=context.attempt,
+        )
+        barrier_probe(self._connection, asked, clock=self._clock)
+
     def _keyed_compensation(self, request: Request, effect: Effect) -> Any:
         context = request.context
+        known = self._rows.get(context.idempotency_key)
+        if known is not None and (known.until_attempt or context.attempt) >= context.attempt:
+            self._count("duplicate_answered")
+            return known.answer
         takes_back = False
         try:
             with barrier(self._connection, context, clock=self._clock) as admission:
@@ -101,7 +122,9 @@ class BarrierParticipants(Participants):
                     else:
                         takes_back = True
         except _Continues:
-            return Continue({"id": context.forward_key, "n": request.data.get("n")})
+            answer = Continue({"id": context.forward_key, "n": request.data.get("n")})
+            self._rows[context.idempotency_key] = _Row("done", answer, context.attempt)
+            return answer
         except StaleDriver:
             self._count("stale_driver_refused")
             raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aumai_transactions.testing.simulator.actions import Request
+    from aumai_transactions.testing.simulator.participants import Effect
     from aumai_transactions.testing.simulator.processes import Process
     from aumai_transactions.testing.simulator.world import World
 
@@ -68,7 +69,7 @@ class Network:
             self._effect(request).in_flight += 1
         self._world.agenda.after(seconds, self._arrive, request, answered)
 
-    def _effect(self, request: Request):  # type: ignore[no-untyped-def]
+    def _effect(self, request: Request) -> Effect:
         context = request.context
         return self._world.participants.effect(context.transaction_id, context.step_id)
 

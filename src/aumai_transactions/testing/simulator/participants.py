@@ -1,7 +1,7 @@
 """What really happens outside, in a simulation.
 
-Owns: the effects of simulated transactions, and how a participant answers. The rules of the
-barrier (docs/barrier.md) are those of `participants/barrier/block.py`, on a dict instead of a table.
+Owns: the effects of simulated transactions, and how a participant answers. The barrier's rules
+(docs/barrier.md) are those of `participants/barrier/block.py`, on a dict instead of a table.
 Rules:
   1. A `keyed` participant keeps the contract of docs/guarantees.md: one outcome for each key, no
      effect behind an undo or a probe that said "not done", no call of a driver that was replaced.
@@ -207,9 +207,9 @@ class Participants:
             self._count("duplicate_answered")
             return known.answer
         if context.can_continue and self._faults.hit("continues"):
-            answer = Continue({"id": context.forward_key, "n": request.data.get("n")})
-            self._rows[context.idempotency_key] = _Row("done", answer, context.attempt)
-            return answer
+            goes_on = Continue(self._output(request))
+            self._rows[context.idempotency_key] = _Row("done", goes_on, context.attempt)
+            return goes_on
         self._fenced(context)
         if self._faults.hit("undo_fails"):
             raise OSError("the undo is not possible now")
@@ -236,7 +236,7 @@ class Participants:
         # Why only there: where nobody looks whether an undo has worked, nobody can find it out.
         return request.data.get("action") == "reserve_verified" and self._faults.hit("undo_lies")
 
-    def _keyed_probe(self, request: Request, effect: Effect) -> Any:
+    def _keyed_probe(self, request: Request, _effect: Effect) -> Any:
         context = request.context
         if self._faults.hit("cannot_tell"):
             return Unknown("the participant cannot tell now")
@@ -253,7 +253,7 @@ class Participants:
             return Done(row.answer)
         return NotDone(row.state)
 
-    def _keyed_verification(self, request: Request, effect: Effect) -> Any:
+    def _keyed_verification(self, _request: Request, effect: Effect) -> Any:
         if self._faults.hit("cannot_tell"):
             return Unknown("the participant cannot tell now")
         return Residue(effect.standing) if effect.standing else Clean()
@@ -267,7 +267,7 @@ class Participants:
             effect.confirmed += 1
         return None
 
-    def _keyed_reread(self, request: Request, effect: Effect) -> bool:
+    def _keyed_reread(self, _request: Request, _effect: Effect) -> bool:
         return not self._faults.hit("reread_differs")
 
     # ------------------------------------------------------------------------- keeps no contract

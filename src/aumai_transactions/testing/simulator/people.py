@@ -19,6 +19,7 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.drivers import procedures, resuming, submitting, taking_part
 from aumai_transactions.drivers.asking import ask, see_through, waiting_until
 from aumai_transactions.drivers.blocks import BlockBase
+from aumai_transactions.drivers.desk import read_transaction
 from aumai_transactions.drivers.operations import DoSleep
 from aumai_transactions.drivers.recovery import recover
 from aumai_transactions.errors import StoreUnavailable, TransactionNotActive
@@ -194,7 +195,7 @@ def _undo_something(
     yield from taking_part.undo(process.desk, block._shared, part, asked)  # noqa: SLF001
 
 
-# ------------------------------------------------------------------------------------ those who look
+# ---------------------------------------------------------------------------------- who looks after
 
 
 def look_after(process: Process, dice: Random) -> Procedure[Any]:
@@ -213,7 +214,7 @@ def look_after(process: Process, dice: Random) -> Procedure[Any]:
     if drawn > 0.95:
         return (yield from _waited(process, name, wait))
     if drawn > 0.9:
-        transaction = yield from procedures.read_transaction(desk, name)
+        transaction = yield from read_transaction(desk, name)
         return (yield from procedures.rollback(desk, transaction, wait_max_seconds=wait))
     if drawn > 0.86:
         return (yield from _resume(process, name))

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +42,12 @@ from aumai_transactions.testing.simulator.interrupts import Interrupted
 from aumai_transactions.testing.simulator.store import StoreHandle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aumai_transactions.drivers.operations import Attendant, Operations, Procedure
     from aumai_transactions.store import Append
     from aumai_transactions.testing.simulator.participants import Reply
     from aumai_transactions.testing.simulator.world import World
 
-OnEnd = Callable[[Any, BaseException | None], None] if TYPE_CHECKING else Any
+OnEnd = Callable[[Any, BaseException | None], None]
 
 PAUSES_SECONDS = (0.5, 5.0, 15.0, 45.0, 150.0)
 RESTART_SECONDS = (0.1, 2.0, 20.0)
@@ -383,12 +382,8 @@ class Process:
 
     def _send(self, operation: DoCall, on_end: OnEnd) -> None:
         """Call a handler: its request goes over the network, and its answer comes back."""
-        step, kind, callee = operation.step, operation.operation, operation.callee
-        request = call(callee, operation.arguments)
+        request: Any = call(operation.callee, operation.arguments)
         self.world.network.send(self, request, _Waiting(self, operation, on_end).answered)
-
-    # Each simulated call ends in one of three ways: it is answered, its client gives up, or
-    # the product gives it up and hears of it later.
 
 
 class _Waiting:

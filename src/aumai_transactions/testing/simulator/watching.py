@@ -31,14 +31,6 @@ if TYPE_CHECKING:
     from aumai_transactions.testing.simulator.processes import Process
     from aumai_transactions.testing.simulator.world import World
 
-_INTENTS: dict[str, type] = {
-    "action": kinds.StepStarted,
-    "compensation": kinds.CompensationStarted,
-    "probe": kinds.ProbeStarted,
-    "verification": kinds.VerificationStarted,
-    "confirmation": kinds.ConfirmationStarted,
-}
-
 LATE = 600 * SECOND
 """By how much, at the end, a time must be over for every clock that anybody may have."""
 
@@ -59,10 +51,11 @@ class Watch:
         self._locks = LockRules()
         self._told: dict[str, str] = {}
         self._written: dict[str, list[tuple[int, str, int]]] = {}
-        self._intents: dict[tuple[str, str, str], tuple[int, int, str]] = {}
+        self._intents: dict[tuple[str, str, str], tuple[int, int]] = {}
         self._keys: dict[str, tuple[str, str, str]] = {}
         self._holders: dict[str, str | None] = {}
         self._tampered = False
+        self._acted: dict[str, int] = {}
 
     def began(self, transaction_id: str, plan: Plan) -> None:
         """Take note of which plan a transaction carries out."""
@@ -85,13 +78,12 @@ class Watch:
             self.wrong(
                 f"I6: {name}: appended at {append.expected_sequence}, {rules.sequence} there"
             )
-        before = rules.driver_id
         self._taken(append)
         problems = rules.append(append.entries, append.token)
         problems += self._locks.append(rules, append.entries)
         self._world.traced_append(append)
         for entry in append.entries:
-            self._note(name, rules, entry, before, append.append_id)
+            self._note(name, rules, entry)
         for problem in problems:
             self.wrong(problem)
         entries = len(append.entries)
@@ -112,17 +104,12 @@ class Watch:
         if append.release or append.summary.state.is_final:
             self._holders[name] = None
 
-    def _note(
-        self, name: str, rules: JournalRules, entry: Any, before: str | None, append_id: str
-    ) -> None:
+    def _note(self, name: str, rules: JournalRules, entry: Any) -> None:
         count = self._world.count
         kind = type(entry)
-        if kind is kinds.StepStarted or kind is kinds.CompensationStarted or kind in _ASKED:
-            operation = _ASKED.get(kind) or (
-                "action" if kind is kinds.StepStarted else "compensation"
-            )
-            intent = entry.attempt, rules.token, append_id
-            self._intents[name, entry.step_id, operation] = intent
+        operation = _OPERATIONS.get(kind)
+        if operation is not None:
+            self._intents[name, entry.step_id, operation] = entry.attempt, rules.token
             if entry.attempt > 1:
                 count(f"again_{operation}")
         if kind is kinds.Claimed:
@@ -187,7 +174,7 @@ class Watch:
             self.wrong(f"I9: {what} carries the key {context.idempotency_key}")
         if operation == "reread":
             return
-        attempt, token, _append_id = self._intents.get(key, (0, 0, ""))
+        attempt, token = self._intents.get(key, (0, 0))
         if attempt < context.attempt:
             self.wrong(f"I1: {what} is called, and its intent is not durable")
         elif attempt > context.attempt or token != context.token:
@@ -237,13 +224,24 @@ class Watch:
         name = context.transaction_id
         rules = self.rules[name]
         self._world.trace("effect", context.idempotency_key, context.attempt)
-        if request.kind != "keyed" or context.operation != "action":
+        if request.kind != "keyed":
             return
-        for resource in context.resources:
+        highest = self._acted.get(name, 0)
+        if context.token < highest:
+            operation, token = context.operation, context.token
+            self.wrong(
+                f"B1: {name}/{context.step_id}: {operation} under token {token} took effect behind "
+                f"one under {highest}"
+            )
+        self._acted[name] = max(highest, context.token)
+        if context.operation != "action":
+            return
+        told = rules.steps[context.step_id]
+        # Why not what changes nothing: it may be read for as long as the network likes.
+        for resource in context.resources if told.definition.effect != "none" else ():
             others = self._locks.holders(resource)
             if name not in others:
                 self.wrong(f"I10: {name}/{context.step_id} acts on {resource}, not holding it")
-        told = rules.steps[context.step_id]
         for number in request.data:
             if number.startswith("from_"):
                 self._check_reference(rules, told, request.data[number])
@@ -383,11 +381,14 @@ class Watch:
                 self.wrong(f"I8: {where} is rolled back, and was confirmed")
 
 
-_ASKED: dict[type, str] = {
+_OPERATIONS: dict[type, str] = {
+    kinds.StepStarted: "action",
+    kinds.CompensationStarted: "compensation",
     kinds.ProbeStarted: "probe",
     kinds.VerificationStarted: "verification",
     kinds.ConfirmationStarted: "confirmation",
 }
+"""What each intent announces."""
 
 _COUNTED: dict[type, str] = {
     kinds.TransactionCommitted: "committed",

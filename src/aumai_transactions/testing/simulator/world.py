@@ -39,7 +39,7 @@ _REGISTRY = registry()
 CALM_SECONDS = 2_000.0
 """How long nothing may move before a world counts as settled."""
 
-BARRIERS = 0.25
+BARRIERS = 0.5
 """In which part of all worlds the participants stand behind the barrier that we ship."""
 
 ROUNDS_MAX = 12
@@ -122,7 +122,7 @@ class World:
             self.watch.is_current,
             self.count,
         )
-        # Why not always: a real table takes its time, and says the same.
+        # Why not always: each has faults that the other cannot have.
         if self.dice("barrier").random() < BARRIERS:
             self.participants: Participants = BarrierParticipants(
                 ProcessClock(self.agenda, 0), *given
