@@ -222,11 +222,12 @@ def do_not_wait_for_the_next_attempt(plant):
 
 @mutant(seed=1, needs=("retry_scheduled",))
 def let_nobody_know_when_to_wake(plant):
-    """L1, L3: nobody is told when the next attempt is due."""
+    """L1: who parks a transaction says when it is due in another unit than who looks for it."""
     sound = planning.wake_at
 
     def wake_at(saga):
-        return None if saga.waiting else sound(saga)
+        at = sound(saga)
+        return None if at is None else at * 1_000
 
     plant.everywhere(sound, wake_at)
 
@@ -311,8 +312,11 @@ def go_back_over_a_pivot_in_doubt(plant):
 
 @mutant(seed=1)
 def decide_while_others_run(plant):
-    """D14: the pivot does not wait until everything else has ended."""
-    sound = planning._plan_ready
+    """D14, I3: the pivot waits for what it names, and not until everything else has ended."""
+    sound, sound_graph = planning._plan_ready, evolution.dependencies
+
+    def dependencies(steps, name):
+        return sound_graph([step._replace(pivot=False, after=step.after or ()) if step.pivot else step for step in steps], name)
 
     def plan_ready(saga, ready, now, free):
         if saga.pivot is None or saga.pivot not in ready:
@@ -324,6 +328,7 @@ def decide_while_others_run(plant):
             saga.unsettled, saga.running = unsettled, running
 
     plant.put(planning, "_plan_ready", plan_ready)
+    plant.put(evolution, "dependencies", dependencies)
 
 
 @mutant(seed=1, needs=("rolled_back",))

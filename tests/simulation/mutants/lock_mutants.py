@@ -107,23 +107,24 @@ def wait_for_a_resource_for_ever(plant):
     plant.put(isolation, "_waits", waits)
 
 
-@mutant(seed=1, needs=("locks_awaited", "locks_granted"))
-def claim_behind_the_decision(plant):
-    """G2, I10: what a held step uses is claimed behind the commit decision."""
+@mutant(seed=1, needs=("locks_granted", "commit_decided"))
+def claim_nothing_for_held_steps(plant):
+    """I10: what a held step uses is not claimed before the commit point."""
     plant.blind()
-    plant.put(isolation, "_held_ones_to_claim_for", lambda saga: ())
     sound = isolation._wants
 
     def wants(saga):
-        state, decided = saga.state, saga.decided_at
-        if state is COMMITTING:
-            saga.state, saga.decided_at = isolation.ACTIVE, None
-        try:
-            yield from list(sound(saga))
-        finally:
-            saga.state, saga.decided_at = state, decided
+        held = {use for step in saga.steps if step.definition.on_commit for use in _uses(step)}
+        for want in sound(saga):
+            left = tuple(use for use in want.resources if use not in held)
+            if left:
+                yield want._replace(resources=left)
 
     plant.put(isolation, "_wants", wants)
+
+
+def _uses(step):
+    return step.definition.resources
 
 
 @mutant(seed=1, needs=("locks_granted",))

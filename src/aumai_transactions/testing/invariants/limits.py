@@ -26,6 +26,9 @@ _SECOND = 1_000_000
 _DEFAULT_ATTEMPTS_MAX = 5
 """How often something is tried that is tried again, and declares nothing (SEMANTICS C6)."""
 
+_ABANDON_AFTER_SECONDS = 60.0
+"""How long an undo waits for a call that was given up, where its action does not say (C5)."""
+
 _MAY_HAVE_DECIDED = frozenset({"running", "doubt", "succeeded"})
 
 _INTENTS: dict[type, str] = {
@@ -76,6 +79,8 @@ class LimitRules:
         self._approvals: dict[str, int | None] = {}
         self._reread: set[str] = set()
         self._closing: set[str] = set()
+        self._doubt_at: dict[str, int] = {}
+        self._abandoned: set[str] = set()
 
     def before(self, entry: Entry) -> Iterator[tuple[str, str]]:
         """Yield the rules that an entry breaks, and how; the journal does not know of it yet."""
@@ -235,6 +240,29 @@ class LimitRules:
         if entry.reason == "in_doubt" and definition is not None and _asks(definition):
             yield "C4", f"{entry.step_id} is undone in doubt, and a person is to be asked"
 
+    def _undo_started(self, entry: kinds.CompensationStarted) -> Iterator[tuple[str, str]]:
+        journal, name = self._journal, entry.step_id
+        told, plan = journal.steps.get(name), journal.definition
+        if told is None or plan is None:
+            return
+        if entry.attempt == 1 and told.left and name not in self._abandoned:
+            seconds = told.definition.policy.abandon_after_seconds
+            seconds = _ABANDON_AFTER_SECONDS if seconds is None else seconds
+            if entry.at < self._doubt_at.get(name, 0) + round(seconds * _SECOND):
+                yield "C5", f"{name} is undone, and a call of it that was given up may act yet"
+        if plan.on_compensation_failure == "halt" and journal.goes_back and not journal.was_pending:
+            halted = [n for n in journal.behind(name) if journal.steps[n].is_outstanding]
+            if halted:
+                yield "D7", f"{name} is undone, which {halted} depend on, and it halts"
+
+    def _in_doubt(self, entry: kinds.StepInDoubt) -> Iterator[tuple[str, str]]:
+        self._doubt_at[entry.step_id] = entry.at
+        yield from ()
+
+    def _retry_requested(self, entry: kinds.RetryRequested) -> Iterator[tuple[str, str]]:
+        self._abandoned.add(entry.step_id)
+        yield from ()
+
     # --------------------------------------------------------------------------- trying again
 
     def _scheduled(self, entry: kinds.RetryScheduled) -> Iterator[tuple[str, str]]:
@@ -347,6 +375,9 @@ _METHODS: dict[type, Callable[[LimitRules, Any], Iterator[tuple[str, str]]]] = {
     kinds.ApprovalDenied: LimitRules._approval_denied,  # noqa: SLF001
     kinds.RollbackStarted: LimitRules._rollback_started,  # noqa: SLF001
     kinds.PartialRollbackStarted: LimitRules._part,  # noqa: SLF001
+    kinds.CompensationStarted: LimitRules._undo_started,  # noqa: SLF001
+    kinds.StepInDoubt: LimitRules._in_doubt,  # noqa: SLF001
+    kinds.RetryRequested: LimitRules._retry_requested,  # noqa: SLF001
     kinds.RetryScheduled: LimitRules._scheduled,  # noqa: SLF001
     kinds.ProbeAnswered: LimitRules._told_done,  # noqa: SLF001
     kinds.ResolutionGiven: LimitRules._told_done,  # noqa: SLF001

@@ -186,6 +186,8 @@ class Participants:
         effect.applied += 1
         effect.standing += 1
         self._on_effect(request)
+        if self._faults.hit("unknown_done"):
+            raise OutcomeUnknown("the participant does not know, and it is done")
 
     def _before_effect(self) -> None:
         """Let a participant fail before it does anything; the answer is true for this attempt."""

@@ -111,6 +111,12 @@ def _run_block(
     for step in plan.steps:
         inner = _group_for(block, inner, dice)
         stands_in = inner or block
+        if dice.random() < 0.15:
+            # Another thread of the program asks for this one, and the program goes on meanwhile.
+            beside = _execute(process, stands_in, step, list(names), dice)
+            process.start(beside, partial(_beside_ended, process.world))
+            yield DoSleep(dice.choice((0.0, 0.03, 2.0)))
+            continue
         try:
             names.append((yield from _execute(process, stands_in, step, names, dice)))
             if dice.random() < 0.1:
@@ -133,6 +139,12 @@ def _run_block(
     if isinstance(error, Interrupted):
         raise error
     return result
+
+
+def _beside_ended(world: World, _step_id: object, error: BaseException | None) -> None:
+    world.count("executed_beside")
+    if error is not None:
+        world.refuse(error, "a step beside others", tools=True)
 
 
 def _group_for(
