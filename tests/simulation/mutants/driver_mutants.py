@@ -253,7 +253,7 @@ def take_a_lost_connection_for_a_failure(plant):
 
 @mutant(seed=1, needs=("fault_unknown", "in_doubt"))
 def take_an_unknown_answer_for_a_no(plant):
-    """I13: a participant that does not know is heard as one that says no."""
+    """I2, I5, I13: a participant that does not know is heard as one that says no."""
     sound = calls.outcome_of
 
     def outcome_of(action, error):

@@ -25,6 +25,8 @@ from aumai_transactions.core.entries import (
 )
 from aumai_transactions.core.states import ACTIVE, COMMITTING, COMPENSATING
 
+YEAR = 365 * 86_400 * 1_000_000
+
 
 @mutant(seed=1)
 def run_before_its_turn(plant):
@@ -222,12 +224,12 @@ def do_not_wait_for_the_next_attempt(plant):
 
 @mutant(seed=1, needs=("retry_scheduled",))
 def let_nobody_know_when_to_wake(plant):
-    """L1: who parks a transaction says when it is due in another unit than who looks for it."""
+    """D18, L1: a transaction that is parked is due a year later than it should be."""
     sound = planning.wake_at
 
     def wake_at(saga):
         at = sound(saga)
-        return None if at is None else at * 1_000
+        return None if at is None else at + YEAR
 
     plant.everywhere(sound, wake_at)
 
