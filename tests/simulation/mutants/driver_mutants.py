@@ -75,7 +75,7 @@ def take_a_lost_reply_for_applied(plant):
 
 @mutant(seed=1, needs=("fault_store_reply_lost", "answer_moved"))
 def take_a_lost_reply_for_failed(plant):
-    """I5, I12, I13: nobody knows whether an append was made, and the same is appended as another one."""
+    """I5, I12, I13: what nobody knows to be made is appended once more, as another append."""
     plant.blind()
     numbers = count(1)
 
@@ -144,7 +144,7 @@ def recover_outside_the_claim(plant):
     plant.put(asking, "drive", drive)
 
 
-@mutant(seed=1, needs=("takeover",))
+@mutant(seed=1)
 def claim_with_the_old_token(plant):
     """I6: a claim does not raise the token."""
     plant.blind()
@@ -191,7 +191,7 @@ def leave_what_is_undone_under_way(plant):
     plant.put(claims, "claimed", claimed)
 
 
-@mutant(seed=1, needs=("again_action",))
+@mutant(seed=1)
 def make_the_key_of_the_attempt(plant):
     """I9: a repeat under another key is no repeat to its participant."""
 
@@ -204,7 +204,11 @@ def make_the_key_of_the_attempt(plant):
 @mutant(seed=1)
 def make_the_key_of_the_token(plant):
     """I9: whoever takes over calls under another key."""
-    tell_handlers(plant, lambda found: {"idempotency_key": f"{found.idempotency_key}/{found.token}"})
+
+    def key(found):
+        return {"idempotency_key": f"{found.idempotency_key}/{found.token}"}
+
+    tell_handlers(plant, key)
 
 
 @mutant(seed=1, needs=("null_compensation",))
@@ -274,5 +278,21 @@ def continue_though_a_rollback_was_asked_for(plant):
             return sound(saga, step)
         finally:
             saga.rollback_requested = wish
+
+    plant.everywhere(sound, may_continue)
+
+
+@mutant(seed=1, needs=("rollback_revoked",))
+def continue_behind_other_undos(plant):
+    """C12: an undo revokes a rollback in which others were undone already."""
+    plant.blind()
+    sound = undoing.may_continue
+
+    def may_continue(saga, step):
+        begun, saga.undo_begun = saga.undo_begun, {step.index}
+        try:
+            return sound(saga, step)
+        finally:
+            saga.undo_begun = begun
 
     plant.everywhere(sound, may_continue)

@@ -96,7 +96,7 @@ def never_look_at_the_deadline_on_the_way(plant):
     plant.put(planning, "_back_interactive", back_interactive)
 
 
-@mutant(seed=1, needs=("approval_requested",))
+@mutant(seed=1)
 def run_without_an_approval(plant):
     """D18: nobody waits for the person who has to allow a step."""
     plant.blind()
@@ -318,7 +318,11 @@ def decide_while_others_run(plant):
     sound, sound_graph = planning._plan_ready, evolution.dependencies
 
     def dependencies(steps, name):
-        return sound_graph([step._replace(pivot=False, after=step.after or ()) if step.pivot else step for step in steps], name)
+        named = [
+            step._replace(pivot=False, after=step.after or ()) if step.pivot else step
+            for step in steps
+        ]
+        return sound_graph(named, name)
 
     def plan_ready(saga, ready, now, free):
         if saga.pivot is None or saga.pivot not in ready:
@@ -383,4 +387,3 @@ def commit_though_what_was_read_has_changed(plant):
 def miss_the_window_of_an_undo(plant):
     """D19: `on_undo_window="roll_back"` warns, and does not go back."""
     plant.put(planning, "_window_closes", lambda saga, now: None)
-

@@ -18,7 +18,7 @@ def take_no_notice_of_resources(plant):
     plant.everywhere(isolation.awaits_locks, lambda saga: False)
 
 
-@mutant(seed=1, needs=("locks_awaited",))
+@mutant(seed=1, needs=("locks_granted",))
 def grant_to_two(plant):
     """I10: a resource that is held exclusively is granted once more."""
     plant.everywhere(locking.conflict, lambda one, other: False)

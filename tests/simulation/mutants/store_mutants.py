@@ -57,7 +57,7 @@ def take_it_from_the_living(plant):
     plant.put(MemoryStore, "_refusal", refusal)
 
 
-@mutant(seed=1, needs=("answer_moved",))
+@mutant(seed=1, needs=("answer_already_ours",))
 def call_somebody_elses_entries_ours(plant):
     """D4: "already ours" is answered by the place of the entries, not by whose they are."""
 

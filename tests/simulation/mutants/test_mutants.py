@@ -1,8 +1,8 @@
 """The simulator has teeth: each planted bug is found, or the build fails.
 
-The normal suite begins with the seed at which a mutant is known to be found; where the simulator has
-changed since, it goes on with a few more. With `-m deep`, each mutant is looked for among 500 seeds
-that nobody has chosen. A mutant that survives is a hole in what
+The normal suite begins with the seed at which a mutant is known to be found; where the simulator
+has changed since, it goes on with a few more. With `-m deep`, each mutant is looked for among 500
+seeds that nobody has chosen. A mutant that survives is a hole in what
 the simulator does, or in what it watches; it is mended there, and the mutant stays.
 `pytest -s` prints a line for each, `python -m tests.simulation.mutants` the whole table.
 """
@@ -27,8 +27,8 @@ def test_a_planted_bug_is_found_at_the_seed_that_is_known_to_show_it(one):
 
     print("\n".join(table([(one, found)])[1:]))
     assert found is not None, (
-        f"{one.name} survives: {one.sentence} Where the simulator draws otherwise than before, find "
-        f"its new seed with: python -m tests.simulation.mutants --from 1 {one.name}"
+        f"{one.name} survives: {one.sentence} Where the simulator draws otherwise than before, "
+        f"find its new seed with: python -m tests.simulation.mutants --from 1 {one.name}"
     )
     assert not [name for name in one.needs if not found.counts[name]], found.counts
 

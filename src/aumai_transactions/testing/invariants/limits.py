@@ -81,6 +81,8 @@ class LimitRules:
         self._closing: set[str] = set()
         self._doubt_at: dict[str, int] = {}
         self._abandoned: set[str] = set()
+        self._undos: set[str] = set()
+        self._revoking: set[str] = set()
 
     def before(self, entry: Entry) -> Iterator[tuple[str, str]]:
         """Yield the rules that an entry breaks, and how; the journal does not know of it yet."""
@@ -94,7 +96,9 @@ class LimitRules:
             step_id = getattr(entry, "step_id", None)
             if step_id is not None:
                 self._last[step_id] = entry
-        if kind in _BEGIN_AGAIN or (isinstance(entry, kinds.StepInDoubt) and entry.cause != "crash"):
+        if kind in _BEGIN_AGAIN or (
+            isinstance(entry, kinds.StepInDoubt) and entry.cause != "crash"
+        ):
             self._deaths = 0
             self._under_way.discard(getattr(entry, "step_id", None) or "")
 
@@ -106,7 +110,9 @@ class LimitRules:
         """
         if self._journal.is_final:
             return
-        late = [name for name, until in self._approvals.items() if until is not None and until < now]
+        late = [
+            name for name, until in self._approvals.items() if until is not None and until < now
+        ]
         if late:
             yield "D18", f"{late} wait for an approval, and their time is over"
         if "D18" in self._must_go_back and not self._journal.goes_back and not self._has_decided():
@@ -150,6 +156,12 @@ class LimitRules:
                 if told.state == "succeeded" and name not in self._journal.going_back:
                     yield "D19", f"{what}, and {name} can soon not be undone any more"
 
+    def _stands(self, name: str) -> bool:
+        told = self._journal.steps[name]
+        dealt_with = told.is_closed or told.is_outstanding or told.left_in_place or told.simulated
+        has_undo = told.definition.compensating_action is not None
+        return has_undo and told.state == "succeeded" and not dealt_with
+
     # --------------------------------------------------------------------------- times
 
     def _activated(self, entry: kinds.TransactionActivated) -> Iterator[tuple[str, str]]:
@@ -176,6 +188,9 @@ class LimitRules:
             return
         if self._is_interactive and self._is_late(entry.at):
             yield "D1", "it commits behind its deadline"
+        left = [name for name in self._journal.going_back if self._stands(name)]
+        if left:
+            yield "I2", f"it commits, and {left} were to be undone, and stand"
         yield from self._read_again("it commits")
 
     def _read_again(self, what: str) -> Iterator[tuple[str, str]]:
@@ -219,6 +234,7 @@ class LimitRules:
 
     def _rollback_started(self, entry: kinds.RollbackStarted) -> Iterator[tuple[str, str]]:
         self._approvals.clear()
+        self._undos.clear()
         pivot = self._pivot()
         if pivot is not None and pivot.state == "doubt":
             yield "D14", "it goes back, and nobody knows whether its pivot was the commit point"
@@ -228,10 +244,11 @@ class LimitRules:
         name = told.definition.step_id
         if entry.reason == "in_doubt" and _asks(told.definition):
             yield "C4", f"it goes back over {name} in doubt, of which a person is to be asked"
-        is_plain = not told.definition.on_commit and not told.is_outstanding
-        if self._is_interactive and entry.reason == "step_failed" and told.state == "failed":
-            if is_plain and not told.acted_late:
-                yield "D2", f"it goes back because {name} has failed, and its program may go on"
+        may_go_on = told.state == "failed" and not (
+            told.definition.on_commit or told.is_outstanding or told.acted_late
+        )
+        if self._is_interactive and entry.reason == "step_failed" and may_go_on:
+            yield "D2", f"it goes back because {name} has failed, and its program may go on"
 
     def _part(self, entry: kinds.PartialRollbackStarted) -> Iterator[tuple[str, str]]:
         for name in entry.step_ids:
@@ -240,7 +257,16 @@ class LimitRules:
         if entry.reason == "in_doubt" and definition is not None and _asks(definition):
             yield "C4", f"{entry.step_id} is undone in doubt, and a person is to be asked"
 
+    def _revoked(self, entry: kinds.RollbackRevoked) -> Iterator[tuple[str, str]]:
+        others = sorted(self._undos - {entry.step_id})
+        if others:
+            yield "C12", f"the undo of {entry.step_id} revokes a rollback, and {others} were undone"
+        if entry.step_id in self._revoking:
+            yield "C12", f"the undo of {entry.step_id} revokes a rollback once more"
+        self._revoking.add(entry.step_id)
+
     def _undo_started(self, entry: kinds.CompensationStarted) -> Iterator[tuple[str, str]]:
+        self._undos.add(entry.step_id)
         journal, name = self._journal, entry.step_id
         told, plan = journal.steps.get(name), journal.definition
         if told is None or plan is None:
@@ -307,10 +333,10 @@ class LimitRules:
         self._must_go_back.pop("E1", None)
         if plan is None or not entry.takeover or journal.was_pending or journal.ended is not None:
             return
+        is_left = not (entry.resumes or journal.commit_wanted)
         if self._is_interactive:
-            if not entry.resumes and not journal.commit_wanted:
-                if plan.on_crash in (None, "roll_back"):
-                    self._must_go_back["E1"] = "its program has died"
+            if is_left and plan.on_crash in (None, "roll_back"):
+                self._must_go_back["E1"] = "its program has died"
         elif plan.on_crash == "roll_back":
             self._must_go_back["E1"] = "it goes back after a crash"
         elif plan.on_crash is None and self._is_late(entry.at):
@@ -375,6 +401,7 @@ _METHODS: dict[type, Callable[[LimitRules, Any], Iterator[tuple[str, str]]]] = {
     kinds.ApprovalDenied: LimitRules._approval_denied,  # noqa: SLF001
     kinds.RollbackStarted: LimitRules._rollback_started,  # noqa: SLF001
     kinds.PartialRollbackStarted: LimitRules._part,  # noqa: SLF001
+    kinds.RollbackRevoked: LimitRules._revoked,  # noqa: SLF001
     kinds.CompensationStarted: LimitRules._undo_started,  # noqa: SLF001
     kinds.StepInDoubt: LimitRules._in_doubt,  # noqa: SLF001
     kinds.RetryRequested: LimitRules._retry_requested,  # noqa: SLF001

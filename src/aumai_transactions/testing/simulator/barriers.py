@@ -57,7 +57,9 @@ class BarrierParticipants(Participants):
     def settle_by_hand(self, transaction_id: str, step_id: str, forward_key: str) -> None:
         """Let a person undo what a step has done, and see to it that it cannot come back."""
         self.effect(transaction_id, step_id).standing = 0
-        by_hand = BarrierCall(f"{forward_key}/by-hand/{next(self._numbers)}", "compensation", forward_key)
+        by_hand = BarrierCall(
+            f"{forward_key}/by-hand/{next(self._numbers)}", "compensation", forward_key
+        )
         with barrier(self._connection, by_hand, clock=self._clock):
             pass
 
@@ -73,7 +75,7 @@ class BarrierParticipants(Participants):
                     self._before_effect()
                     admission.answer = self._output(request)
                     if self._faults.hit("rejects"):
-                        raise StepRejected("the participant says no")  # noqa: TRY301
+                        raise StepRejected("the participant says no")
         except CallUndone as refused:
             was_there = refused.was_carried_out
             self._count("repeat_after_undo" if was_there else "hanging_refused")

@@ -59,10 +59,10 @@ CLASSES: dict[str, FaultClass] = {
     "asks_for_later": FaultClass(0.10),
     "unknown": FaultClass(0.10),
     "undo_fails": FaultClass(0.20),
-    "undo_lies": FaultClass(0.10),
+    "undo_lies": FaultClass(0.80),
     "cannot_tell": FaultClass(0.30),
     "reread_differs": FaultClass(0.20, heals=False),
-    "continues": FaultClass(0.10, heals=False),
+    "continues": FaultClass(0.60, heals=False),
     "unknown_done": FaultClass(0.10),
 }
 
