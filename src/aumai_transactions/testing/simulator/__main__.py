@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--only", type=_numbers, help="only these of them, such as 3,7")
     add("--without", type=_classes, default=(), help="classes of faults that never happen")
-    add("--faults", type=_names, help="only these faults, such as crash#3,call_lost#1; or none")
+    add("--faults", type=_names, help="only these faults, such as crash@p0.1#3; or none")
     add("--trace", action="store_true", help="print what happens")
     add("--counts", action="store_true", help="print how often rare things have happened")
     add("--no-shrink", action="store_true", help="do not make a failure smaller")

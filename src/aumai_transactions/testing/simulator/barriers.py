@@ -72,9 +72,9 @@ class BarrierParticipants(Participants):
         try:
             with barrier(self._connection, request.context, clock=self._clock) as admission:
                 if admission.is_due:
-                    self._before_effect()
+                    self._before_effect(request)
                     admission.answer = self._output(request)
-                    if self._faults.hit("rejects"):
+                    if self._hit("rejects", request):
                         raise StepRejected("the participant says no")
         except CallUndone as refused:
             was_there = refused.was_carried_out
@@ -124,7 +124,7 @@ class BarrierParticipants(Participants):
                     else:
                         takes_back = True
         except _Continues:
-            answer = Continue({"id": context.forward_key, "n": request.data.get("n")})
+            answer = Continue(self._output(request))
             self._rows[context.idempotency_key] = _Row("done", answer, context.attempt)
             return answer
         except StaleDriver:
@@ -141,12 +141,12 @@ class BarrierParticipants(Participants):
         return NothingToUndo("it never took effect") if admission.answer == _NOTHING else None
 
     def _may_answer_otherwise(self, request: Request) -> None:
-        if request.context.can_continue and self._faults.hit("continues"):
+        if request.context.can_continue and self._hit("continues", request):
             raise _Continues
-        if self._faults.hit("undo_fails"):
+        if self._hit("undo_fails", request):
             raise OSError("the undo is not possible now")
 
     def _keyed_probe(self, request: Request, effect: Effect) -> Any:  # noqa: ARG002 (the barrier knows)
-        if self._faults.hit("cannot_tell"):
+        if self._hit("cannot_tell", request):
             return Unknown("the participant cannot tell now")
         return barrier_probe(self._connection, request.context, clock=self._clock)

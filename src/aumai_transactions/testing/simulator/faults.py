@@ -3,8 +3,8 @@
 Owns: the classes of faults, how often each one happens under a seed, and the record of those that
 did, by which a run can be repeated with fewer of them.
 Rules:
-  1. Each class draws from a stream of its own, so that one that is left out changes no draw of
-     another.
+  1. Each class draws from a stream of its own for each process or transaction, so that what is left
+     out changes no draw of another.
   2. Every seed has its own mixture: some classes never happen, others often (swarm testing).
 
 Source of the idea: Groce et al., Swarm Testing (2012).
@@ -58,11 +58,11 @@ CLASSES: dict[str, FaultClass] = {
     "fails": FaultClass(0.15),
     "asks_for_later": FaultClass(0.10),
     "unknown": FaultClass(0.10),
-    "undo_fails": FaultClass(0.20),
-    "undo_lies": FaultClass(0.80),
-    "cannot_tell": FaultClass(0.30),
-    "reread_differs": FaultClass(0.20, heals=False),
-    "continues": FaultClass(0.60, heals=False),
+    "undo_fails": FaultClass(0.40),
+    "undo_lies": FaultClass(0.50),
+    "cannot_tell": FaultClass(0.50),
+    "reread_differs": FaultClass(0.30, heals=False),
+    "continues": FaultClass(0.40, heals=False),
     "unknown_done": FaultClass(0.10),
 }
 
@@ -83,34 +83,47 @@ class Faults:
         self.fired: list[str] = []
         self.counts: Counter[str] = Counter()
         self._only = None if only is None else frozenset(only)
+        self._seed = seed
         mixture = random.Random(f"{seed}/mixture")  # noqa: S311 (a simulation)
         self.rates: dict[str, float] = {}
-        self._streams: dict[str, random.Random] = {}
-        self._asked: Counter[str] = Counter()
+        self._streams: dict[tuple[str, object], _Stream] = {}
+        self._last: dict[str, _Stream] = {}
         for name, fault in CLASSES.items():
             # Order matters: each class takes its two draws, whether it happens or not.
             is_drawn, much = mixture.random(), mixture.random()
             if is_drawn < 0.45 and name not in without:
                 self.rates[name] = fault.most * much * much
-                self._streams[name] = random.Random(f"{seed}/{name}")  # noqa: S311
 
-    def hit(self, name: str) -> bool:
-        """Tell whether a fault of this class happens now."""
+    def hit(self, name: str, whose: object) -> bool:
+        """Tell whether a fault of this class happens now.
+
+        Args:
+            name: The class.
+            whose: Of which process, or which transaction.
+        """
         rate = self.rates.get(name)
         if rate is None:
             return False
-        self._asked[name] += 1
-        if self._streams[name].random() >= rate:
+        stream = self._streams.get((name, whose))
+        if stream is None:
+            stream = self._streams[name, whose] = _Stream(f"{self._seed}/{name}/{whose}")
+        stream.asked += 1
+        if stream.random() >= rate or (self.is_healed and CLASSES[name].heals):
             return False
-        if self.is_healed and CLASSES[name].heals:
-            return False
-        fault = f"{name}#{self._asked[name]}"
+        fault = f"{name}@{whose}#{stream.asked}"
         if self._only is not None and fault not in self._only:
             return False
         self.fired.append(fault)
         self.counts[name] += 1
+        self._last[name] = stream
         return True
 
-    def stream(self, name: str) -> random.Random:
-        """Return what the details of a class's faults are drawn from."""
-        return self._streams[name]
+    def details(self, name: str) -> random.Random:
+        """Return what the details of the last fault of a class are drawn from."""
+        return self._last[name]
+
+
+class _Stream(random.Random):
+    """Draw, and count how often it was asked."""
+
+    asked = 0

@@ -15,6 +15,7 @@ from aumai_transactions.testing.simulator.participants import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
     from aumai_transactions.testing.simulator.actions import Request
     from aumai_transactions.testing.simulator.participants import Effect
@@ -37,31 +38,40 @@ class Network:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._dice = world.dice("network")
+        self._streams: dict[object, Random] = {}
         self.in_flight = 0
 
     def send(self, process: Process, request: Request, answered: Callable[[Reply], None]) -> None:
         """Send a request; `answered` is told what came back, or that the client gave up."""
-        world, faults, dice = self._world, self._world.faults, self._dice
+        world, faults = self._world, self._world.faults
         world.watch.called(process, request.context)
+        whose = world.whose(request.context.transaction_id)
+        dice = self._dice(whose)
         after = world.agenda.after
-        if faults.hit("not_delivered"):
+        if faults.hit("not_delivered", whose):
             error: Exception = NotDelivered("nobody is there")
             after(0.01, answered, Reply(error=error))
             return
         after(dice.choice(PATIENCE_SECONDS), answered, Reply(error=TimeoutError("no answer")))
         seconds = 0.005 + 0.1 * dice.random()
-        if faults.hit("call_slow"):
-            seconds += 8 * faults.stream("call_slow").random()
-        if faults.hit("call_late"):
-            seconds += faults.stream("call_late").choice(LATE_SECONDS)
-        if faults.hit("call_very_late"):
-            seconds += faults.stream("call_very_late").choice(VERY_LATE_SECONDS)
-        if not faults.hit("call_lost"):
+        if faults.hit("call_slow", whose):
+            seconds += 8 * faults.details("call_slow").random()
+        if faults.hit("call_late", whose):
+            seconds += faults.details("call_late").choice(LATE_SECONDS)
+        if faults.hit("call_very_late", whose):
+            seconds += faults.details("call_very_late").choice(VERY_LATE_SECONDS)
+        if not faults.hit("call_lost", whose):
             self._travel(seconds, request, answered)
-        if request.kind == "keyed" and faults.hit("call_twice"):
-            again = faults.stream("call_twice").choice(AGAIN_SECONDS)
+        if request.kind == "keyed" and faults.hit("call_twice", whose):
+            again = faults.details("call_twice").choice(AGAIN_SECONDS)
             self._travel(seconds + again, request, answered)
+
+    def _dice(self, whose: object) -> Random:
+        """Return what the times of one transaction's calls are drawn from."""
+        found = self._streams.get(whose)
+        if found is None:
+            found = self._streams[whose] = self._world.dice("network", whose)
+        return found
 
     def _travel(self, seconds: float, request: Request, answered: Callable[[Reply], None]) -> None:
         self.in_flight += 1
@@ -82,5 +92,6 @@ class Network:
         if world.is_traced:
             context = request.context
             world.trace("arrives", context.idempotency_key, context.attempt, context.token, reply)
-        if not world.faults.hit("call_reply_lost"):
-            world.agenda.after(0.005 + 0.02 * self._dice.random(), answered, reply)
+        whose = world.whose(request.context.transaction_id)
+        if not world.faults.hit("call_reply_lost", whose):
+            world.agenda.after(0.005 + 0.02 * self._dice(whose).random(), answered, reply)

@@ -25,7 +25,6 @@ from aumai_transactions.errors import OutcomeUnknown, RetryLater, StepRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
     from aumai_transactions.actions import StepContext
     from aumai_transactions.testing.simulator.actions import Request
@@ -83,31 +82,34 @@ class Participants:
 
     Args:
         faults: What goes wrong.
-        dice: Draws the details.
         on_effect: Told each effect, right after it: the call, `action` or `compensation`.
         is_current: Tells whether the call of an action is still waited for, as the journal has it.
+        whose: Returns what the faults of a transaction are drawn for.
         count: Takes the names of rare things that have happened.
     """
 
     def __init__(
         self,
         faults: Faults,
-        dice: Random,
         on_effect: Callable[[Request], None],
         is_current: Callable[[StepContext], bool],
+        whose: Callable[[str], object],
         count: Callable[[str], None],
     ) -> None:
         self.effects: dict[tuple[str, str], Effect] = {}
         self._faults = faults
-        self._dice = dice
         self._on_effect = on_effect
         self._is_current = is_current
+        self._whose = whose
         self._count = count
         self._rows: dict[str, _Row] = {}
         self._tokens: dict[str, int] = {}
 
     def close(self) -> None:
         """Let go of what they keep outside of this process's own objects."""
+
+    def _hit(self, name: str, request: Request) -> bool:
+        return self._faults.hit(name, self._whose(request.context.transaction_id))
 
     def effect(self, transaction_id: str, step_id: str) -> Effect:
         """Return what a step has done."""
@@ -159,7 +161,7 @@ class Participants:
             return self._again(row)
         self._fenced(context)
         try:
-            self._before_effect()
+            self._before_effect(request)
         except OutcomeUnknown:
             raise
         except Exception:
@@ -167,7 +169,7 @@ class Participants:
             self._rows[context.idempotency_key] = _Row("tombstone", None, context.attempt)
             raise
         row = self._rows[context.idempotency_key] = _Row("done", self._output(request))
-        if self._faults.hit("rejects"):
+        if self._hit("rejects", request):
             row.state, row.reason = "refused", "the participant says no"
             raise StepRejected(row.reason)
         self._apply(request, effect)
@@ -186,17 +188,17 @@ class Participants:
         effect.applied += 1
         effect.standing += 1
         self._on_effect(request)
-        if self._faults.hit("unknown_done"):
+        if self._hit("unknown_done", request):
             raise OutcomeUnknown("the participant does not know, and it is done")
 
-    def _before_effect(self) -> None:
+    def _before_effect(self, request: Request) -> None:
         """Let a participant fail before it does anything; the answer is true for this attempt."""
-        if self._faults.hit("asks_for_later"):
-            raise RetryLater(self._dice.choice((0.5, 3.0, 30.0)))
-        if self._faults.hit("fails"):
+        if self._hit("asks_for_later", request):
+            raise RetryLater(self._faults.details("asks_for_later").choice((0.5, 3.0, 30.0)))
+        if self._hit("fails", request):
             raise ValueError("the participant cannot do that now")
-        if self._faults.hit("unknown"):
-            after = self._dice.choice((None, 1.0, 10.0))
+        if self._hit("unknown", request):
+            after = self._faults.details("unknown").choice((None, 1.0, 10.0))
             raise OutcomeUnknown("the participant does not know", after)
 
     def _output(self, request: Request) -> dict[str, Any]:
@@ -208,14 +210,15 @@ class Participants:
         if known is not None and (known.until_attempt or context.attempt) >= context.attempt:
             self._count("duplicate_answered")
             return known.answer
-        if context.can_continue and self._faults.hit("continues"):
+        row = self._rows.get(context.forward_key)
+        stands = effect.standing and row is not None and row.state == "done"
+        if stands and context.can_continue and self._hit("continues", request):
             goes_on = Continue(self._output(request))
             self._rows[context.idempotency_key] = _Row("done", goes_on, context.attempt)
             return goes_on
         self._fenced(context)
-        if self._faults.hit("undo_fails"):
+        if self._hit("undo_fails", request):
             raise OSError("the undo is not possible now")
-        row = self._rows.get(context.forward_key)
         answer: Any = None
         if row is None:
             self._count("null_compensation")
@@ -236,11 +239,11 @@ class Participants:
 
     def _lies(self, request: Request) -> bool:
         # Why only there: where nobody looks whether an undo has worked, nobody can find it out.
-        return request.data.get("action") == "reserve_verified" and self._faults.hit("undo_lies")
+        return request.data.get("action") == "reserve_verified" and self._hit("undo_lies", request)
 
     def _keyed_probe(self, request: Request, _effect: Effect) -> Any:
         context = request.context
-        if self._faults.hit("cannot_tell"):
+        if self._hit("cannot_tell", request):
             return Unknown("the participant cannot tell now")
         if self._tokens.get(context.transaction_id, 0) > context.token:
             return Unknown("somebody has taken over")
@@ -255,28 +258,28 @@ class Participants:
             return Done(row.answer)
         return NotDone(row.state)
 
-    def _keyed_verification(self, _request: Request, effect: Effect) -> Any:
-        if self._faults.hit("cannot_tell"):
+    def _keyed_verification(self, request: Request, effect: Effect) -> Any:
+        if self._hit("cannot_tell", request):
             return Unknown("the participant cannot tell now")
         return Residue(effect.standing) if effect.standing else Clean()
 
     def _keyed_confirmation(self, request: Request, effect: Effect) -> Any:
         key = request.context.idempotency_key
         if key not in self._rows:
-            if self._faults.hit("fails"):
+            if self._hit("fails", request):
                 raise ValueError("the participant cannot confirm that now")
             self._rows[key] = _Row("done")
             effect.confirmed += 1
         return None
 
-    def _keyed_reread(self, _request: Request, _effect: Effect) -> bool:
-        return not self._faults.hit("reread_differs")
+    def _keyed_reread(self, request: Request, _effect: Effect) -> bool:
+        return not self._hit("reread_differs", request)
 
     # ------------------------------------------------------------------------- keeps no contract
 
     def _dumb_action(self, request: Request, effect: Effect) -> Any:
-        self._before_effect()
-        if self._faults.hit("rejects"):
+        self._before_effect(request)
+        if self._hit("rejects", request):
             raise StepRejected("the participant says no")
         if not self._is_current(request.context):
             effect.astray = True
@@ -285,7 +288,7 @@ class Participants:
         return self._output(request)
 
     def _dumb_compensation(self, request: Request, effect: Effect) -> Any:
-        if self._faults.hit("undo_fails"):
+        if self._hit("undo_fails", request):
             raise OSError("the undo is not possible now")
         effect.undone += effect.standing
         effect.standing = 0
@@ -293,6 +296,6 @@ class Participants:
         return None
 
     def _dumb_probe(self, request: Request, effect: Effect) -> Any:
-        if self._faults.hit("cannot_tell") or effect.in_flight:
+        if self._hit("cannot_tell", request) or effect.in_flight:
             return Unknown("it may be on its way")
         return Done(self._output(request)) if effect.standing else NotDone("there is nothing")

@@ -47,6 +47,7 @@ class SimulatedBlock(BlockBase):
 def client(process: Process, plan: Plan) -> Procedure[TransactionResult | None]:
     """Begin a transaction as its plan says, and wait for its end as long as its client would."""
     desk, manager = process.desk, process.manager
+    process.world.beginning = plan.number
     if plan.start == "interactive":
         return (yield from program(process, plan))
     options = dict(plan.options)
@@ -109,15 +110,15 @@ def _run_block(
     names: list[str] = []
     error: BaseException | None = None
     for step in plan.steps:
-        inner = _group_for(block, inner, dice)
-        stands_in = inner or block
-        if dice.random() < 0.15:
-            # Another thread of the program asks for this one, and the program goes on meanwhile.
-            beside = _execute(process, stands_in, step, list(names), dice)
-            process.start(beside, partial(_beside_ended, process.world))
-            yield DoSleep(dice.choice((0.0, 0.03, 2.0)))
-            continue
         try:
+            inner = yield from _group_for(process, block, inner, dice)
+            stands_in = inner or block
+            if dice.random() < 0.15:
+                # Another thread of the program asks for this one, and the program goes on.
+                beside = _execute(process, stands_in, step, list(names), dice)
+                process.start(beside, partial(_beside_ended, process.world))
+                yield DoSleep(dice.choice((0.0, 0.03, 2.0)))
+                continue
             names.append((yield from _execute(process, stands_in, step, names, dice)))
             if dice.random() < 0.1:
                 yield from _undo_something(process, block, inner, names, dice)
@@ -148,17 +149,22 @@ def _beside_ended(world: World, _step_id: object, error: BaseException | None) -
 
 
 def _group_for(
-    block: SimulatedBlock, inner: SimulatedBlock | None, dice: Random
-) -> SimulatedBlock | None:
+    process: Process, block: SimulatedBlock, inner: SimulatedBlock | None, dice: Random
+) -> Procedure[SimulatedBlock | None]:
     """Open a savepoint or a nested transaction now and then, and leave it again."""
     drawn = dice.random()
-    if inner is not None:
-        return None if drawn < 0.4 else inner
+    group = None if inner is None else inner._group  # noqa: SLF001
+    if group is not None:
+        if drawn >= 0.4:
+            return inner
+        if group.definition.kind == "child":
+            part = block._part()  # noqa: SLF001
+            yield from taking_part.release(process.desk, block._shared, part, group)  # noqa: SLF001
+        return None
     if drawn > 0.25:
         return None
-    kind = "savepoint" if drawn < 0.15 else "child"
-    group = block._new_group(kind, "")  # noqa: SLF001
-    return SimulatedBlock(block._manager, block._transaction, parent=block, group=group)  # noqa: SLF001
+    new = block._new_group("savepoint" if drawn < 0.15 else "child", "")  # noqa: SLF001
+    return SimulatedBlock(block._manager, block._transaction, parent=block, group=new)  # noqa: SLF001
 
 
 def _execute(
@@ -222,7 +228,7 @@ def look_after(process: Process, dice: Random) -> Procedure[Any]:
     needing = [item for item in listed if item.summary.attention is not None]
     chosen = dice.choice(needing if needing and drawn < 0.8 else listed)
     name = chosen.summary.transaction_id
-    wait = dice.choice((0.0, 0.0, 0.0, 2.0, 30.0))
+    wait = dice.choice((0.0, 0.0, 0.0, 1.0, 5.0))
     if drawn > 0.95:
         return (yield from _waited(process, name, wait))
     if drawn > 0.9:

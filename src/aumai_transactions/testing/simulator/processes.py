@@ -116,16 +116,20 @@ class Task:
             seconds = (process.stopped_until - world.agenda.now) / SECOND
             world.agenda.after(seconds, self.go_on, value, error)
             return
-        if world.faults.hit("crash"):
+        if world.faults.hit("crash", process.name):
             process.crash()
             return
-        if world.faults.hit("pause"):
-            seconds = world.faults.stream("pause").choice(PAUSES_SECONDS)
+        if world.faults.hit("pause", process.name):
+            seconds = world.faults.details("pause").choice(PAUSES_SECONDS)
             process.stop(seconds)
             world.agenda.after(seconds, self.go_on, value, error)
             return
         attendant = self.attendant
-        if attendant is not None and attendant.interrupt is None and world.faults.hit("interrupt"):
+        if (
+            attendant is not None
+            and attendant.interrupt is None
+            and world.faults.hit("interrupt", process.name)
+        ):
             attendant.interrupt = Interrupted("it was interrupted")
         self.attendant = None
         try:
@@ -164,10 +168,10 @@ class Process:
         dice = world.dice("process", name)
         self._dice = dice
         skew = 0
-        if world.faults.hit("skew"):
-            skew = int(world.faults.stream("skew").uniform(-120, 120) * SECOND)
+        if world.faults.hit("skew", self.name):
+            skew = int(world.faults.details("skew").uniform(-120, 120) * SECOND)
         self.clock = ProcessClock(world.agenda, skew)
-        self.handle = StoreHandle(world.store, world.agenda, world.faults, dice)
+        self.handle = StoreHandle(world.store, world.agenda, world.faults, dice, name)
         self.driver_id = self.handle.join()
         world.owners[self.driver_id] = self
         self.manager = SimulatedManager(store=self.handle, clock=self.clock)
@@ -213,7 +217,7 @@ class Process:
         self.is_alive = False
         world = self.world
         world.trace("crash", self.name)
-        details = world.faults.stream("crash")
+        details = world.faults.details("crash")
         if details.random() < 0.5:
             # As on one machine, where a lock that the dead one held is free at once.
             world.store.leave(self.driver_id)
@@ -234,8 +238,8 @@ class Process:
             seconds = (self.stopped_until - world.agenda.now) / SECOND
             world.agenda.after(seconds, self._keep_lease)
             return
-        if world.faults.hit("jump"):
-            self.clock.skew += int(world.faults.stream("jump").uniform(-90, 90) * SECOND)
+        if world.faults.hit("jump", self.name):
+            self.clock.skew += int(world.faults.details("jump").uniform(-90, 90) * SECOND)
         if self.desk.book.is_driving():
             try:
                 self.handle.renew(self.driver_id)
@@ -303,8 +307,8 @@ class Process:
 
     def _latency(self) -> float:
         seconds = 0.001 + 0.015 * self._dice.random()
-        if self.world.faults.hit("store_slow"):
-            seconds += self.world.faults.stream("store_slow").choice((0.2, 1.0, 4.0))
+        if self.world.faults.hit("store_slow", self.name):
+            seconds += self.world.faults.details("store_slow").choice((0.2, 1.0, 4.0))
         return seconds
 
     def _append(self, task: Task, operation: DoAppend) -> None:

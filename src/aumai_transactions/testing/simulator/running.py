@@ -34,7 +34,7 @@ class Case(NamedTuple):
         transactions: How many transactions the seed begins.
         numbers: Only these of them; None for all.
         without: Classes of faults that never happen.
-        faults: Only these faults happen, such as `crash#12`; None for all that are drawn.
+        faults: Only these faults happen, such as `crash@p0.1#12`; None for all that are drawn.
     """
 
     seed: int

@@ -51,11 +51,12 @@ class _Search:
     def smallest(self) -> Report:
         case = self._best.case
         numbers = case.numbers or tuple(range(case.transactions))
-        few = self._fewest(numbers, lambda kept: self._best.case._replace(numbers=kept))
-        self._fails(self._best.case._replace(numbers=few))
+        alone = next((n for n in numbers if self._fails(case._replace(numbers=(n,)))), None)
+        if alone is None:
+            self._fewest(numbers, lambda kept: self._best.case._replace(numbers=kept))
         for name in CLASSES:
             without = self._best.case.without
-            if name not in without and any(f.startswith(f"{name}#") for f in self._best.fired):
+            if name not in without and any(f.startswith(f"{name}@") for f in self._best.fired):
                 self._fails(self._best.case._replace(without=(*without, name)))
         fired = tuple(self._best.fired)
         if self._fails(self._best.case._replace(faults=fired)):

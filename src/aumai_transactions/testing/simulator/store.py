@@ -138,12 +138,16 @@ class StoreHandle:
         agenda: The time.
         faults: What goes wrong.
         dice: Draws the details.
+        whose: The process.
     """
 
     is_blocking = True
     is_durable = True
 
-    def __init__(self, store: SimulatedStore, agenda: Agenda, faults: Faults, dice: Random) -> None:
+    def __init__(
+        self, store: SimulatedStore, agenda: Agenda, faults: Faults, dice: Random, whose: str
+    ) -> None:
+        self._whose = whose
         self._store = store
         self._agenda = agenda
         self._faults = faults
@@ -153,12 +157,12 @@ class StoreHandle:
 
     def _reach(self) -> None:
         """Get through to the store, or raise."""
-        if self._faults.hit("store_down"):
+        if self._faults.hit("store_down", self._whose):
             seconds = self._dice.choice((1, 5, 30))
             self._down_until = self._agenda.now + seconds * SECOND
         if self._agenda.now < self._down_until and not self._faults.is_healed:
             raise StoreUnavailable("the store is not there", outcome_unknown=False)
-        if self._faults.hit("store_lost"):
+        if self._faults.hit("store_lost", self._whose):
             raise StoreUnavailable("the request was lost", outcome_unknown=True)
 
     def join(self) -> str:
@@ -171,7 +175,7 @@ class StoreHandle:
 
     def renew(self, driver_id: str) -> None:
         """Extend the driver's lease."""
-        if self._faults.hit("lease_lost"):
+        if self._faults.hit("lease_lost", self._whose):
             raise StoreUnavailable("the lease could not be renewed")
         self._reach()
         self._store.renew(driver_id)
@@ -179,11 +183,11 @@ class StoreHandle:
     def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
         """Append, unless the way there or back fails."""
         self._reach()
-        if self._faults.hit("store_later"):
+        if self._faults.hit("store_later", self._whose):
             self._agenda.after(self._dice.choice((0.05, 0.3, 2.0, 20.0)), self._late, appends)
             raise StoreUnavailable("the answer did not come in time", outcome_unknown=True)
         answers = self._store.append(appends)
-        if self._faults.hit("store_reply_lost"):
+        if self._faults.hit("store_reply_lost", self._whose):
             raise StoreUnavailable("the answer was lost", outcome_unknown=True)
         return answers
 

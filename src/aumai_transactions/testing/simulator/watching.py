@@ -299,6 +299,8 @@ class Watch:
     def _check_liveness(self, rules: JournalRules, summary: Any, result: TransactionResult) -> None:
         name = rules.transaction_id
         if rules.is_final:
+            if summary.attention is not None:
+                self._world.count(f"left_to_a_person_{summary.attention}")
             if summary.runnable:
                 self.wrong(f"L1: {name} has ended, and something is to be done yet")
             return

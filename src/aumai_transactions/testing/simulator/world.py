@@ -110,16 +110,16 @@ class World:
         self._numbers = sorted(numbers)
         self._on_line = on_line
         self._digest = hashlib.sha256()
-        self._ids = self.dice("ids")
+        self.beginning = 0
         self.watch = Watch(self)
         self.store = SimulatedStore(
             self.agenda, self.settings.lease_seconds, self.watch.appended, self.watch.answered
         )
         given = (
             self.faults,
-            self.dice("participants"),
             self.watch.took_effect,
             self.watch.is_current,
+            self.whose,
             self.count,
         )
         # Why not always: each has faults that the other cannot have.
@@ -148,8 +148,13 @@ class World:
         return random.Random(f"{self.seed}/{'/'.join(map(str, names))}")  # noqa: S311
 
     def new_id(self) -> str:
-        """Return the id of a new transaction."""
-        return f"t-{self._ids.getrandbits(48):012x}"
+        """Return the id of the transaction that is being begun."""
+        return f"t{self.beginning}-{self.seed:x}"
+
+    def whose(self, transaction_id: str) -> object:
+        """Return what the faults of a transaction are drawn for: its number."""
+        plan = self.watch.plans.get(transaction_id)
+        return transaction_id if plan is None else plan.number
 
     def count(self, name: str) -> None:
         """Take note that something rare has happened."""
