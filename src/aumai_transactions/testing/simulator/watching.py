@@ -125,6 +125,8 @@ class Watch:
             count(f"probe_{entry.answer}")
         elif kind is kinds.VerificationAnswered:
             count(f"verification_{entry.answer}")
+        elif kind is kinds.RetryRequested and rules.steps[entry.step_id].state == "doubt":
+            self.retried.add((name, entry.step_id))  # Whoever asks for it takes the risk.
         elif kind is kinds.CallReturnedLate:
             count(f"late_{entry.outcome}")
             if rules.is_final:
