@@ -22,7 +22,7 @@ from aumai_transactions.core import (
     undoing,
 )
 from aumai_transactions.core.commands import Record
-from aumai_transactions.core.entries import TransactionRolledBack
+from aumai_transactions.core.entries import RetryScheduled, TransactionRolledBack
 from aumai_transactions.core.states import (
     STEP_COMPENSATED,
     STEP_IN_DOUBT,
@@ -335,7 +335,7 @@ def forget_when_it_is_read(plant):
 
     def decode(body, name, sequence):
         entry_id, entry = sound(body, name, sequence)
-        if type(entry).__name__ == "RetryScheduled":
+        if isinstance(entry, RetryScheduled):
             entry = entry._replace(due_at=entry.at)
         return entry_id, entry
 

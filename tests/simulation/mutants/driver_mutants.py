@@ -16,7 +16,7 @@ from aumai_transactions.core.observations import HandlerRaised
 from aumai_transactions.drivers import asking, driving
 from aumai_transactions.drivers.operations import DoAppend, DoSleep
 from aumai_transactions.errors import NotDelivered, OutcomeUnknown, StoreUnavailable
-from aumai_transactions.store import AppendAnswer
+from aumai_transactions.store import Append, AppendAnswer
 
 
 def tell_handlers(plant, changes):
@@ -32,7 +32,7 @@ def tell_handlers(plant, changes):
 
 def write_behind(plant, kind):
     """Acknowledge intents of one kind at once, and write them together with what follows."""
-    behind = {}
+    behind: dict[str, list[Append]] = {}
 
     def answer_at_once(desk, append):
         waiting = behind.pop(append.transaction_id, [])
@@ -60,9 +60,9 @@ def undo_before_the_intent_is_durable(plant):
     write_behind(plant, CompensationStarted)
 
 
-@mutant(seed=1, needs=("fault_store_reply_lost",))
+@mutant(seed=1)
 def take_a_lost_reply_for_applied(plant):
-    """I1, I7: nobody knows whether an append was made, and it is taken for made."""
+    """I1, I6, I7, I14: nobody knows whether an append was made, and it is taken for made."""
 
     def until_answered(append, run):
         try:

@@ -70,7 +70,7 @@ def go_back_while_a_step_runs(plant):
     plant.put(planning, "_plan_forward", plan_forward)
 
 
-@mutant(seed=1, needs=("expired",))
+@mutant(seed=1)
 def never_look_at_the_deadline_at_the_start(plant):
     """D1: what is submitted too late begins all the same."""
     sound = planning._plan_start
@@ -83,7 +83,7 @@ def never_look_at_the_deadline_at_the_start(plant):
     plant.put(planning, "_plan_start", plan_start)
 
 
-@mutant(seed=1, needs=("rollback_deadline",))
+@mutant(seed=1)
 def never_look_at_the_deadline_on_the_way(plant):
     """D1: a deadline of the whole is looked at at its start alone."""
     plant.put(planning, "_start_is_late", lambda saga, now: None)
