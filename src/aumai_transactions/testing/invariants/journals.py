@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core import entries as kinds
 from aumai_transactions.core.kinds import KINDS
+from aumai_transactions.testing.invariants.limits import LimitRules
 from aumai_transactions.testing.invariants.steps import StepRules
 from aumai_transactions.testing.invariants.undos import UndoRules
 from aumai_transactions.testing.invariants.whole import WholeRules
@@ -52,7 +53,15 @@ IDLE_CLAIMS_MAX = 100
 
 
 class JournalRules(WholeRules, StepRules, UndoRules):
-    """Hold one transaction's journal against the invariants, append by append."""
+    """Hold one transaction's journal against the invariants, append by append.
+
+    Args:
+        transaction_id: The transaction.
+    """
+
+    def __init__(self, transaction_id: str) -> None:
+        super().__init__(transaction_id)
+        self.limits = LimitRules(self)
 
     def append(self, entries: Sequence[Entry], token: int | None) -> list[str]:
         """Take in what was appended; return what is wrong with it.
@@ -77,6 +86,8 @@ class JournalRules(WholeRules, StepRules, UndoRules):
                 self._wrong("I6", f"{kind.__name__} under token {token}, in force is {self.token}")
             if self.ended is not None:
                 self._behind_the_end(entry)
+            for rule, text in self.limits.before(entry):
+                self._wrong(rule, text)
             method = _METHODS.get(kind)
             if method is not None:
                 method(self, entry)

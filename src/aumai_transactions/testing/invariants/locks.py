@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aumai_transactions.core.lock_entries import LocksGranted
+from aumai_transactions.core.entries import CommitDecided, StepStarted, TransactionCommitted
+from aumai_transactions.core.lock_entries import LocksGranted, VersionsRead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,13 @@ class LockRules:
     def __init__(self) -> None:
         self._holders: dict[str, dict[str, str]] = {}
         self._tokens: dict[str, int] = {}
+        self._granted: dict[tuple[str, str], int] = {}
+        self._versions: dict[str, tuple[int, str]] = {}
+        self._read: dict[str, dict[str, int]] = {}
+
+    def token(self, transaction_id: str, resource: str) -> int | None:
+        """Return the last fencing token that a transaction was granted for a resource."""
+        return self._granted.get((transaction_id, resource))
 
     def holders(self, resource: str) -> Mapping[str, str]:
         """Return who holds a resource, and how."""
@@ -40,6 +48,10 @@ class LockRules:
         for entry in entries:
             if isinstance(entry, LocksGranted):
                 found += [f"{name}: {text}" for text in self._grant(name, entry)]
+            elif isinstance(entry, VersionsRead):
+                self._read.setdefault(name, {}).update(entry.versions)
+            elif name in self._read and _decides(rules, entry):
+                found += [f"{name}: {text}" for text in self._stale(rules, self._read.pop(name))]
         if rules.is_final and rules.held:
             self._release(rules)
         return found
@@ -53,8 +65,21 @@ class LockRules:
             if grant.token <= self._tokens.get(grant.name, 0):
                 yield f"I10: token {grant.token} of {grant.name} was granted before"
             self._tokens[grant.name] = max(grant.token, self._tokens.get(grant.name, 0))
+            self._granted[name, grant.name] = grant.token
+            if grant.mode == "exclusive":
+                self._versions[grant.name] = grant.token, name
             if holders.get(name) != "exclusive":
                 holders[name] = grant.mode
+
+    def _stale(self, rules: JournalRules, read: Mapping[str, int]) -> Iterator[str]:
+        """Yield what has changed since a plan has read it, which commits now."""
+        plan = rules.definition
+        if plan is None or plan.shape != "planned":
+            return  # What counts there is what was read by steps that were not undone.
+        for resource, version in read.items():
+            last, holder = self._versions.get(resource, (0, ""))
+            if last != version and holder != rules.transaction_id:
+                yield f"G9: it commits, and {holder} has had {resource} since it was read"
 
     def _release(self, rules: JournalRules) -> None:
         kept = _kept_by(rules)
@@ -87,6 +112,14 @@ class LockRules:
         }
         for place in sorted({*shown.items()} ^ {*said.items()}):
             yield f"I10: the table of locks and the journals do not agree about {place}"
+
+
+def _decides(rules: JournalRules, entry: Entry) -> bool:
+    """True where an entry is the last moment at which what was read has to be as it was."""
+    pivots = [name for name, told in rules.steps.items() if told.definition.pivot]
+    if isinstance(entry, StepStarted):
+        return entry.step_id in pivots
+    return isinstance(entry, (CommitDecided, TransactionCommitted)) and not pivots
 
 
 def _kept_by(rules: JournalRules) -> set[str]:

@@ -137,7 +137,7 @@ class Told:
             )
         return told
 
-    def _behind(self, name: str) -> Iterator[str]:
+    def behind(self, name: str) -> Iterator[str]:
         """Yield every step that depends on this one, directly or through others."""
         known = {name}
         is_new = True

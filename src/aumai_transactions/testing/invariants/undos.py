@@ -26,7 +26,7 @@ class UndoRules(Told):
             told.acted or told.acted_late, "I3", f"{name} is undone, and is known not to have acted"
         )
         self._require(not told.is_closed or told.undo_asked, "I5", f"{name} is undone twice")
-        before = [other for other in self._behind(name) if self.steps[other].is_open]
+        before = [other for other in self.behind(name) if self.steps[other].is_open]
         self._require(not before, "I3", f"{name} is undone before {before}")
         if told.state == "doubt" and told.definition.policy.has_probe and not told.undo_attempts:
             self._require(told.asked, "C4", f"{name} is undone before its probe was asked")

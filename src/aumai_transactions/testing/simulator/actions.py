@@ -88,7 +88,7 @@ STEPS = (
     Action("reserve_verified", keyed, "release", idempotent=True, verify=keyed_question),
     Action("hold", keyed, "release_once"),
     Action("hold_retried", keyed, "release", retry=_SOON),
-    Action("hold_asking", keyed, "release", on_unknown="ask"),
+    Action("hold_asking", keyed, "release", on_unknown="ask", timeout_seconds=3.0),
     Action("hold_probed", keyed, "release", probe=keyed_question),
     Action("hold_timed", keyed, "release", timeout_seconds=1.5, abandon_after_seconds=5.0),
     Action("hold_windowed", keyed, "release", idempotent=True, undo_within_seconds=60.0),

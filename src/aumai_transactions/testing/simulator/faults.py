@@ -63,6 +63,7 @@ CLASSES: dict[str, FaultClass] = {
     "cannot_tell": FaultClass(0.50),
     "reread_differs": FaultClass(0.30, heals=False),
     "continues": FaultClass(0.40, heals=False),
+    "unknown_done": FaultClass(0.10),
 }
 
 

@@ -105,6 +105,9 @@ class Participants:
         self._rows: dict[str, _Row] = {}
         self._tokens: dict[str, int] = {}
 
+    def close(self) -> None:
+        """Let go of what they keep outside of this process's own objects."""
+
     def _hit(self, name: str, request: Request) -> bool:
         return self._faults.hit(name, self._whose(request.context.transaction_id))
 
@@ -185,6 +188,8 @@ class Participants:
         effect.applied += 1
         effect.standing += 1
         self._on_effect(request)
+        if self._hit("unknown_done", request):
+            raise OutcomeUnknown("the participant does not know, and it is done")
 
     def _before_effect(self, request: Request) -> None:
         """Let a participant fail before it does anything; the answer is true for this attempt."""

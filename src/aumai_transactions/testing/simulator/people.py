@@ -113,6 +113,12 @@ def _run_block(
         try:
             inner = yield from _group_for(process, block, inner, dice)
             stands_in = inner or block
+            if dice.random() < 0.15:
+                # Another thread of the program asks for this one, and the program goes on.
+                beside = _execute(process, stands_in, step, list(names), dice)
+                process.start(beside, partial(_beside_ended, process.world))
+                yield DoSleep(dice.choice((0.0, 0.03, 2.0)))
+                continue
             names.append((yield from _execute(process, stands_in, step, names, dice)))
             if dice.random() < 0.1:
                 yield from _undo_something(process, block, inner, names, dice)
@@ -134,6 +140,12 @@ def _run_block(
     if isinstance(error, Interrupted):
         raise error
     return result
+
+
+def _beside_ended(world: World, _step_id: object, error: BaseException | None) -> None:
+    world.count("executed_beside")
+    if error is not None:
+        world.refuse(error, "a step beside others", tools=True)
 
 
 def _group_for(

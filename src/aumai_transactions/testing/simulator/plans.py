@@ -173,6 +173,8 @@ class Planner:
             action = dice.choice(actions.HELD).name
             plan.steps.append(PlannedStep(agent, action, {"action": action}))
             plan.steps[-1].options["on_commit"] = True
+            if dice.random() < self._uses_keys:
+                plan.steps[-1].options["resources"] = [Resource(name=dice.choice(self._keys))]
 
 
 def data_of(step: PlannedStep, names: list[str]) -> dict[str, Any]:

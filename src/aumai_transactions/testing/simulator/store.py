@@ -110,6 +110,16 @@ class SimulatedStore(MemoryStore):
         entries = tuple(stored)
         return Journal(transaction_id, entries, len(entries), head, kept.token, kept.driver_id)
 
+    def length_of(self, transaction_id: str) -> int:
+        """Return how many entries of a transaction stand here."""
+        kept = self._by_id.get(transaction_id)
+        return 0 if kept is None else len(kept.entries)
+
+    def is_leased(self, driver_id: str | None) -> bool:
+        """Tell whether a driver lives, by the store's clock."""
+        until = self._leases.get(driver_id or "", 0)
+        return driver_id in self._alive and until > self._agenda.now
+
     def listed(self) -> list[Listed]:
         """Return every transaction, in order of arrival."""
         return self.find(Query(limit=1_000_000))

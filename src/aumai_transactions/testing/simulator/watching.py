@@ -17,9 +17,12 @@ from aumai_transactions.core.lock_entries import LocksGranted
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.store import AppendAnswer
 from aumai_transactions.testing.invariants import JournalRules, LockRules, StepTold
+from aumai_transactions.testing.simulator import chains
+from aumai_transactions.testing.simulator.agenda import SECOND
 
 if TYPE_CHECKING:
     from aumai_transactions.actions import StepContext
+    from aumai_transactions.core.journal import Journal
     from aumai_transactions.models import TransactionResult
     from aumai_transactions.store import Append
     from aumai_transactions.testing.simulator.actions import Request
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from aumai_transactions.testing.simulator.plans import Plan
     from aumai_transactions.testing.simulator.processes import Process
     from aumai_transactions.testing.simulator.world import World
+
+LATE = 600 * SECOND
+"""By how much, at the end, a time must be over for every clock that anybody may have."""
 
 
 class Watch:
@@ -47,6 +53,9 @@ class Watch:
         self._written: dict[str, list[tuple[int, str, int]]] = {}
         self._intents: dict[tuple[str, str, str], tuple[int, int]] = {}
         self._keys: dict[str, tuple[str, str, str]] = {}
+        self._holders: dict[str, str | None] = {}
+        self._tampered = False
+        self._acted: dict[str, int] = {}
 
     def began(self, transaction_id: str, plan: Plan) -> None:
         """Take note of which plan a transaction carries out."""
@@ -69,6 +78,7 @@ class Watch:
             self.wrong(
                 f"I6: {name}: appended at {append.expected_sequence}, {rules.sequence} there"
             )
+        self._taken(append)
         problems = rules.append(append.entries, append.token)
         problems += self._locks.append(rules, append.entries)
         self._world.traced_append(append)
@@ -79,6 +89,20 @@ class Watch:
         entries = len(append.entries)
         place = append.expected_sequence, append.append_id, entries
         self._written.setdefault(name, []).append(place)
+        kept = self._world.store.length_of(name)
+        if kept < rules.sequence:
+            self.wrong(f"D1: {name}: {rules.sequence} entries are acknowledged, {kept} stand there")
+
+    def _taken(self, append: Append) -> None:
+        """Check that nobody is taken for dead who lives."""
+        name = append.transaction_id
+        holder = self._holders.get(name)
+        if append.driver_id is not None:
+            if holder not in (None, append.driver_id) and self._world.store.is_leased(holder):
+                self.wrong(f"I6: {name} is taken from {holder}, which lives")
+            self._holders[name] = append.driver_id
+        if append.release or append.summary.state.is_final:
+            self._holders[name] = None
 
     def _note(self, name: str, rules: JournalRules, entry: Any) -> None:
         count = self._world.count
@@ -101,6 +125,8 @@ class Watch:
             count(f"probe_{entry.answer}")
         elif kind is kinds.VerificationAnswered:
             count(f"verification_{entry.answer}")
+        elif kind is kinds.RetryRequested and rules.steps[entry.step_id].state == "doubt":
+            self.retried.add((name, entry.step_id))  # Whoever asks for it takes the risk.
         elif kind is kinds.CallReturnedLate:
             count(f"late_{entry.outcome}")
             if rules.is_final:
@@ -162,13 +188,20 @@ class Watch:
             self._called_now(rules, context, what)
         else:
             self._world.count("call_by_stale_driver")
-        if self._world.owners.get(rules.driver_id or "") is not process:
+        owner = self._world.owners.get(rules.driver_id or "")
+        if owner is process and rules.token != context.token:
+            self.wrong(f"I6: {what} is told token {context.token}, in force is {rules.token}")
+        if owner is not process:
             self._world.count("call_by_another_than_the_last_claimer")
             if rules.token == context.token:
                 self.wrong(f"I14: {what} is called by a process that did not claim it")
 
     def _called_now(self, rules: JournalRules, context: StepContext, what: str) -> None:
         told = rules.steps[context.step_id]
+        for use in told.definition.resources:
+            token = self._locks.token(rules.transaction_id, use.name)
+            if use.name in rules.held and context.resources.get(use.name) != token:
+                self.wrong(f"G10: {what} is not told token {token} of {use.name}, which it uses")
         if context.operation == "action" and told.state != "running":
             self.wrong(f"I4: {what} is called, and the step is {told.state}")
         if context.operation == "compensation":
@@ -193,7 +226,17 @@ class Watch:
         name = context.transaction_id
         rules = self.rules[name]
         self._world.trace("effect", context.idempotency_key, context.attempt)
-        if request.kind != "keyed" or context.operation != "action":
+        if request.kind != "keyed":
+            return
+        highest = self._acted.get(name, 0)
+        if context.token < highest:
+            operation, token = context.operation, context.token
+            self.wrong(
+                f"B1: {name}/{context.step_id}: {operation} under token {token} took effect behind "
+                f"one under {highest}"
+            )
+        self._acted[name] = max(highest, context.token)
+        if context.operation != "action":
             return
         told = rules.steps[context.step_id]
         # Why not what changes nothing: it may be read for as long as the network likes.
@@ -246,7 +289,11 @@ class Watch:
             if told != listed.summary._replace(due_at=None):
                 self.wrong(f"A6: the summary of {name} does not fit its journal")
             result = self._world.result_of(saga)
+            for rule, text in rules.limits.at_the_end(self._world.agenda.now - LATE):
+                self.wrong(f"{rule}: {name}: {text}")
+            self._check_chain(journal)
             self._check_liveness(rules, listed.summary, result)
+            self._check_listed(rules, listed.summary, result)
             self._check_effects(rules, result)
         for problem in self._locks.at_the_end(self.rules, store.locks(None).locks):
             self.wrong(problem)
@@ -268,6 +315,28 @@ class Watch:
             self.wrong(f"L1: {name} is {summary.state.value} for ever, waiting for {waits}")
         else:
             self._world.count(f"left_to_a_person_{summary.attention}")
+
+    def _check_chain(self, journal: Journal) -> None:
+        # Why one of them: to read a journal takes a while, and one shows what all would.
+        tampers = not self._tampered and len(journal.entries) >= chains.TAMPERED_ENTRIES_MIN
+        self._tampered = self._tampered or tampers
+        for problem in chains.problems(journal, tampers=tampers):
+            self.wrong(f"I11: {journal.transaction_id}: {problem}")
+
+    def _check_listed(self, rules: JournalRules, summary: Any, result: TransactionResult) -> None:
+        """Check that what a person has to look at is where a person looks."""
+        name = rules.transaction_id
+        listed = {item.step_id for item in result.outstanding}
+        expected = [
+            step_id
+            for step_id in rules.outstanding()
+            if not (rules.steps[step_id].acted_late and step_id in rules.limits.accounted)
+        ]
+        silent = [step_id for step_id in expected if step_id not in listed]
+        if silent:
+            self.wrong(f"I12: {name}: {silent} are outstanding, and the result does not name them")
+        if rules.ended == "rolled_back" and expected and summary.attention is None:
+            self.wrong(f"I12: {name} has outstanding steps, and nobody is to look at it")
 
     def _check_effects(self, rules: JournalRules, result: TransactionResult) -> None:
         name = rules.transaction_id

@@ -16,7 +16,8 @@ from aumai_transactions.core.outcome import result_of
 from aumai_transactions.errors import InternalError, JournalCorrupt, TransactionError
 from aumai_transactions.testing.simulator import people
 from aumai_transactions.testing.simulator.actions import registry
-from aumai_transactions.testing.simulator.agenda import SECOND, T0, Agenda
+from aumai_transactions.testing.simulator.agenda import SECOND, T0, Agenda, ProcessClock
+from aumai_transactions.testing.simulator.barriers import BarrierParticipants
 from aumai_transactions.testing.simulator.faults import Faults
 from aumai_transactions.testing.simulator.interrupts import Interrupted
 from aumai_transactions.testing.simulator.network import DAY, Network
@@ -37,6 +38,9 @@ _REGISTRY = registry()
 
 CALM_SECONDS = 2_000.0
 """How long nothing may move before a world counts as settled."""
+
+BARRIERS = 0.5
+"""In which part of all worlds the participants stand behind the barrier that we ship."""
 
 ROUNDS_MAX = 12
 EVENTS_MAX = 200_000
@@ -111,13 +115,21 @@ class World:
         self.store = SimulatedStore(
             self.agenda, self.settings.lease_seconds, self.watch.appended, self.watch.answered
         )
-        self.participants = Participants(
+        given = (
             self.faults,
             self.watch.took_effect,
             self.watch.is_current,
             self.whose,
             self.count,
         )
+        # Why not always: each has faults that the other cannot have.
+        if self.dice("barrier").random() < BARRIERS:
+            self.participants: Participants = BarrierParticipants(
+                ProcessClock(self.agenda, 0), *given
+            )
+            self.count("real_barrier")
+        else:
+            self.participants = Participants(*given)
         self.network = Network(self)
         self.owners: dict[str, Process] = {}
         self.planner = Planner(seed, self.settings.span_seconds)
@@ -235,11 +247,14 @@ class World:
         self._settle()
         if not self.watch.problems:
             self.watch.at_the_end()
+        self.participants.close()
 
     def _go_on_until(self, until: int) -> None:
         problems, agenda = self.watch.problems, self.agenda
+        limit = agenda.happened + EVENTS_MAX
         while not problems and agenda.next(until):
-            pass
+            if agenda.happened > limit:
+                self.watch.wrong(f"L1: {agenda.happened} things have happened, and no end is near")
 
     def _settle(self) -> None:
         """Go on until nothing is to be done, and nothing is under way."""
