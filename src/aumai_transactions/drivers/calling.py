@@ -1,6 +1,7 @@
 """How a command to call becomes a call.
 
-Owns: the way from a step's operation to its handler and what that is given.
+Owns: the way from a step's operation to its handler and what that is given, and what is added to
+the answer.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING
 
 from aumai_transactions.calls import arguments_of, attempt_of
 from aumai_transactions.core.entries import ErrorRecord
-from aumai_transactions.core.observations import HandlerMissing, HandlerRaised
+from aumai_transactions.core.observations import (
+    HandlerMissing,
+    HandlerRaised,
+    HandlerReturned,
+    Observation,
+    RereadReturned,
+)
 from aumai_transactions.drivers.late import hand_in
 from aumai_transactions.drivers.operations import Attendant, DoCall
 
 if TYPE_CHECKING:
+    from aumai_transactions.calls import Answered
     from aumai_transactions.core.commands import Call
     from aumai_transactions.drivers.desk import Desk
     from aumai_transactions.drivers.run import Run
@@ -49,3 +57,10 @@ def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Unm
     on_late = partial(hand_in, desk, run.transaction_id)
     attempt = attempt_of(step, operation)
     return DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
+
+
+def with_draw(desk: Desk, answer: Answered) -> Observation:
+    """Return what was seen, with a draw for the jitter where another attempt may follow."""
+    if isinstance(answer, (HandlerReturned, RereadReturned)):
+        return answer
+    return answer._replace(draw=desk.draw())

@@ -28,13 +28,12 @@ from aumai_transactions.core.observations import (
     HandlerReturned,
     Observation,
     PlanGiven,
-    RereadReturned,
     RollbackCalled,
 )
 from aumai_transactions.core.outcome import is_runnable, show, summary_of
 from aumai_transactions.core.planning import timer_at, wake_at
 from aumai_transactions.core.saga import IllegalEntry, Saga
-from aumai_transactions.drivers.calling import call_of
+from aumai_transactions.drivers.calling import call_of, with_draw
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
 from aumai_transactions.drivers.leases import may_be_over, moment_of, see_whose
@@ -200,16 +199,18 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
     crew = _Crew()
     try:
         return (yield from _drive(desk, run, seen, crew))
-    except JournalConflict:
-        yield from _tell_late(desk, run, crew)
+    except (JournalConflict, StoreUnavailable) as error:
+        # Why none left behind: whoever goes on, in this process too, would act beside a live call.
+        # Why unrecorded only if taken over: else, what was written may have become durable.
+        seen = run.unrecorded if isinstance(error, JournalConflict) else []
+        yield from _tell_late(desk, run, crew, list(seen))
         raise
 
 
-def _tell_late(desk: Desk, run: Run, crew: _Crew) -> Procedure[None]:
-    """Journal as late what calls have answered, or will, that somebody else has taken over."""
-    seen = list(run.unrecorded)
+def _tell_late(desk: Desk, run: Run, crew: _Crew, seen: list[Observation]) -> Procedure[None]:
+    """Wait for the calls in hand, and journal as late what they answer and what was seen."""
     while crew.under_way:
-        seen += yield from crew.next(desk, run)
+        seen += yield from crew.next(desk, run, is_timed=False)
     for answer in late_returns(run.saga, seen):
         yield from blocking(partial(hand_in, desk, run.transaction_id, answer))
 
@@ -279,11 +280,11 @@ class _Crew:
         self.under_way += 1
         return []
 
-    def next(self, desk: Desk, run: Run) -> Procedure[list[Observation]]:
+    def next(self, desk: Desk, run: Run, *, is_timed: bool = True) -> Procedure[list[Observation]]:
         """Wait until a call has ended, or a time has come; return what was seen."""
         if self.inbox is None:
             raise InternalError("something is waited for that was not started.")
-        seconds = seconds_left(desk, run)
+        seconds = seconds_left(desk, run) if is_timed else None
         ended: Ended | None = yield DoNext(self.inbox, seconds, run)
         if ended is None:
             return _cancelled(run)
@@ -344,13 +345,6 @@ def _seen(
         # What is recorded about the step says so as well.
         run.is_cancelled = True
     return [observation, *_cancelled(run)]
-
-
-def with_draw(desk: Desk, answer: Answered) -> Observation:
-    """Return what was seen, with a draw for the jitter where another attempt may follow."""
-    if isinstance(answer, (HandlerReturned, RereadReturned)):
-        return answer
-    return answer._replace(draw=desk.draw())
 
 
 def _cancelled(run: Run) -> list[Observation]:

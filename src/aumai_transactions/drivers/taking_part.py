@@ -35,9 +35,8 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
-from aumai_transactions.drivers.calling import call_of
+from aumai_transactions.drivers.calling import call_of, with_draw
 from aumai_transactions.drivers.desk import Desk, read_saga
-from aumai_transactions.drivers.driving import with_draw
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
     GroupInterest,

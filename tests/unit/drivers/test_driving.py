@@ -1,6 +1,8 @@
 """The order of durable writes and calls, through the sync driver."""
 # mypy: disable-error-code="var-annotated"
 
+import threading
+
 import pytest
 
 from aumai_transactions import (
@@ -13,6 +15,10 @@ from aumai_transactions.core.journal import load
 from aumai_transactions.core.observations import DriverArrived, RollbackCalled
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.store import Append, AppendAnswer
+
+
+LAST_TRY = 6
+"""Which append is the last that is tried, where all from the second one on fail."""
 
 
 def begun(manager, *actions, undo=True):
@@ -220,6 +226,41 @@ def test_a_write_that_keeps_failing_stops_everything_and_recovery_finishes(  # n
         assert len(undone) == len(started) > 0
     assert tx.state == result.state
     assert manager.verify().is_intact
+
+
+def test_a_call_in_hand_is_waited_for_where_nothing_can_be_written_any_more(
+    scripted_store, make_sync, failing
+):
+    store = scripted_store()
+    failed, escaped, seen = threading.Event(), threading.Event(), []
+
+    def fail():
+        if len(store.calls) == LAST_TRY:
+            failed.set()
+        failing()()
+
+    for number in range(2, 20):
+        store.before[number] = fail
+
+    def slow(action, data):
+        assert failed.wait(60)
+        # Nobody sets it, unless the commit gives up while this call is under way.
+        seen.append(escaped.wait(0.2))
+
+    handlers = {"quick": lambda action, data: None, "slow": slow}
+    undos = all_handlers(lambda action, data: seen.append(action), *handlers)
+    manager = make_sync(undos | handlers, store=store, parallel_max=2)
+    tx = manager.begin(on_crash="roll_back")
+    for action in handlers:
+        manager.add_step(tx, "agent", action, {}, f"undo_{action}", after=[])
+    with pytest.raises(StoreUnavailable):
+        manager.commit(tx)
+    escaped.set()
+    assert seen == [False]
+    store.before.clear()
+    assert [item.outcome for item in manager.recover()] == ["finished"]
+    assert manager.get_result(tx).clean
+    assert sorted(seen[1:]) == ["undo_quick", "undo_slow"]
 
 
 def test_a_first_write_that_fails_leaves_the_transaction_pending_and_nothing_run(
