@@ -8,7 +8,7 @@ Rules:
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aumai_transactions.errors import StoreError, StoreUnavailable
 from aumai_transactions.stores.postgres import schema
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from aumai_transactions.store import Contents, Filled
     from aumai_transactions.stores.postgres.address import Address
     from aumai_transactions.stores.postgres.pool import Lent
-
-BATCH: Final = 200
-BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 def fill_new(url: str, contents: Contents) -> None:
@@ -51,16 +48,10 @@ def _fill(lent: Lent, address: Address, contents: Contents) -> None:
         )
     # Why: between two statements the file is read and checked.
     lent.read(b"SET LOCAL idle_in_transaction_session_timeout = 0")
-    batch: list[Change] = []
-    size = 0
     for filled in contents.transactions():
-        change = _change_of(filled)
-        batch.append(change)
-        size += sum(map(len, change.bodies))
-        if len(batch) >= BATCH or size > BYTES_MAX:
-            _write(lent, batch)
-            batch, size = [], 0
-    _write(lent, batch)
+        # Why one by one: a statement for many gives them their places by id, not by arrival.
+        if not write_changes(lent.read, [_change_of(filled)]):
+            raise StoreUnavailable("somebody else writes into the new store. Nothing was changed.")
     _write_locks(lent, contents)
     lent.read(statement("set_changes"), {"changes": max(contents.changes, 1)})
     lent.write(b"COMMIT")
@@ -72,11 +63,6 @@ def _change_of(filled: Filled) -> Change:
     bodies = [entry.body for entry in journal.entries]
     hashes = [entry.hash for entry in journal.entries]
     return Change(journal.transaction_id, Head(), head, filled.summary, bodies, hashes)
-
-
-def _write(lent: Lent, batch: list[Change]) -> None:
-    if batch and len(write_changes(lent.read, batch)) != len(batch):
-        raise StoreUnavailable("somebody else writes into the new store. Nothing was changed.")
 
 
 def _write_locks(lent: Lent, contents: Contents) -> None:
