@@ -1,7 +1,7 @@
 """SIGKILL in a backup and in a restore leaves a whole one, or nothing that is taken for one.
 
-A child does the one thing that is named by a line of Python; it is killed at chosen points, which
-a trace of its own system calls counts, so that every point is reached, and at random ones.
+A child does the one thing that is named by a line of Python. It counts the calls that touch a file
+or a database, and dies at a chosen one: the first, the last, and some in between.
 """
 
 import json
@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,39 +20,71 @@ from aumai_transactions.stores import open_store
 
 pytestmark = pytest.mark.crash
 
-SECONDS_MAX = 60
-POINTS = 24
+POINTS = 16
 BACKUP = "TransactionManager(store=source).back_up(target)"
 RESTORE = "restore(source, target)"
 # Why a hook of the interpreter's own: it sees every call of a function in C that touches a file,
 # on every system, and the child dies before the call or right behind it.
+# Why forks: what is imported once need not be imported again before each death.
 PROGRAM = """
-import os, signal, sys
-work, source, target, wanted = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+import json, os, signal, sys
 from aumai_transactions import TransactionManager, restore
 import aumai_transactions.drivers.backups, aumai_transactions.stores.sqlite.filling
 WATCHED = {
     "open", "write", "flush", "fsync", "link", "unlink", "rename", "execute", "executemany",
     "readline", "close", "connect",
 }
-seen = 0
-def watch(frame, event, function):
-    global seen
-    if event not in ("c_call", "c_return") or function.__name__ not in WATCHED:
-        return
-    seen += 1
-    if seen == wanted:
-        os.kill(os.getpid(), signal.SIGKILL)
-sys.setprofile(watch)
-eval(work)
-sys.setprofile(None)
-print(seen)
+work, source = sys.argv[1], sys.argv[2]
+
+def run(target, wanted):
+    seen = 0
+    def watch(frame, event, function):
+        nonlocal seen
+        if event not in ("c_call", "c_return") or function.__name__ not in WATCHED:
+            return
+        seen += 1
+        if seen == wanted:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(watch)
+    eval(work, globals() | {"target": target})
+    sys.setprofile(None)
+    return seen
+
+for line in sys.stdin:
+    target, wanted = json.loads(line)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, b"%d" % run(target, wanted))
+        os._exit(0)
+    os.close(write)
+    _, status = os.waitpid(pid, 0)
+    told = os.read(read, 20)
+    os.close(read)
+    print(json.dumps([os.waitstatus_to_exitcode(status), int(told or 0)]), flush=True)
 """
 
 
-def child(work, source, target, wanted=0):
-    command = [sys.executable, "-c", PROGRAM, work, str(source), str(target), str(wanted)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+@contextmanager
+def nursery(work, source):
+    """Give a function that does the work in a new process, which dies at a point of it."""
+    command = [sys.executable, "-c", PROGRAM, work, str(source)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        to, back = process.stdin, process.stdout
+        assert to is not None
+        assert back is not None
+
+        def run(target, wanted=0):
+            to.write(json.dumps([str(target), wanted]) + "\n")
+            to.flush()
+            code, seen = json.loads(back.readline())
+            assert code == (-signal.SIGKILL if wanted else 0), (wanted, code)
+            return seen
+
+        yield run
+        to.close()
 
 
 def points(total, count):
@@ -59,6 +92,15 @@ def points(total, count):
     dice = random.Random(1)
     chosen = {*range(1, 4), *range(total - 5, total + 1)}
     return sorted(chosen | set(dice.sample(range(1, total + 1), count)))
+
+
+def deaths(work, source, folder, name):
+    """Die at each point of the work, each time with another target; yield point and target."""
+    with nursery(work, source) as run:
+        for number in points(run(folder / name.format("whole")), POINTS):
+            target = folder / name.format(number)
+            run(target, number)
+            yield number, target
 
 
 def planned(manager):
@@ -81,19 +123,9 @@ def store(tmp_path):
     return path
 
 
-def counted(work, source, target):
-    ran = child(work, source, target)
-    assert ran.returncode == 0, ran.stderr
-    return int(ran.stdout)
-
-
 def test_a_backup_that_is_killed_is_whole_or_none(store, tmp_path):
-    total = counted(BACKUP, store, tmp_path / "whole")
     wholes = nones = 0
-    for number in points(total, POINTS):
-        target = tmp_path / f"backup-{number}"
-        ran = child(BACKUP, store, target, number)
-        assert ran.returncode == -signal.SIGKILL, (number, ran.stderr)
+    for number, target in deaths(BACKUP, store, tmp_path, "backup-{}"):
         if target.exists():
             wholes += 1
             made = restore(target, tmp_path / f"restored-{number}.db")
@@ -115,12 +147,8 @@ def test_a_backup_that_is_killed_is_whole_or_none(store, tmp_path):
 def test_a_restore_that_is_killed_makes_a_whole_store_or_none(store, tmp_path):
     with TransactionManager(store=str(store)) as manager:
         manager.back_up(tmp_path / "backup")
-    total = counted(RESTORE, tmp_path / "backup", tmp_path / "whole.db")
     wholes = nones = 0
-    for number in points(total, POINTS):
-        target = tmp_path / f"restored-{number}.db"
-        ran = child(RESTORE, tmp_path / "backup", target, number)
-        assert ran.returncode == -signal.SIGKILL, (number, ran.stderr)
+    for _number, target in deaths(RESTORE, tmp_path / "backup", tmp_path, "restored-{}.db"):
         if target.exists():
             wholes += 1
         else:
@@ -143,19 +171,18 @@ def test_a_restore_into_postgresql_that_is_killed_makes_a_whole_store_or_none(
 ):
     with TransactionManager(store=str(store)) as manager:
         manager.back_up(tmp_path / "backup")
-    total = counted(RESTORE, tmp_path / "backup", postgres16.store())
     nones = 0
-    for number in points(total, 6):
-        url = postgres16.store()
-        ran = child(RESTORE, tmp_path / "backup", url, number)
-        assert ran.returncode == -signal.SIGKILL, (number, ran.stderr)
-        try:
-            open_store(url, create=False).close()
-        except StoreError:
-            nones += 1
-            restore(tmp_path / "backup", url)
-        with TransactionManager(HANDLERS, store=url) as manager:
-            assert manager.verify().transactions == 10
+    with nursery(RESTORE, tmp_path / "backup") as run:
+        for number in points(run(postgres16.store()), 4):
+            url = postgres16.store()
+            run(url, number)
+            try:
+                open_store(url, create=False).close()
+            except StoreError:
+                nones += 1
+                restore(tmp_path / "backup", url)
+            with TransactionManager(HANDLERS, store=url) as manager:
+                assert manager.verify().transactions == 10
     assert nones
 
 

@@ -47,11 +47,15 @@ def aumai(tmp_path):
         assert "Traceback" not in ran.stdout + ran.stderr
         return ran
 
-    run.folder = home / ".aumai" / "transactions"
     return run
 
 
-def test_a_disk_dies_and_a_person_goes_on_from_the_backup(aumai, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "home" / ".aumai" / "transactions"
+
+
+def test_a_disk_dies_and_a_person_goes_on_from_the_backup(aumai, folder, tmp_path):
     (tmp_path / "plan.toml").write_text(PLAN)
     aumai("run", "plan.toml")
     submitted = json.loads(aumai("submit", "plan.toml", "--json").stdout)["transaction_id"]
@@ -60,7 +64,7 @@ def test_a_disk_dies_and_a_person_goes_on_from_the_backup(aumai, tmp_path):
     late = json.loads(aumai("submit", "plan.toml", "--json").stdout)["transaction_id"]
     aumai("witness", "heads")
     # The disk dies; its snapshot goes with it.
-    for path in aumai.folder.iterdir():
+    for path in folder.iterdir():
         if path.is_file():
             path.unlink()
     assert "restore" in aumai("restore", "--help").stdout

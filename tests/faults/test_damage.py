@@ -22,7 +22,7 @@ from aumai_transactions.errors import StoreError, StoreFormatError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.stores.sqlite import SqliteStore
 
-FLIPS = 220
+FLIPS = 150
 SEED = int(os.environ.get("AUMAI_FLIP_SEED", "1"))
 BITS = int(os.environ.get("AUMAI_FLIP_BITS", "1"))
 COMPACT = 1024
