@@ -136,8 +136,11 @@ class _Writing:
         except _UNREADABLE as error:
             problem = str(error)
         if problem is not None or journal is None:
-            report.damaged[name] = problem or ""
-            self._say(lines.Damaged(name, problem or ""))
+            # Why: an id that is damaged may be no text.
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            problem = (problem or "").encode("utf-8", "backslashreplace").decode()
+            report.damaged[shown] = problem
+            self._say(lines.Damaged(shown, problem))
             return
         report.transactions += 1
         report.entries += len(journal.entries)

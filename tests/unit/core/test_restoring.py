@@ -4,7 +4,13 @@
 import pytest
 
 from aumai_transactions.core.decider import decide
-from aumai_transactions.core.entries import Claimed, RestoredFromBackup, TrustGiven
+from aumai_transactions.core.entries import (
+    Claimed,
+    CommitRequested,
+    PlanRecorded,
+    RestoredFromBackup,
+    TrustGiven,
+)
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.observations import (
     CommitCalled,
@@ -56,6 +62,17 @@ def test_nothing_of_it_is_planned_and_a_person_is_asked(half_done):
         "restored by ann from a backup of 1970-01-01T00:00:01Z (the disk died)"
     ]
     assert not result.clean
+
+
+def test_a_call_that_would_be_next_is_not_planned_before_a_person_says_so(play, make_step):
+    tx = play(make_step("a"))
+    for entry in (PlanRecorded(1, tx.definition), CommitRequested(2)):
+        said(tx, entry)
+    assert plan(tx.saga, tx.now) != ()
+    restored(tx)
+    assert plan(tx.saga, tx.now) == ()
+    said(tx, TrustGiven(10, "ann"))
+    assert plan(tx.saga, tx.now) != ()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from aumai_transactions import TransactionManager, restore
 from aumai_transactions.core import backups as lines
 from aumai_transactions.errors import BackupError, InvalidTransactionState, StoreError
 from aumai_transactions.models import TransactionState
-from aumai_transactions.store import Query
+from aumai_transactions.store import Keeping, Query
 from aumai_transactions.stores import open_store
 
 
@@ -233,6 +233,24 @@ def test_a_backup_is_of_one_moment_while_others_write(urls, world, tmp_path):
     assert reports[-1].transactions >= reports[0].transactions >= 1
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_snapshot_shows_one_moment_whatever_is_written_meanwhile(kind, urls, world):
+    with TransactionManager(world.handlers, store=urls(kind)) as manager:
+        first = planned(manager, "book")
+        manager.save(first)
+        store = manager._desk().store
+        assert isinstance(store, Keeping)
+        with store.snapshot() as snapshot:
+            before = snapshot.read(first.transaction_id)
+            manager.commit(first)
+            manager.commit(planned(manager, "book"))
+            assert list(snapshot.names()) == [first.transaction_id]
+            assert snapshot.read(first.transaction_id) == before
+            assert [head.sequence for head in snapshot.heads()] == [len(before.entries)]
+        with store.snapshot() as snapshot:
+            assert len(list(snapshot.names())) == 2
+
+
 def test_a_damaged_transaction_is_left_out_by_name_and_the_others_are_not(urls, world, tmp_path):
     url = urls("sqlite")
     manager, names = filled(url, world)
@@ -246,6 +264,25 @@ def test_a_damaged_transaction_is_left_out_by_name_and_the_others_are_not(urls, 
     assert list(report.damaged) == [names["committed"]]
     made = restore(tmp_path / "backup", urls("sqlite"))
     assert (made.damaged, made.transactions) == (report.damaged, 5)
+
+
+def test_an_id_that_is_no_text_any_more_keeps_nobody_from_a_backup(urls, world, tmp_path):
+    url = urls("sqlite")
+    manager, names = filled(url, world)
+    manager.close()
+    with closing(sqlite3.connect(url, isolation_level=None)) as connection:
+        connection.execute(
+            "UPDATE transactions SET transaction_id = CAST(x'ff41' AS TEXT) WHERE ordinal = 1"
+        )
+    with TransactionManager(world.handlers, store=url) as again:
+        found = again.verify()
+        assert list(found.problems) == ["\\udcffA"]
+        assert next(line.summary.attention for line in again.find()) == "damaged"
+        assert again.get_result(names["back"]).state == "rolled_back"
+        assert names["later"] in {item.transaction_id for item in again.recover(wait_max_seconds=0)}
+        report = again.back_up(tmp_path / "backup")
+    assert list(report.damaged) == ["\\udcffA"]
+    assert restore(tmp_path / "backup", urls("sqlite")).transactions == 5
 
 
 # --------------------------------------------------------------------------- places and names
@@ -345,10 +382,11 @@ HOSTILE = {
     "no end": lambda made: made[:-1],
     "an end too early": lambda made: [*made[:9], made[-1]],
     "more behind the end": lambda made: [*made, made[1]],
+    "a head edited": lambda made: changed(made, 0, changes=3),
     "a line removed": lambda made: [*made[:2], *made[3:]],
     "a line removed, sealed": lambda made: sealed([*made[:2], *made[3:]]),
     "a line edited, sealed": lambda made: sealed(
-        [*made[:3], made[3].replace(b"1", b"2"), *made[4:]]
+        [*made[:2], made[2].replace(b'"agent_id":"agent"', b'"agent_id":"egant"'), *made[3:]]
     ),
     "two lines swapped, sealed": lambda made: sealed([*made[:2], made[3], made[2], *made[4:]]),
     "a transaction twice": lambda made: sealed([*made[:9], *made[1:9], *made[9:]]),

@@ -15,6 +15,7 @@ from aumai_transactions.errors import StoreFormatError
 from aumai_transactions.stores.sqlite import connection as connections
 from aumai_transactions.stores.sqlite import schema, statements
 from aumai_transactions.stores.sqlite.log import damage_of
+from aumai_transactions.stores.sqlite.writer import WriterLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aumai_transactions.stores.sqlite.database import Database
 
 PROBLEMS_MAX = 20
+WRITER_WAIT_SECONDS = 5.0
 _NEXT = "Stop every process that uses it and restore a backup."
 
 
@@ -93,12 +95,15 @@ def refuse_damaged_log(database: Database) -> None:
     log = database.log
     if damage_of(log) is None:
         return
-    # Why again: somebody may have written while it was read.
-    database.writer.acquire()
+    # Why again: somebody may have written while it was read. Why a lock of its own: that of the
+    # handle may be held by another thread, and a lock is not held twice by one file.
+    lock = WriterLock(database.path, WRITER_WAIT_SECONDS)
+    lock.acquire()
     try:
         damage = damage_of(log)
     finally:
-        database.writer.release()
+        lock.release()
+        lock.close()
     if damage is not None:
         raise StoreFormatError(_log_text(database.path, log, damage.frame, damage.offset))
 

@@ -74,8 +74,16 @@ class SqliteSnapshot:
         yield from self._all(statements.WAITING, ())
 
     def _all(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(statement, values).fetchall()
+
         try:
-            return self._connection.execute(statement, values).fetchall()
+            try:
+                return work(self._connection)
+            except sqlite3.OperationalError as error:
+                if not connections.is_undecodable(error):
+                    raise
+                return connections.leniently(self._connection, work)
         except connections.ERRORS as error:
             raise connections.store_error(error, self._path) from error
 
