@@ -242,6 +242,7 @@ def test_a_snapshot_shows_one_moment_whatever_is_written_meanwhile(kind, urls, w
         assert isinstance(store, Keeping)
         with store.snapshot() as snapshot:
             before = snapshot.read(first.transaction_id)
+            assert before is not None
             manager.commit(first)
             manager.commit(planned(manager, "book"))
             assert list(snapshot.names()) == [first.transaction_id]
