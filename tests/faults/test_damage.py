@@ -419,6 +419,18 @@ def test_a_chain_that_was_written_anew_is_found_by_the_witness(edited, tmp_path)
     assert "has another hash" in found.problems[edited.names[0]]
 
 
+def test_a_counter_of_sqlites_own_that_became_a_text_is_named(tmp_path):
+    """The flip of byte 10,232, bit 2 of a small store: no table of SQLite's own is strict."""
+    path = tmp_path / "counted.db"
+    store = Edited(str(path), None)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE sqlite_sequence SET seq = 'two' WHERE name = 'transactions'")
+    found = store.verified()
+    assert found.problems == {}
+    (problem,) = found.store_problems
+    assert "the counter of transactions stands at 'two', and has been at 2" in problem
+
+
 def test_a_column_of_another_type_is_named_and_never_a_traceback(tmp_path):
     """STRICT keeps it from being written; a damaged record can say it all the same."""
     path = tmp_path / "typed.db"

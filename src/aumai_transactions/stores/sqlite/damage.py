@@ -59,8 +59,10 @@ def _in_file(connection: sqlite3.Connection) -> Iterator[str]:
     if orphans:
         yield f"{orphans:,} entries belong to no transaction: one was removed without its journal"
     for name, last, highest in connection.execute(statements.COUNTERS).fetchall():
-        if last is None or last < highest:
-            yield f"the counter of {name} has gone back from {highest} to {last or 0}"
+        # Why the types: no table of SQLite's own is strict.
+        numbers = isinstance(last, int) and isinstance(highest, int)
+        if not numbers or last < highest:
+            yield f"the counter of {name} stands at {last!r:.40}, and has been at {highest!r:.40}"
 
 
 def identity_problem(
