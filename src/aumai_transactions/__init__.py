@@ -25,6 +25,7 @@ from aumai_transactions.drivers.sync_block import Savepoint, TransactionBlock
 from aumai_transactions.drivers.tools import transactional
 from aumai_transactions.errors import (
     ApprovalPending,
+    BackupError,
     CommitPointPassed,
     Deadlock,
     DefinitionError,
@@ -65,6 +66,7 @@ from aumai_transactions.errors import (
     UnknownStep,
 )
 from aumai_transactions.models import (
+    BackupReport,
     ConflictNotice,
     DescribedStep,
     Description,
@@ -84,12 +86,14 @@ from aumai_transactions.models import (
     TransactionStep,
     Verification,
     Waiting,
+    WitnessReport,
 )
 from aumai_transactions.stores import open_store
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.aio import AsyncTransactionManager
     from aumai_transactions.drivers.async_block import AsyncSavepoint, AsyncTransactionBlock
+    from aumai_transactions.drivers.backups import restore
     from aumai_transactions.drivers.worker import Worker
 
 __version__ = "0.1.0"
@@ -102,6 +106,8 @@ __all__ = [
     "AsyncSavepoint",
     "AsyncTransactionBlock",
     "AsyncTransactionManager",
+    "BackupError",
+    "BackupReport",
     "Clean",
     "CommitPointPassed",
     "ConflictNotice",
@@ -171,9 +177,11 @@ __all__ = [
     "UnknownStep",
     "Verification",
     "Waiting",
+    "WitnessReport",
     "Worker",
     "open_store",
     "require_transaction",
+    "restore",
     "step",
     "transaction",
     "transactional",
@@ -190,6 +198,10 @@ def __getattr__(name: str) -> object:
         from aumai_transactions.drivers import async_block
 
         return getattr(async_block, name)
+    if name == "restore":
+        from aumai_transactions.drivers.backups import restore
+
+        return restore
     if name == "Worker":
         from aumai_transactions.drivers.worker import Worker
 

@@ -12,14 +12,16 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from aumai_transactions.core.entries import WITHOUT_TOKEN, Claimed, Entry, ReadVersion
 from aumai_transactions.core.journal import Journal
-from aumai_transactions.core.locking import Holding, LockTable
+from aumai_transactions.core.locking import Fence, Holding, LockTable
 from aumai_transactions.core.outcome import Summary
+from aumai_transactions.core.witnesses import Head
 from aumai_transactions.errors import InternalError
 from aumai_transactions.models import TransactionState
 
@@ -285,3 +287,84 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of everything; every driver that joined through this handle is dead then."""
+
+
+class Snapshot(Protocol):
+    """Show a store as it was at one moment, whatever is written meanwhile."""
+
+    @property
+    def store_id(self) -> str:
+        """The store's random name."""
+
+    @property
+    def changes(self) -> int:
+        """Its change counter at that moment."""
+
+    def names(self) -> Iterator[str]:
+        """Yield the id of each transaction, in order of arrival."""
+
+    def read(self, transaction_id: str) -> Journal | None:
+        """Return the whole journal of a transaction.
+
+        Raises:
+            JournalCorrupt: It cannot be read.
+        """
+
+    def heads(self) -> Iterator[Head]:
+        """Yield where each journal ends, as the heads say, in order of arrival."""
+
+    def fences(self) -> Iterator[tuple[str, Fence]]:
+        """Yield what is remembered about each resource, by its name."""
+
+    def waiting(self) -> Iterator[tuple[str, str]]:
+        """Yield resource and transaction for each that waits, first come first."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """Be a store that lasts: it can be read as it was at one moment, and may be damaged."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Show the store in the block as it is now, whatever is written meanwhile."""
+
+    def problems(self) -> list[str]:
+        """Return what is damaged about the store itself and not about one of its journals."""
+
+
+class Filled(NamedTuple):
+    """Hold one transaction that a new store begins with.
+
+    Args:
+        journal: Its journal, checked.
+        summary: What the store keeps beside it.
+        holdings: What it holds and waits for.
+    """
+
+    journal: Journal
+    summary: Summary
+    holdings: Sequence[Holding]
+
+
+class Contents(Protocol):
+    """Say what a new store begins with."""
+
+    @property
+    def store_id(self) -> str:
+        """Its random name."""
+
+    @property
+    def changes(self) -> int:
+        """Where its change counter begins."""
+
+    def transactions(self) -> Iterator[Filled]:
+        """Yield each transaction, in order of arrival; to be walked through once, first of all.
+
+        Raises:
+            StoreError: They cannot be had; then nothing is made.
+        """
+
+    def fences(self) -> Mapping[str, Fence]:
+        """Return what is remembered about each resource; known behind the transactions."""
+
+    def holdings(self) -> Sequence[tuple[str, Holding]]:
+        """Return transaction and holding for each line of the table of locks, first come first."""

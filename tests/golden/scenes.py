@@ -28,8 +28,14 @@ from aumai_transactions import (
     Unknown,
 )
 from aumai_transactions.answers import Clean
-from aumai_transactions.core.entries import TransactionImported
+from aumai_transactions.core.entries import (
+    RestoredFromBackup,
+    RollbackRequested,
+    TransactionImported,
+    TrustGiven,
+)
 from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.journal import load
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.drivers.freezing import frozen
@@ -539,7 +545,32 @@ def imports(stage):
         stage.store.append([append])
 
 
+def restores(stage):
+    """What came out of a backup: held back, let go on, or wanted back."""
+
+    def said(name, *entries):
+        journal = stage.store.read(name)
+        saga = load(journal)
+        for entry in entries:
+            evolve(saga, entry)
+        append_id = f"restore.{name}.{journal.head_sequence}"
+        append = Append(name, journal.head_sequence, append_id, entries, summary_of(saga))
+        assert stage.store.append([append]) == ["appended"]
+
+    for number in range(3):
+        tx = stage.manager.begin()
+        stage.manager.add_step(tx, "agent", "plain", {"n": number}, "undo")
+        stage.manager.submit(tx)
+        now = stage.clock.now()
+        said(tx.transaction_id, RestoredFromBackup(now, now - 1, "ann", "the disk died"))
+        if number == 1:
+            said(tx.transaction_id, TrustGiven(now, "ann", "nothing has happened"))
+        if number == 2:
+            said(tx.transaction_id, RollbackRequested(now, "ann"))
+
+
 SCENES = (
     *(planned, kinds_of_actions, probes, undos, graphs, wishes, approvals, commit_point),
     *(programs, groups, crashes_of_programs, windows, left_behind, resources, requests, imports),
+    restores,
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from aumai_transactions import (
+    BackupReport,
     ConflictNotice,
     DescribedStep,
     Description,
@@ -32,6 +33,7 @@ from aumai_transactions import (
     TransactionStep,
     Verification,
     Waiting,
+    WitnessReport,
 )
 
 NOW = datetime(2026, 2, 27, 12, 30, 0, 123456, tzinfo=UTC)
@@ -161,6 +163,21 @@ MODELS = [
     Recovered(transaction_id="t", outcome="finished", detail="rolled back", result=RESULT),
     Verification(transactions=1, entries=2, problems={"t": "damaged"}),
     Verification(),
+    Verification(store_problems=["its schema has another store"]),
+    BackupReport(path="b", store_id="s", changes=1, made_at=NOW),
+    BackupReport(
+        path="b",
+        store_id="s",
+        changes=7,
+        made_at=NOW,
+        transactions=2,
+        entries=9,
+        resources=1,
+        sha256="ab",
+        damaged={"t": "its hash does not fit"},
+        waiting=["u"],
+    ),
+    WitnessReport(path="w", store_id="s", changes=7, transactions=2, written=1),
     Waiting(reason="in_doubt", detail="ask"),
     Waiting(reason="retry", detail="wait", step_ids=["s1"], until=NOW),
     RetryPolicy(),

@@ -66,7 +66,7 @@ ERRORS: tuple[tuple[type[BaseException], Code], ...] = (
 )
 
 
-PERSONAL = ("in_doubt", "halted", "committing", "poisoned")
+PERSONAL = ("in_doubt", "halted", "committing", "poisoned", "restored")
 """For these reasons something waits until a person looks at it; an approval is only waited for."""
 
 

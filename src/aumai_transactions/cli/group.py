@@ -61,6 +61,9 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Keep": {
         "verify": "keep",
+        "witness": "backup",
+        "backup": "backup",
+        "restore": "backup",
         "doctor": "keep",
         "purge": "purge",
         "completion": "completion",

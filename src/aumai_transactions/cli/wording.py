@@ -72,6 +72,8 @@ ATTENTION: dict[Attention, str] = {
     "approval": "approval",
     "commit": "commit stuck",
     "poisoned": "kills its driver",
+    "restored": "from a backup",
+    "damaged": "damaged",
 }
 
 
@@ -235,10 +237,21 @@ def next_commands(
             commands = [settings.command("retry", name, step_id, app=app)]
             commands += [_resolving(settings, name, step_id, way, app=app) for way in _STUCK]
             found.append((stuck_text(step_id, steps.get(step_id)), commands))
+    if waiting is not None and waiting.reason == "restored":
+        found.append((shown(waiting.detail.partition(" Find out")[0]), _ways_on(settings, result)))
     if waiting is not None and waiting.reason == "poisoned":
         found.append(
             (shown(waiting.detail.partition(" Find out")[0]), _antidotes(settings, result))
         )
+    return found
+
+
+def _ways_on(settings: Settings, result: TransactionResult) -> list[str]:
+    """Return what can be done with what came out of a backup, once it is known what happened."""
+    name = result.transaction_id
+    found = [settings.command("recover", "--trust", name, "--note", "how you know")]
+    if result.state in (TransactionState.pending, TransactionState.active):
+        found.append(settings.command("rollback", name))
     return found
 
 

@@ -21,8 +21,13 @@ def claimed(saga: Saga, entry: Claimed) -> None:
     require(entry.token == saga.token + 1, "its token does not follow the one in force")
     is_dead = entry.takeover and saga.driver_id != entry.driver_id
     dead = saga.driver_id if is_dead else None
-    if is_dead and poison.under_way(saga):
+    # Why not after a restore: what became of that driver nobody knows.
+    if is_dead and saga.restored is None and poison.under_way(saga):
         saga.crashes += 1
+    require(
+        saga.restored != "held", "it came out of a backup, and nobody has said that it may go on"
+    )
+    saga.restored = None
     saga.token = entry.token
     saga.driver_id = entry.driver_id
     if entry.takeover and saga.state in (ACTIVE, COMPENSATING):

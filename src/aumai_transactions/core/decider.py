@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from aumai_transactions.core import isolation, programs, settling
+from aumai_transactions.core import isolation, programs, restoring, settling
 from aumai_transactions.core.codec import same_definition
 from aumai_transactions.core.commands import Call, Look
 from aumai_transactions.core.entries import (
@@ -50,6 +50,7 @@ from aumai_transactions.core.observations import (
     ScopeEnded,
     StepAsked,
     StepWanted,
+    TrustAnswered,
     UndoAsked,
     VerificationReturned,
 )
@@ -167,6 +168,8 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
             return _retry_asked(saga, observation, now)
         case ResolutionAnswered():
             return _resolution_answered(saga, observation, now)
+        case TrustAnswered():
+            return restoring.trusted(saga, observation, now)
         case LocksSeen():
             return isolation.seen(saga, observation, now)
         case RereadReturned():
@@ -186,6 +189,7 @@ def decide(saga: Saga, observation: Observation, now: int) -> list[Entry]:
 
 
 def _driver_arrived(saga: Saga, seen: DriverArrived, now: int) -> list[Entry]:
+    restoring.refuse_held(saga, "resume" if seen.resumes else "take")
     if seen.resumes:
         _require_resumable(saga)
     claim = Claimed(now, saga.token + 1, seen.driver_id, seen.takeover, seen.resumes)
@@ -210,6 +214,7 @@ def _require_resumable(saga: Saga) -> None:
 
 
 def _commit_called(saga: Saga, seen: CommitCalled, now: int) -> list[Entry]:
+    restoring.refuse_held(saga, "commit")
     if saga.is_interactive:
         if saga.commit_requested or saga.state is COMMITTING:
             return []
@@ -266,6 +271,7 @@ def _known_step(saga: Saga, step_id: str, named_by: str) -> SagaStep:
 
 
 def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
+    restoring.refuse_held(saga, f"retry step {seen.step_id} of")
     step = _known_step(saga, seen.step_id, "the retry")
     doubtful = step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMMITTING)
     doubtful = doubtful or step.index in saga.stuck

@@ -37,6 +37,7 @@ from aumai_transactions.core.requests import (
     RetryRequested,
     RollbackRequested,
     StepRequested,
+    TrustGiven,
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.models import RollbackReason, TransactionState
@@ -57,6 +58,7 @@ __all__ = [
     "RetryRequested",
     "RollbackRequested",
     "StepRequested",
+    "TrustGiven",
     "VersionsRead",
 ]
 
@@ -83,6 +85,18 @@ class TransactionImported(NamedTuple):
     definition: Definition
     state: TransactionState
     source: str
+
+
+class RestoredFromBackup(NamedTuple):
+    """The journal came out of a backup of `made_at`; the world may be ahead of it.
+
+    Nobody acts on the transaction until a person says so.
+    """
+
+    at: int
+    made_at: int
+    by: str = ""
+    note: str = ""
 
 
 class Claimed(NamedTuple):
@@ -465,11 +479,19 @@ Entry = (
     | TransactionRolledBack
     | TransactionExpired
     | TransactionImported
+    | RestoredFromBackup
     | PlanRecorded
     | Claimed
     | Request
 )
 
 # Why these as well: the first two define what nobody drives yet, so there is no token to hold;
-# and a late answer is a fact that must be recorded whoever drives by now. It causes no call.
-WITHOUT_TOKEN = (*REQUESTS, PlanRecorded, TransactionImported, CallReturnedLate)
+# what was restored is held back from whoever had it; and a late answer is a fact that must be
+# recorded whoever drives by now. None of them causes a call.
+WITHOUT_TOKEN = (
+    *REQUESTS,
+    PlanRecorded,
+    TransactionImported,
+    RestoredFromBackup,
+    CallReturnedLate,
+)

@@ -20,6 +20,7 @@ from aumai_transactions.core import (
     persons,
     poison,
     probing,
+    restoring,
     scopes,
     undoing,
 )
@@ -46,6 +47,7 @@ from aumai_transactions.core.entries import (
     ProbeStarted,
     RereadAnswered,
     ResolutionGiven,
+    RestoredFromBackup,
     RetryRequested,
     RetryScheduled,
     RollbackRequested,
@@ -66,6 +68,7 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    TrustGiven,
     UndoRequestRefused,
     UndoWindowClosing,
     VerificationAnswered,
@@ -205,6 +208,8 @@ def _evolve_rare(
     | RollbackRequested
     | RetryRequested
     | ResolutionGiven
+    | RestoredFromBackup
+    | TrustGiven
     | _OfShape,
 ) -> None:
     match entry:
@@ -232,10 +237,15 @@ def _evolve_rare(
             elif saga.rollback_requested is None:
                 saga.rollback_requested = entry.reason
                 saga.rollback_error = entry.error
+                restoring.wanted_back(saga)
         case RetryRequested():
             persons.retry_requested(saga, entry)
         case ResolutionGiven():
             persons.resolution_given(saga, entry)
+        case RestoredFromBackup():
+            restoring.restored_from_backup(saga, entry)
+        case TrustGiven():
+            restoring.trust_given(saga, entry)
         case _:
             _evolve_shape(saga, entry)
 

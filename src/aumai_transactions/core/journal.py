@@ -120,7 +120,7 @@ def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:
     expected = 1
     for stored in journal.entries:
         if stored.sequence != expected:
-            problem = f"expected entry {expected}, found {stored.sequence}"
+            problem = f"expected entry {expected}, found {stored.sequence!r:.40}"
             raise JournalCorrupt(name, expected, problem)
         row: tuple[object, ...] = (stored.body, stored.hash)
         if not all(isinstance(part, bytes) for part in row):

@@ -11,6 +11,8 @@ from aumai_transactions.core.entries import Entry
 KINDS: dict[str, type[Entry]] = {
     "plan_recorded": entries.PlanRecorded,
     "transaction_imported": entries.TransactionImported,
+    "restored_from_backup": entries.RestoredFromBackup,
+    "trust_given": entries.TrustGiven,
     "commit_requested": entries.CommitRequested,
     "rollback_requested": entries.RollbackRequested,
     "retry_requested": entries.RetryRequested,

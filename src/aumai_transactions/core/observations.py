@@ -73,6 +73,13 @@ class ResolutionAnswered(NamedTuple):
     note: str
 
 
+class TrustAnswered(NamedTuple):
+    """Somebody has looked, and lets a transaction that came out of a backup go on."""
+
+    by: str
+    note: str = ""
+
+
 class DriverArrived(NamedTuple):
     """A driver takes the transaction.
 
@@ -304,5 +311,6 @@ Observation = (
     | RollbackCalled
     | RetryAsked
     | ResolutionAnswered
+    | TrustAnswered
     | DriverArrived
 )

@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from aumai_transactions.core.planning import (
     may_have_decided,
@@ -52,7 +52,11 @@ if TYPE_CHECKING:
     from aumai_transactions.core.definition import Retry
     from aumai_transactions.core.saga import Saga, SagaStep
 
-Attention = Literal["outstanding", "in_doubt", "halted", "approval", "commit", "poisoned"]
+Attention = Literal[
+    "outstanding", "in_doubt", "halted", "approval", "commit", "poisoned", "restored", "damaged"
+]
+"""Why a person has to look. `damaged` is a store's word: its summary cannot be read."""
+_ATTENTIONS = frozenset({None, *get_args(Attention)})
 
 
 class Summary(NamedTuple):
@@ -92,6 +96,35 @@ class Summary(NamedTuple):
     next_agent: str | None = None
 
 
+def is_sound(summary: Summary) -> bool:
+    """Tell whether a line beside a journal, as a store has it, can be what somebody wrote."""
+    name: Any = summary.transaction_id
+    texts: list[Any] = [summary.name, summary.tenant, summary.next_agent, summary.attention]
+    numbers: list[Any] = [summary.created_at, summary.updated_at, summary.steps, summary.completed]
+    seconds: Any = summary.timeout_seconds
+    agents: tuple[Any, ...] = summary.agents
+    return (
+        all(text is None or isinstance(text, str) for text in texts)
+        and all(type(number) is int for number in numbers)
+        and type(seconds) in (int, float)
+        and all(isinstance(agent, str) for agent in agents)
+        and type(summary.due_at) in (int, type(None))
+        and summary.attention in _ATTENTIONS
+        and isinstance(name, str)
+        and not any("\ud800" <= letter <= "\udfff" for letter in name)
+    )
+
+
+def damaged_summary(transaction_id: object) -> Summary:
+    """Return what a store lists where the line beside a journal cannot be read.
+
+    Why a line at all: whoever lists transactions has to see that there is one, and the others.
+    """
+    name = transaction_id if isinstance(transaction_id, str) else repr(transaction_id)
+    name = name.encode("utf-8", "backslashreplace").decode()
+    return Summary(name, ACTIVE, 0, 0, 0, 0, 0, (), "damaged", runnable=False)
+
+
 def summary_of(saga: Saga) -> Summary:
     """Return what a store keeps beside the journal of this saga."""
     definition = saga.plan
@@ -119,7 +152,7 @@ def _goes_smoothly(saga: Saga) -> bool:
     """True where no person and no time is waited for, and a driver has something to do."""
     if saga.doubtful or saga.waiting or saga.approvals or saga.stuck:
         return False
-    if saga.locks is not None or saga.crashes:
+    if saga.locks is not None or saga.crashes or saga.restored is not None:
         return False
     if saga.state is ACTIVE:
         return saga.awaiting_since is None
@@ -130,6 +163,8 @@ def _goes_smoothly(saga: Saga) -> bool:
 
 def attention_of(saga: Saga) -> Attention | None:
     """Return why a person has to look at this saga, if one has to."""
+    if saga.restored == "held":
+        return "restored"
     if saga.halted:
         return "halted"
     if is_poisoned(saga):
@@ -151,7 +186,7 @@ def attention_of(saga: Saga) -> Attention | None:
 
 def is_runnable(saga: Saga) -> bool:
     """True where a driver that claims this saga would have something to do."""
-    if is_poisoned(saga):
+    if saga.restored == "held" or is_poisoned(saga):
         return False
     if saga.state is PENDING:
         return saga.commit_requested or saga.rollback_requested is not None

@@ -97,7 +97,7 @@ def plan(saga: Saga, now: int, parallel_max: int = 1) -> Sequence[Command]:
         parallel_max: How many steps of a plan may run at once.
     """
     state = saga.state
-    if saga.crashes and is_poisoned(saga):
+    if saga.restored == "held" or (saga.crashes and is_poisoned(saga)):
         return ()
     if state is ACTIVE:
         return _plan_forward(saga, now, parallel_max)

@@ -23,6 +23,7 @@ from aumai_transactions.core.entries import (
     StepFailed,
     StepInDoubt,
     StepSucceeded,
+    TrustGiven,
     VerificationAnswered,
 )
 
@@ -42,6 +43,7 @@ _ENDS_OF_CALLS = frozenset(
         RetryRequested,
         ResolutionGiven,
         RollbackRequested,
+        TrustGiven,
     }
 )
 

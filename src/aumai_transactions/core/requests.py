@@ -70,6 +70,14 @@ class ApprovalDenied(NamedTuple):
     note: str = ""
 
 
+class TrustGiven(NamedTuple):
+    """A person has looked: a transaction that came out of a backup may be acted upon."""
+
+    at: int
+    by: str
+    note: str = ""
+
+
 class StepRequested(NamedTuple):
     """Somebody else wants an interactive transaction to go on with this step."""
 
@@ -87,6 +95,7 @@ Request = (
     | ResolutionGiven
     | ApprovalGiven
     | ApprovalDenied
+    | TrustGiven
     | StepRequested
 )
 
@@ -97,5 +106,6 @@ REQUESTS = (
     ResolutionGiven,
     ApprovalGiven,
     ApprovalDenied,
+    TrustGiven,
     StepRequested,
 )

@@ -35,6 +35,7 @@ class IllegalEntry(Exception):
 
 
 ScopeState = Literal["open", "released", "rolled_back"]
+Restored = Literal["held", "trusted"]
 
 
 class SagaStep:
@@ -173,7 +174,8 @@ class Saga:
     added steps before the commit point that nothing undoes. `touched` collects
     the steps that changed since somebody last looked, for whoever keeps a projection. `locks` is
     there only where steps use resources that have to be isolated. `crashes` counts the processes
-    that have died of it in a row.
+    that have died of it in a row. `restored` is `held` from when it came out of a backup until a
+    person lets it go on, and `trusted` from then until a driver takes it.
     """
 
     # Why slots: with so many attributes an instance dict is no longer shared, and slow.
@@ -217,6 +219,7 @@ class Saga:
         "reason",
         "refused",
         "rereads",
+        "restored",
         "rollback_error",
         "rollback_requested",
         "running",
@@ -264,6 +267,7 @@ class Saga:
         self.undo_awaits: int = 0
         self.effect_count: int = 0
         self.crashes: int = 0
+        self.restored: Restored | None = None
         self.is_interactive: bool = False
         self.has_reads: bool = False
         self.has_tries: bool = False

@@ -31,6 +31,8 @@ def waiting_of(saga: Saga) -> Waiting | None:
 
     A finished one waits where an undo of it is tried once more.
     """
+    if saga.restored == "held":
+        return _restored(saga)
     if saga.state is PENDING:
         return _pending(saga)
     if saga.state.is_final and not saga.undo:
@@ -131,6 +133,17 @@ def _approvals(saga: Saga) -> Waiting:
         f"{steps[0]} | deny {name} {steps[0]} --note '…'"
     )
     return Waiting(reason="approval", detail=detail, step_ids=steps, until=until)
+
+
+def _restored(saga: Saga) -> Waiting:
+    name = saga.transaction_id
+    back = f", or aumai-transactions rollback {name}" if saga.state in (ACTIVE, PENDING) else ""
+    detail = (
+        "it came out of a backup, and what ran after the backup stands in no journal. Find out "
+        f"what has happened, then: aumai-transactions recover --trust {name} --note '…'{back}"
+    )
+    steps = [saga.steps[index].step_id for index in saga.doubtful]
+    return Waiting(reason="restored", detail=detail, step_ids=steps)
 
 
 def _poisoned(saga: Saga) -> Waiting:

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import (
     ApprovalAnswered,
     ResolutionAnswered,
     RetryAsked,
+    TrustAnswered,
 )
 from aumai_transactions.drivers import (
     asking,
@@ -41,15 +44,18 @@ from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
     StepOptions,
+    checked_before,
     checked_options,
     checked_query,
     checked_wait,
 )
 from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import AsyncStoredTransactions
+from aumai_transactions.drivers.sync_keeping import Wish
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
+    BackupReport,
     Event,
     Recovered,
     ResourceLock,
@@ -57,6 +63,7 @@ from aumai_transactions.models import (
     Transaction,
     TransactionResult,
     Verification,
+    WitnessReport,
 )
 from aumai_transactions.store import Query
 
@@ -67,8 +74,6 @@ if TYPE_CHECKING:
     from aumai_transactions.store import Listed, StoreInfo
 
 T = TypeVar("T")
-
-Wish = RetryAsked | ResolutionAnswered | ApprovalAnswered
 
 HANDLER_THREADS_MAX = 64
 
@@ -265,6 +270,17 @@ class AsyncTransactionManager(ManagerBase):
         """Record what a person knows or did; see `TransactionManager.resolve`."""
         return await self._ask(tx, ResolutionAnswered(step_id, answer, by, note), wait_max_seconds)
 
+    async def trust(
+        self,
+        tx: Transaction | str,
+        *,
+        by: str,
+        note: str = "",
+        wait_max_seconds: float = WAIT_SECONDS_MAX,
+    ) -> TransactionResult:
+        """Let a transaction go on that came out of a backup; see `TransactionManager.trust`."""
+        return await self._ask(tx, TrustAnswered(by, note), wait_max_seconds)
+
     async def _ask(
         self, tx: Transaction | str, wish: Wish, wait_max_seconds: float
     ) -> TransactionResult:
@@ -298,10 +314,37 @@ class AsyncTransactionManager(ManagerBase):
         """Return who holds which resource and who waits; see `TransactionManager.locks`."""
         return await self._run(read_locks(await self._desk(), resource))
 
-    async def verify(self, tx: Transaction | str | None = None) -> Verification:
-        """Check the hash chain and every entry of one journal, or of all."""
-        name = None if tx is None else id_of(tx)
-        return await self._run(recovery.verify(await self._desk(), name))
+    async def verify(
+        self,
+        tx: Transaction | str | None = None,
+        *,
+        witness: str | os.PathLike[str] | None = None,
+        purged_before: datetime | None = None,
+    ) -> Verification:
+        """Check the hash chain and every entry; see `TransactionManager.verify`."""
+        from aumai_transactions.drivers.verifying import verify
+        from aumai_transactions.drivers.witnesses import read_witness
+
+        seen = None
+        if witness is not None:
+            seen = await self._blocking(lambda: read_witness(witness))
+        name, before = None if tx is None else id_of(tx), checked_before(purged_before)
+        desk = await self._desk()
+        return await self._run(verify(desk, name, witness=seen, purged_before=before))
+
+    async def write_witness(self, path: str | os.PathLike[str]) -> WitnessReport:
+        """Append to a head witness; see `TransactionManager.write_witness`."""
+        from aumai_transactions.drivers.witnesses import write_witness
+
+        store = (await self._desk()).store
+        return await self._blocking(lambda: write_witness(store, path, clock=self._clock))
+
+    async def back_up(self, path: str | os.PathLike[str]) -> BackupReport:
+        """Write the whole store into a new file; see `TransactionManager.back_up`."""
+        from aumai_transactions.drivers.backups import back_up
+
+        store = (await self._desk()).store
+        return await self._blocking(lambda: back_up(store, path, clock=self._clock))
 
     async def get_store_info(self) -> StoreInfo:
         """Return what the store is."""

@@ -272,7 +272,7 @@ def event_of(saga: Saga, sequence: int, entry: Entry) -> Event:
     kind, described = describe(entry)
     # Why a copy: a hook may change what it is given, and the saga must not change with it.
     fields = clone(described)
-    for name in ("due_at", "until"):
+    for name in ("due_at", "until", "made_at"):
         if name in fields:
             fields[name] = instant(fields[name]).isoformat()
     # Why the step's own too: what adds a step holds the whole of it, its id inside. A wish for a

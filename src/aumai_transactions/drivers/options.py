@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from aumai_transactions.actions import Handler, Resources, checked_retry, checked_seconds
+from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name, is_one_of, shown
 from aumai_transactions.drivers.freezing import CHOICES, checked_count, checked_metadata
 from aumai_transactions.errors import DefinitionError
@@ -71,6 +73,20 @@ def checked_wait(seconds: object) -> float:
         return float(seconds)  # type: ignore[arg-type]
     message = f"how long to wait must be a number of seconds from 0, not {shown(seconds)}."
     raise DefinitionError(message)
+
+
+def checked_before(at: object) -> int:
+    """Return a time as microseconds since 1970 UTC; 0 for None.
+
+    Raises:
+        DefinitionError: It is no time, or does not say in which zone.
+    """
+    if at is None:
+        return 0
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        message = f"purged_before must be a datetime with a time zone, not {at!r:.80}."
+        raise DefinitionError(message)
+    return (at - instant(0)) // timedelta(microseconds=1)
 
 
 def checked_options(options: BeginOptions) -> BeginOptions:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
 
+from aumai_transactions.core import restoring
 from aumai_transactions.core.codec import same_definition
 from aumai_transactions.core.journal import load
 from aumai_transactions.core.observations import (
@@ -170,6 +171,7 @@ def _is_begun_elsewhere(desk: Desk, transaction: Transaction, mine: Definition) 
 
     Raises:
         IdempotencyKeyReused: It is another plan.
+        InvalidTransactionState: It came out of a backup, and nobody has let it go on.
     """
     name = transaction.transaction_id
     while True:
@@ -180,6 +182,7 @@ def _is_begun_elsewhere(desk: Desk, transaction: Transaction, mine: Definition) 
             break
         # Its first entries are not durable yet, so nobody can say what its plan is.
         yield DoSleep(PAUSE_SECONDS)
+    restoring.refuse_held(saga, "commit")
     is_empty = not is_begun and not saga.steps
     different = None if is_empty else other_plan(transaction, mine, saga.plan)
     if different is not None:

@@ -19,47 +19,41 @@ from aumai_transactions.drivers import (
     submitting,
 )
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
-from aumai_transactions.drivers.desk import Desk, id_of, read_events, read_result, read_transaction
+from aumai_transactions.drivers.desk import id_of, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import frozen_step
-from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
-from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
+from aumai_transactions.drivers.locks import checked_retries, runs_left
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
 from aumai_transactions.drivers.operations import Procedure
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
     StepOptions,
     checked_options,
-    checked_query,
     checked_wait,
 )
 from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import StoredTransactions
 from aumai_transactions.drivers.sync_block import TransactionBlock
+from aumai_transactions.drivers.sync_keeping import SyncKeeping
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
     Recovered,
-    ResourceLock,
     Risk,
     Transaction,
     TransactionResult,
-    Verification,
 )
-from aumai_transactions.store import Query
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from aumai_transactions.core.entries import Answer
-    from aumai_transactions.store import Listed, StoreInfo
 
 T = TypeVar("T")
 
-Wish = RetryAsked | ResolutionAnswered | ApprovalAnswered
 
-
-class TransactionManager(ManagerBase):
+class TransactionManager(SyncKeeping):
     """Begin, carry out, undo and look up transactions.
 
     Without a store everything is kept in memory and ends with the process; with one, every
@@ -410,10 +404,6 @@ class TransactionManager(ManagerBase):
         """
         return self._ask(tx, ResolutionAnswered(step_id, answer, by, note), wait_max_seconds)
 
-    def _ask(self, tx: Transaction | str, wish: Wish, wait_max_seconds: float) -> TransactionResult:
-        seconds = checked_wait(wait_max_seconds)
-        return self._run(asking.ask(self._desk(), id_of(tx), wish, wait_max_seconds=seconds))
-
     def get_transaction(self, transaction_id: str) -> Transaction:
         """Return a transaction as it stands; the caller's own object while somebody holds it.
 
@@ -437,26 +427,6 @@ class TransactionManager(ManagerBase):
         """Return the journal of a transaction, entry by entry."""
         return self._run(read_events(self._desk(), id_of(tx)))
 
-    def find(self, query: Query | None = None) -> list[Listed]:
-        """Return one page of summaries, without reading journals."""
-        return self._desk().store.find(checked_query(query))
-
-    def locks(self, resource: str | None = None) -> list[ResourceLock]:
-        """Return who holds which resource and who waits for it.
-
-        Args:
-            resource: Only this one, whatever alias of its name; None for all.
-        """
-        return self._run(read_locks(self._desk(), resource))
-
-    def verify(self, tx: Transaction | str | None = None) -> Verification:
-        """Check the hash chain and every entry of one journal, or of all."""
-        return self._run(recovery.verify(self._desk(), None if tx is None else id_of(tx)))
-
-    def get_store_info(self) -> StoreInfo:
-        """Return what the store is."""
-        return self._desk().store.info()
-
     def close(self) -> None:
         """Let go of the store; what this manager was driving can be recovered at once."""
         try:
@@ -479,9 +449,6 @@ class TransactionManager(ManagerBase):
         """Close this manager."""
         self.close()
 
-    def _desk(self) -> Desk:
-        return self._opened or self._open(create=self._given_store is None)
-
     def _run_or_go_back(self, procedure: Procedure[T], tx: Transaction) -> T:
         """Carry out a procedure; undo what it began where an interrupt hit between two calls."""
         try:
@@ -491,7 +458,3 @@ class TransactionManager(ManagerBase):
                 with contextlib.suppress(InvalidTransactionState):
                     self._run(procedures.cancel(self._desk(), tx))
             raise
-
-    def _run(self, procedure: Procedure[T]) -> T:
-        """Carry out what a procedure asks for until it returns."""
-        return self._threads.run(procedure)

@@ -32,6 +32,7 @@
         StoreNotFound                   there is no store at this place
         StoreFormatError                what is at this place is not a store of ours
         SchemaVersionError              the store was written by a newer release
+        BackupError                     a backup, or a witness, is not what it has to be
         JournalCorrupt                  an entry was edited, removed or reordered
         JournalTooNew                   an entry was written by a newer release
       InternalError                     our bug; asks for a report, carries the journal's tail
@@ -81,6 +82,7 @@ from aumai_transactions.errors.states import (
     UndoRefused,
 )
 from aumai_transactions.errors.stores import (
+    BackupError,
     JournalConflict,
     JournalCorrupt,
     JournalTooNew,
@@ -100,6 +102,7 @@ from aumai_transactions.errors.verdicts import (
 
 __all__ = [
     "ApprovalPending",
+    "BackupError",
     "CommitPointPassed",
     "Deadlock",
     "DefinitionError",

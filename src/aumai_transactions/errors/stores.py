@@ -84,6 +84,10 @@ class SchemaVersionError(StoreError):
         )
 
 
+class BackupError(StoreError):
+    """Say that a backup, or a head witness, cannot be written, or is not what it has to be."""
+
+
 class JournalCorrupt(StoreError):
     """Say that the journal of one transaction is not what was written.
 

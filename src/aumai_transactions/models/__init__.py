@@ -17,12 +17,14 @@ from aumai_transactions.models.descriptions import (
     Description,
 )
 from aumai_transactions.models.reports import (
+    BackupReport,
     Event,
     Recovered,
     ResourceLock,
     Risk,
     RiskCode,
     Verification,
+    WitnessReport,
 )
 from aumai_transactions.models.results import (
     OutstandingCompensation,
@@ -56,6 +58,7 @@ __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "LOCK_TIMEOUT_SECONDS",
     "SECONDS_MAX",
+    "BackupReport",
     "ConflictNotice",
     "DescribedStep",
     "Description",
@@ -79,4 +82,5 @@ __all__ = [
     "TransactionStep",
     "Verification",
     "Waiting",
+    "WitnessReport",
 ]

@@ -106,6 +106,53 @@ class Recovered(Model):
     result: TransactionResult | None = None
 
 
+class BackupReport(Model):
+    """Say what a backup holds, or what was restored from one.
+
+    Args:
+        path: The backup, or the store that was made of it.
+        store_id: Whose backup it is; a restored store has the same id.
+        changes: The store's change counter at that moment.
+        made_at: When the backup was made.
+        transactions: How many journals it holds.
+        entries: How many entries these hold.
+        resources: Of how many resources it holds the fences.
+        sha256: The hash of all its lines but the last.
+        damaged: What could not be backed up and is not in it: why, by transaction id.
+        waiting: The ids of those that were not finished in it, once restored: each waits for a
+            person's word.
+    """
+
+    path: str
+    store_id: str
+    changes: int
+    made_at: AwareDatetime
+    transactions: int = 0
+    entries: int = 0
+    resources: int = 0
+    sha256: str = ""
+    damaged: dict[str, str] = Field(default_factory=dict)
+    waiting: list[str] = Field(default_factory=list)
+
+
+class WitnessReport(Model):
+    """Say what a head witness holds now.
+
+    Args:
+        path: The file.
+        store_id: Whose heads it holds.
+        changes: The store's change counter at the last look.
+        transactions: Of how many transactions it holds the head.
+        written: How many of these heads are new, or have moved since it was last written.
+    """
+
+    path: str
+    store_id: str
+    changes: int
+    transactions: int = 0
+    written: int = 0
+
+
 class Verification(Model):
     """Say what `verify` found.
 
@@ -113,14 +160,16 @@ class Verification(Model):
         transactions: How many journals were checked.
         entries: How many entries they hold.
         problems: What does not fit, one sentence each, by transaction id.
+        store_problems: What does not fit about the store itself, one sentence each.
     """
 
     transactions: int = 0
     entries: int = 0
     problems: dict[str, str] = Field(default_factory=dict)
+    store_problems: list[str] = Field(default_factory=list)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_intact(self) -> bool:
         """True where nothing was found."""
-        return not self.problems
+        return not self.problems and not self.store_problems

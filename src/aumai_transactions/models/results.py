@@ -49,8 +49,9 @@ class Waiting(Model):
             allow a step), `lock` (others hold what it uses), `resume` (its program died, and may go
             on with it), `committing` (its commit is decided, and something behind the commit point
             failed), `parent` (a nested one has committed into its parent, and is final with it),
-            `poisoned` (too many processes have died of it, and a person must look), or `running`
-            (a driver has it, or one must claim it).
+            `poisoned` (too many processes have died of it, and a person must look), `restored`
+            (it came out of a backup, and a person must say that it may go on), or `running` (a
+            driver has it, or one must claim it).
         detail: A sentence that says what to do next.
         step_ids: The steps that it waits for.
         until: When it goes on, where time alone decides.
@@ -67,6 +68,7 @@ class Waiting(Model):
         "committing",
         "parent",
         "poisoned",
+        "restored",
         "running",
     ]
     detail: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,10 @@ from aumai_transactions.core.values import shown
 from aumai_transactions.errors import StoreError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from aumai_transactions.clock import Clock
-    from aumai_transactions.store import Store
+    from aumai_transactions.store import Contents, Store
 
 STORE_VARIABLE = "AUMAI_TRANSACTIONS_STORE"
 """The environment variable that names the store where nobody names one."""
@@ -67,6 +70,32 @@ def open_store(
     return SqliteStore(path, create=create, make_parent=make_parent, clock=clock or SystemClock())
 
 
+def new_store(
+    url_or_path: str | os.PathLike[str], contents: Contents, *, make_parent: bool = False
+) -> None:
+    """Make the store that a URL or a path names, with these contents, or nothing at all.
+
+    Args:
+        url_or_path: As for `open_store`, but not `memory:`.
+        contents: What it begins with.
+        make_parent: True where its folder is to be made too.
+
+    Raises:
+        StoreNotFound: Its folder, or its database, does not exist.
+        StoreError: There is a store already, or the contents cannot be had.
+    """
+    name = os.fspath(url_or_path)
+    if name in ("memory:", "memory://"):
+        raise StoreError("a store in memory begins empty. Name a file or a database.")
+    if _is_postgres(name):
+        _postgres_module(name).fill_new(name, contents)
+        return
+    from aumai_transactions.stores.sqlite import creation
+
+    path = Path(os.path.realpath(_sqlite_path(name)))
+    creation.create(path, make_parent=make_parent, contents=contents)
+
+
 def default_path() -> Path:
     """Return where the store is when nobody, and no variable, names one.
 
@@ -113,14 +142,18 @@ def _is_postgres(name: str) -> bool:
 
 
 def _postgres(url: str, *, create: bool, clock: Clock | None) -> Store:
+    store: Store = _postgres_module(url).PostgresStore(url, create=create, clock=clock)
+    return store
+
+
+def _postgres_module(url: str) -> ModuleType:
     try:
-        from aumai_transactions.stores.postgres import PostgresStore
+        return import_module("aumai_transactions.stores.postgres")
     except ImportError as error:
         raise StoreError(
             f"{shown_url(url)}: the PostgreSQL store needs psycopg ({error}). "
             "Run: pip install 'aumai-transactions[postgres]'"
         ) from error
-    return PostgresStore(url, create=create, clock=clock)
 
 
 def _sqlite_path(name: str) -> Path:

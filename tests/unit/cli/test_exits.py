@@ -45,6 +45,7 @@ EXPECTED = {
     "StoreFormatError": 1,
     "SchemaVersionError": 1,
     "JournalCorrupt": 1,
+    "BackupError": 1,
     "JournalTooNew": 1,
     "InternalError": 1,
 }

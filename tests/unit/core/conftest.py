@@ -176,7 +176,7 @@ class Play:
                 assert not is_runnable(saga)
                 return
             attention = attention_of(saga)
-            assert attention in ("in_doubt", "halted", "approval", "commit", "poisoned")
+            assert attention in ("in_doubt", "halted", "approval", "commit", "poisoned", "restored")
             assert not is_runnable(saga)
             reason = result_of(saga, durable=True).waiting.reason
             reasons = {"commit": ("committing", "in_doubt")}.get(attention, (attention,))

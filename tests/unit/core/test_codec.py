@@ -175,6 +175,7 @@ FIELDS = {
     "scopes": st.lists(SCOPE, max_size=2).map(tuple),
     "digest": TEXT,
     "until": st.integers(0, 2**62),
+    "made_at": st.integers(0, 2**62),
     "step_ids": st.lists(TEXT, max_size=3).map(tuple),
     "holds": st.booleans(),
     "reason": st.sampled_from(get_args(RollbackReason)),

@@ -46,6 +46,7 @@ from aumai_transactions.core.entries import (
     ReadVersion,
     RereadAnswered,
     ResolutionGiven,
+    RestoredFromBackup,
     RetryRequested,
     RetryScheduled,
     RollbackRequested,
@@ -66,6 +67,7 @@ from aumai_transactions.core.entries import (
     TransactionExpired,
     TransactionImported,
     TransactionRolledBack,
+    TrustGiven,
     UndoRequestRefused,
     UndoWindowClosing,
     VerificationAnswered,
@@ -252,6 +254,9 @@ ENTRIES = [
         at=59, grants=(Grant("account:42", 7), Grant("file:/é", 1, "shared")), step_id="s1"
     ),
     VersionsRead(at=60, versions=(ReadVersion("rate:usd", 3),)),
+    # Since backups.
+    RestoredFromBackup(at=61, made_at=60, by="ann", note="the disk died"),
+    TrustGiven(at=62, by="ann", note="nothing was booked"),
 ]
 # The body of each entry, and its hash in one chain of transaction "tx".
 VECTORS = [
@@ -702,6 +707,20 @@ VECTORS = [
         ),
         "dbe1db6133a296922575a5d1a0527b4cd11c0aadcefceaf62f5c564ae42ee491",
     ),
+    (
+        (
+            '{"at":61,"by":"ann","id":"append.61","kind":"restored_from_backup","ma'
+            'de_at":60,"note":"the disk died","v":1}'
+        ),
+        "add1bab0bdbef60e13426aadf5c43e2f60def564930a5607938706ab80fb28c6",
+    ),
+    (
+        (
+            '{"at":62,"by":"ann","id":"append.62","kind":"trust_given","note":"noth'
+            'ing was booked","v":1}'
+        ),
+        "2fe9546cd5aa69d89cb73de9617dc99d8cc738de9ad9fdc787cc01a5b7a00a45",
+    ),
 ]
 NUMBERED = list(enumerate(zip(ENTRIES, VECTORS, strict=True), 1))
 
@@ -728,8 +747,8 @@ def test_every_kind_of_entry_has_a_vector():
 
 def test_the_names_of_the_kinds_never_change():
     names = hashlib.sha256("\n".join(sorted(KINDS)).encode()).hexdigest()
-    assert len(KINDS) == 46, "add the new kind here; an old one is never removed or renamed"
-    assert names == "92b82b80360ddbe60b0aa5eb1a46f675cfb770bb9e1af4c61a97f856a018eaed"
+    assert len(KINDS) == 48, "add the new kind here; an old one is never removed or renamed"
+    assert names == "e8456b26742d8b093d11d53a67cb25451b53e31e7dd9e4fae7265abcfd645c20"
 
 
 @pytest.mark.parametrize("operation", get_args(Operation))

@@ -16,6 +16,8 @@ from aumai_transactions.testing.clock import ManualClock
 OF_NO_STEP = {
     "plan_recorded",
     "transaction_imported",
+    "restored_from_backup",
+    "trust_given",
     "commit_requested",
     "rollback_requested",
     "claimed",
@@ -35,7 +37,7 @@ OF_NO_STEP = {
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_an_entry_that_is_about_a_step_names_it(kind):
     step = StepDefinition("s7", "agent", "act", {}, None)
-    known = {"step_id": "s7", "step": step, "at": 0, "due_at": 1, "until": 1}
+    known = {"step_id": "s7", "step": step, "at": 0, "due_at": 1, "until": 1, "made_at": 1}
     cls: Any = KINDS[kind]
     entry = cls(*(known.get(field) for field in cls._fields))
     event = event_of(Saga("tx"), 1, entry)

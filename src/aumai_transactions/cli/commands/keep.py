@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import click
 
+from aumai_transactions.cli.commands.purge import Age
 from aumai_transactions.cli.diagnosis import Finding, diagnose
 from aumai_transactions.cli.exits import Code
 from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import Settings, json_option, named, store_option
 from aumai_transactions.cli.tables import Cell, aligned
+from aumai_transactions.clock import SystemClock
+from aumai_transactions.core.times import instant
+from aumai_transactions.models import Verification
 
 _TONES: dict[str, Tone] = {"ok": "good", "note": "warn", "wrong": "bad"}
 
@@ -20,29 +24,59 @@ _TONES: dict[str, Tone] = {"ok": "good", "note": "warn", "wrong": "bad"}
 @click.command("verify")
 @click.argument("words", metavar="[TX]", nargs=-1, required=False)
 @click.option("--tx-id", metavar="ID", help="The transaction, instead of TX.")
+@click.option(
+    "--witness",
+    metavar="FILE",
+    type=click.Path(),
+    help="Compare with what `witness FILE` has noted: journals that are cut, gone or written anew, "
+    "an older copy of the store.",
+)
+@click.option(
+    "--purged",
+    "age",
+    type=Age(),
+    metavar="AGE",
+    help="With --witness: what ended longer ago than this may have been purged: 30d, 12h.",
+)
 @store_option()
 @json_option()
 @click.pass_obj
-def verify_command(settings: Settings, words: tuple[str, ...], tx_id: str | None) -> Code:
-    """Check the hash chain and every entry of one journal, or of all."""
+def verify_command(
+    settings: Settings,
+    words: tuple[str, ...],
+    tx_id: str | None,
+    witness: str | None,
+    age: int | None,
+) -> Code:
+    """Check the hash chain and every entry of one journal, or of all and the store."""
+    if age is not None and witness is None:
+        raise click.UsageError("--purged says what --witness may miss; give that too.")
     name = named(words, tx_id)[0] if words or tx_id is not None else None
+    before = None if age is None else instant(SystemClock().now() - age * 1_000_000)
     with session(settings) as held:
         manager = held.reader()
-        found = manager.verify(held.find_id(name) if name is not None else None)
+        # Why as it is: one that is gone is what a witness is asked about.
+        found_name = name if name is None or witness is not None else held.find_id(name)
+        found = manager.verify(found_name, witness=witness, purged_before=before)
     out = settings.out
     if settings.as_json:
         out.say_json(found.model_dump(mode="json"))
     else:
         transactions = f"{found.transactions:,} transaction{'' if found.transactions == 1 else 's'}"
         verdict = (
-            out.styled("intact", "good")
-            if found.is_intact
-            else out.styled(f"{len(found.problems)} damaged", "bad")
+            out.styled("intact", "good") if found.is_intact else out.styled(_verdict(found), "bad")
         )
         out.say(f"{transactions}, {found.entries:,} entries: {verdict}")
-        for problem in found.problems.values():
+        for problem in (*found.store_problems, *found.problems.values()):
             out.say(f"  {shown(problem)}")
     return Code.done if found.is_intact else Code.error
+
+
+def _verdict(found: Verification) -> str:
+    parts = ["the store is damaged"] if found.store_problems else []
+    if found.problems:
+        parts.append(f"{len(found.problems)} damaged")
+    return ", ".join(parts)
 
 
 @click.command("doctor")

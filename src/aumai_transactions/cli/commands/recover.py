@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import click
 
+from aumai_transactions.cli.commands.person import somebody
 from aumai_transactions.cli.driving import watched
 from aumai_transactions.cli.exits import Code, needs_person
 from aumai_transactions.cli.screen import Tone, shown
@@ -33,6 +34,7 @@ from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered
 from aumai_transactions.store import Query
 
+PAGE = 200
 HEAD = ("TRANSACTION", "OUTCOME", "STATE", "NAME", "DETAIL")
 _TONES: dict[str, Tone] = {
     "finished": "good",
@@ -44,16 +46,44 @@ _TONES: dict[str, Tone] = {
 
 
 @click.command("recover")
+@click.option(
+    "--trust",
+    "trusted",
+    multiple=True,
+    metavar="TX",
+    help="First let this one go on, which came out of a backup; may be given several times.",
+)
+@click.option("--trust-all", is_flag=True, help="First let all go on that came out of a backup.")
+@click.option("--note", metavar="TEXT", help="With --trust: how you know; it is journaled.")
 @wait_option()
 @store_option()
 @app_option()
 @json_option()
 @quiet_option()
 @click.pass_obj
-def recover_command(settings: Settings, wait_max: float) -> Code:
-    """Finish what dead processes left, and what is due; living ones are not touched."""
+def recover_command(
+    settings: Settings,
+    trusted: tuple[str, ...],
+    trust_all: bool,
+    note: str | None,
+    wait_max: float,
+) -> Code:
+    r"""Finish what dead processes left, and what is due; living ones are not touched.
+
+    \b
+    aumai-transactions recover
+    aumai-transactions recover --trust 0d1c90a8 --note "the bank has no booking of it"
+    """
+    is_trusting = bool(trusted) or trust_all
+    if is_trusting != bool((note or "").strip()):
+        raise click.UsageError(
+            "--trust and --trust-all need a --note: how you know that it may go on, for whoever "
+            "reads the journal; and --note is for them only."
+        )
     with session(settings) as held:
         try:
+            if is_trusting:
+                _trust(held, trusted, note or "", every=trust_all)
             with watched(held) as (manager, progress):
                 report = _recovered(held, manager, wait_max)
         finally:
@@ -67,6 +97,20 @@ def recover_command(settings: Settings, wait_max: float) -> Code:
             command = settings.command("outstanding")
             settings.err.say(f"{waiting:,} need{'s' if waiting == 1 else ''} a person: {command}")
     return code_of_report(report)
+
+
+def _trust(held: Session, names: tuple[str, ...], note: str, *, every: bool) -> None:
+    """Journal that these may go on; what follows is recovery's."""
+    found = [held.find_id(name) for name in names]
+    after: int | None = None
+    while every and (page := held.store.find(Query(attention=True, after=after, limit=PAGE))):
+        restored = [line.summary for line in page if line.summary.attention == "restored"]
+        found += [summary.transaction_id for summary in restored]
+        after = page[-1].position
+    manager = held.reader()
+    for name in dict.fromkeys(found):
+        # Why no handlers and no wait: recovery goes on with it, or leaves it to whoever has them.
+        manager.trust(name, by=somebody(), note=note, wait_max_seconds=0)
 
 
 def _recovered(held: Session, manager: TransactionManager, wait_max: float) -> list[Recovered]:

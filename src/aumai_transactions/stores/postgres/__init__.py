@@ -3,6 +3,7 @@
 Owns: the name that other layers import.
 """
 
+from aumai_transactions.stores.postgres.filling import fill_new
 from aumai_transactions.stores.postgres.store import PostgresStore
 
-__all__ = ["PostgresStore"]
+__all__ = ["PostgresStore", "fill_new"]

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.core.outcome import Summary
-from aumai_transactions.errors import JournalCorrupt
+from aumai_transactions.core.outcome import Summary, damaged_summary, is_sound
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Listed, Query
 from aumai_transactions.stores.postgres.statements import directed, statement
@@ -115,8 +114,11 @@ def _listed(row: tuple[Any, ...]) -> Listed:
             tenant or None,
             next_agent,
         )
-    except (ValueError, TypeError) as error:
-        raise JournalCorrupt(name, 0, f"its summary cannot be read ({error})") from error
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        summary = damaged_summary(name)
+    if not is_sound(summary):
+        # `verify` names it; its journal may be sound.
+        summary = damaged_summary(name)
     return Listed(ordinal, summary, driver_id)
 
 

@@ -135,24 +135,42 @@ def _older_drivers(lent: Lent, version: int) -> int:
     return int(row[0]) if row else 0
 
 
+def begun(lent: Lent, address: Address, store_id: str) -> StoreRow | None:
+    """Make a store in a transaction that is left open; None where there is one already."""
+    _lock(lent, address)
+    if _found(lent, address) is not None:
+        return None
+    return _built(lent, address, migrations(), store_id)
+
+
 def _migrated(lent: Lent, address: Address, known: Sequence[Migration]) -> StoreRow:
+    _lock(lent, address)
+    row = _built(lent, address, known, uuid4().hex)
+    lent.write(b"COMMIT")
+    return row
+
+
+def _lock(lent: Lent, address: Address) -> None:
     lent.read(b"BEGIN")
     lent.read(b"SET LOCAL statement_timeout = 0")
     lent.read(b"SET LOCAL lock_timeout = '60s'")
     lent.read(statement("only_migrator"), {"lock": f"aumai-transactions {address.schema}"})
+
+
+def _built(lent: Lent, address: Address, known: Sequence[Migration], store_id: str) -> StoreRow:
+    """Bring a store up to date, or make it, in the transaction that is open."""
     row = _found(lent, address)
     _make_schema(lent, address)
     for one in _pending(lent, row, known):
         lent.read(one.script.encode())
         have, usable = (row.schema_version, row.usable_from) if row else (0, one.version)
         values = {
-            "store_id": row.store_id if row else uuid4().hex,
+            "store_id": row.store_id if row else store_id,
             "version": max(have, one.version),
             "usable_from": one.version if one.is_post else usable,
         }
         lent.read(statement("set_version" if row else "new_store"), values)
         row = StoreRow(values["store_id"], values["version"], values["usable_from"])  # type: ignore[arg-type]
-    lent.write(b"COMMIT")
     if row is None:
         raise InternalError("there is no migration.")
     return row

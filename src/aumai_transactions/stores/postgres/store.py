@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -19,7 +20,7 @@ from uuid import uuid4
 
 from aumai_transactions.clock import LONG_AGO, Clock, Since, SystemClock
 from aumai_transactions.core.fairness import Candidate, in_turns
-from aumai_transactions.core.journal import Journal, StoredEntry
+from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
@@ -31,11 +32,12 @@ from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, thi
 from aumai_transactions.stores.postgres.locks import table_of
 from aumai_transactions.stores.postgres.news import News
 from aumai_transactions.stores.postgres.pool import Lent, Pool
+from aumai_transactions.stores.postgres.snapshots import PostgresSnapshot, journal_of, snapshot
 from aumai_transactions.stores.postgres.statements import statement
 from aumai_transactions.stores.postgres.writing import Heads, Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     Result = TypeVar("Result")
 
@@ -169,10 +171,8 @@ class PostgresStore:
         if not rows:
             return None
         sequence, digest, token, driver_id, ordinal = rows[0][:5]
-        # Why the condition: a journal without entries is one row without an entry.
-        entries = tuple(StoredEntry(*row[5:]) for row in rows if row[5] is not None)
         self._heads.put(transaction_id, Head(ordinal, sequence, digest, token, driver_id))
-        return Journal(transaction_id, entries, sequence, digest, token, driver_id)
+        return journal_of(transaction_id, rows)
 
     def find(self, query: Query) -> list[Listed]:
         """Return one page of transactions in order of arrival."""
@@ -279,6 +279,25 @@ class PostgresStore:
 
         return self._pool.run(work)
 
+    def problems(self) -> list[str]:
+        """Return what is damaged about the store itself, one sentence each."""
+        self._check_usable()
+        row = self._pool.run(_orphans)
+        if not row or not row[0]:
+            return []
+        problem = (
+            f"{self._address.place}: {row[0]:,} entries of {row[1]:,} transactions belong to none "
+            "that is there: they were removed without their journals. Restore a backup."
+        )
+        return [problem]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PostgresSnapshot]:
+        """Show the store in the block as it is now, whatever is written meanwhile."""
+        self._check_usable()
+        with snapshot(self._address, self._row.store_id) as found:
+            yield found
+
     def close(self) -> None:
         """Let go of everything; every driver that joined through this handle is dead then."""
         if os.getpid() != self._pid or self._is_closed:
@@ -367,6 +386,17 @@ class PostgresStore:
         if not self._is_closed:
             self._pool.forget()
             self._news.forget()
+
+
+def _orphans(lent: Lent) -> tuple[int, int] | None:
+    """Count the entries, and the transactions of them, that have no head."""
+    lent.read(b"BEGIN")
+    # Why: it reads everything once, which takes as long as it takes.
+    lent.read(b"SET LOCAL statement_timeout = 0")
+    lent.read(b"SET LOCAL enable_seqscan = on")
+    row = lent.read(statement("orphans")).fetchone()
+    lent.read(b"COMMIT")
+    return None if row is None else (int(row[0]), int(row[1]))
 
 
 def _let_go(pool: Pool, news: News, pid: int) -> None:

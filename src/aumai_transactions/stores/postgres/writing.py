@@ -188,7 +188,7 @@ class Writing:
         written = {}
         if changes:
             try:
-                written = _written(lent.read, changes)
+                written = write_changes(lent.read, changes)
                 taken = [change for change in changes if change.transaction_id in written]
                 locks.write(lent, {change.transaction_id: change.locks for change in taken}, book)
             except psycopg.errors.UniqueViolation as error:
@@ -259,14 +259,14 @@ class _Looking:
 def _write_at_once(decisions: Mapping[str, Decision], lent: Lent) -> dict[str, int]:
     changes = [found.change for found in decisions.values() if found.change is not None]
     try:
-        return _written(lent.write, changes)
+        return write_changes(lent.write, changes)
     except psycopg.errors.UniqueViolation:
         # It was one statement, so nothing of it was written; the long way finds out which it is.
         lent.is_writing = False
         return {}
 
 
-def _written(execute: Execute, changes: list[Change]) -> dict[str, int]:
+def write_changes(execute: Execute, changes: list[Change]) -> dict[str, int]:
     """Write, and return the ordinals of the transactions whose heads were as expected."""
     if len(changes) == 1:
         change = changes[0]

@@ -164,14 +164,7 @@ class Appending:
         # Why not every final state: a compensation that is tried again has its driver too.
         if append.release or (summary.state.is_final and not summary.runnable):
             driver_id = None
-        indexed = (
-            driver_id,
-            summary.state.value,
-            summary.attention,
-            int(summary.runnable),
-            summary.due_at,
-            summary.tenant or "",
-        )
+        indexed = _indexed(summary, driver_id)
         counts = (sequence, before, token, *_counts(summary))
         is_new = head.ordinal is None
         if is_new:
@@ -210,6 +203,26 @@ class Appending:
                 self._connection.execute(statements.TAKE_ENTRIES_BACK, ours)
                 return False
         return True
+
+
+def columns_of(
+    summary: Summary, *, sequence: int, head_hash: bytes, token: int, driver_id: str | None
+) -> tuple[Any, ...]:
+    """Return a head's columns behind its id, in the order in which they are inserted."""
+    counts = (sequence, head_hash, token, *_counts(summary))
+    return (*counts, *_indexed(summary, driver_id))
+
+
+def _indexed(summary: Summary, driver_id: str | None) -> tuple[str | int | None, ...]:
+    """Return the columns that stand in an index, in the order of the statements."""
+    return (
+        driver_id,
+        summary.state.value,
+        summary.attention,
+        int(summary.runnable),
+        summary.due_at,
+        summary.tenant or "",
+    )
 
 
 def _counts(summary: Summary) -> tuple[Any, ...]:

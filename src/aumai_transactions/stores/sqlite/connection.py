@@ -18,6 +18,7 @@ import sqlite3
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from aumai_transactions.errors import (
     SchemaVersionError,
@@ -27,6 +28,14 @@ from aumai_transactions.errors import (
     StoreUnavailable,
 )
 from aumai_transactions.stores.sqlite import statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+Failure = sqlite3.Error | UnicodeDecodeError
+# Why the second: where SQLite's message quotes a damaged schema, it cannot be made a message.
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 APPLICATION_ID = 0x41756D54  # "AumT"
 WAL_BYTES_MAX = 4 * 1024 * 1024
@@ -159,7 +168,7 @@ def _look_inside(path: Path, known_version: int) -> None:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except ERRORS as error:
         if primary_code(error) in _UNREADABLE_CODES:
             raise store_error(error, path) from error
         raise StoreFormatError(
@@ -189,7 +198,7 @@ def _look_at_log(path: Path) -> None:
             in_file = _store_id(path, "mode=ro&immutable=1")
             # Why read-only: the last writable connection to close would copy the log.
             in_log = _store_id(path, "mode=ro")
-        except (OSError, sqlite3.Error):
+        except (OSError, *ERRORS):
             # Whatever it is, opening the store for good meets it too.
             return
         # Why two ids: where the power was lost during a checkpoint, the page that holds the id may
@@ -215,13 +224,43 @@ def _is_store_id(found: object) -> bool:
     return isinstance(found, str) and _STORE_ID.fullmatch(found) is not None
 
 
-def primary_code(error: sqlite3.Error) -> int | None:
+def is_damage(error: Failure) -> bool:
+    """Tell whether what stands in the file cannot be read, and trying again will not help."""
+    return primary_code(error) in _DAMAGE_CODES or is_undecodable(error)
+
+
+def is_undecodable(error: Failure) -> bool:
+    """Tell whether a text in the file is none."""
+    # Why the message: the sqlite3 module itself says it, without a code.
+    is_text = isinstance(error, UnicodeDecodeError)
+    return is_text or str(error).startswith("Could not decode")
+
+
+def leniently(
+    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]
+) -> Result:
+    """Read once more, with what is no text as lone surrogates, which no name that is sound holds.
+
+    Why: one text that is damaged must not keep everybody from all the others.
+    """
+    connection.text_factory = _decoded
+    try:
+        return work(connection)
+    finally:
+        connection.text_factory = str
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def primary_code(error: Failure) -> int | None:
     """Return SQLite's primary result code; None where the sqlite3 module itself complains."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
-def spares_connection(error: sqlite3.Error) -> bool:
+def spares_connection(error: Failure) -> bool:
     """Tell whether the connection can be trusted after this error: SQLite itself refused."""
     return primary_code(error) in {
         *_BUSY_CODES,
@@ -232,7 +271,7 @@ def spares_connection(error: sqlite3.Error) -> bool:
 
 
 def store_error(
-    error: sqlite3.Error, path: Path, *, outcome_unknown: bool = False, holder: str = ""
+    error: Failure, path: Path, *, outcome_unknown: bool = False, holder: str = ""
 ) -> StoreError:
     """Return what one of SQLite's errors means to whoever called the store.
 
@@ -263,7 +302,7 @@ def store_error(
             f"{path} cannot grow: the disk or the quota is full. Nothing was written, everything "
             "acknowledged is still there. Free some space and try again."
         )
-    if code in _DAMAGE_CODES and not outcome_unknown:
+    if is_damage(error) and not outcome_unknown:
         # Why the disk as well: SQLite calls malformed what the disk could not read.
         return StoreFormatError(
             f"{path} is damaged, or its disk cannot be read ({error}). Stop all processes that use "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aumai_transactions.errors import StoreError, StoreFormatError, StoreUnavailable
 from aumai_transactions.stores.sqlite import connection as connections
-from aumai_transactions.stores.sqlite import names, schema, statements
+from aumai_transactions.stores.sqlite import damage, names, schema, statements
 from aumai_transactions.stores.sqlite.checkpoint import Checkpoints
 from aumai_transactions.stores.sqlite.writer import WriterLock
 
@@ -50,7 +50,7 @@ class Database:
         self.writer = WriterLock(path, wait_seconds)
         self.checkpoints = Checkpoints(path)
         self._wait_seconds = wait_seconds
-        self._wal = path.with_name(path.name + "-wal")
+        self.log = path.with_name(path.name + "-wal")
         self._connection: sqlite3.Connection | None = None
         self._file: _Identity | None = None
         self._wal_file: _Identity | None = None
@@ -74,23 +74,32 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         path = self.path
         connections.look(path, schema.SCHEMA_VERSION)
+        self._look_at_log()
         identity = _identity(path)
         try:
             connection = connections.connect(path, "mode=rw", self._wait_seconds)
-        except sqlite3.Error as error:
+        except connections.ERRORS as error:
             raise connections.store_error(error, path) from error
         try:
             self._prepare(connection)
             self._recognise(connection, identity)
-        except sqlite3.Error as error:
+        except connections.ERRORS as error:
             connection.close()
             raise connections.store_error(error, path) from error
         except BaseException:
             connection.close()
             raise
-        self._file, self._wal_file = identity, _identity(self._wal)
+        self._file, self._wal_file = identity, _identity(self.log)
         self._is_named = False
         return connection
+
+    def _look_at_log(self) -> None:
+        """Refuse a damaged log, before SQLite recovers what it can of it and drops the rest."""
+        try:
+            damage.refuse_damaged_log(self)
+        except (OSError, StoreUnavailable) as error:
+            # Somebody else is at work on it, so that there is nothing to recover.
+            self.checkpoints.problem = str(error)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connections.apply_settings(connection, self.path)
@@ -102,9 +111,12 @@ class Database:
                 self.writer.release()
 
     def _recognise(self, connection: sqlite3.Connection, identity: _Identity | None) -> None:
-        row = connection.execute(statements.STORE_ROW).fetchone()
+        row = connection.execute(statements.STORE_ROW_WHOLE).fetchone()
         if row is None:
             raise StoreFormatError(f"{self.path} has lost its identity. Restore it from a backup.")
+        if row[0] != row[2]:
+            problem = damage.identity_problem(*row)
+            raise StoreFormatError(f"{self.path} is damaged: {problem}. Restore it from a backup.")
         if self.store_id not in ("", row[0]):
             raise StoreFormatError(
                 f"{self.path} has become another store (it was {self.store_id}, it is {row[0]}). "
@@ -121,8 +133,13 @@ class Database:
         # more.
         self._check_in_place()
         try:
-            return work(connection)
-        except sqlite3.Error as error:
+            try:
+                return work(connection)
+            except sqlite3.OperationalError as error:
+                if not connections.is_undecodable(error):
+                    raise
+                return connections.leniently(connection, work)
+        except connections.ERRORS as error:
             raise self._failed(error, is_writing=False) from error
         except MemoryError as error:
             self._poison()
@@ -167,7 +184,7 @@ class Database:
             else:
                 execute(statements.ROLLBACK)
             return result, is_changed
-        except sqlite3.Error as error:
+        except connections.ERRORS as error:
             raise self._failed(error, is_committing=is_committing) from error
         except MemoryError as error:
             # Why unknown at COMMIT: SQLite may run out of memory behind the last write of it.
@@ -181,7 +198,7 @@ class Database:
             raise
 
     def _failed(
-        self, error: sqlite3.Error, *, is_writing: bool = True, is_committing: bool = False
+        self, error: connections.Failure, *, is_writing: bool = True, is_committing: bool = False
     ) -> StoreError:
         """Roll back or poison, and return what to raise."""
         holder, outcome_unknown = "", False
@@ -243,13 +260,13 @@ class Database:
                 outcome_unknown=True,
             )
         try:
-            found = self._wal.stat()
+            found = self.log.stat()
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._wal_file:
             self._poison()
             raise StoreUnavailable(
-                f"{self._wal} was removed or replaced while the store was in use; entries that "
+                f"{self.log} was removed or replaced while the store was in use; entries that "
                 "were in it are lost unless it comes back. Stop every process that uses the "
                 "store, put the file back or restore a backup.",
                 outcome_unknown=True,
@@ -268,7 +285,7 @@ class Database:
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log's file."""
         try:
-            return self._wal.stat().st_size
+            return self.log.stat().st_size
         except OSError:
             return 0
 

@@ -9,8 +9,7 @@ import json
 import sqlite3
 from typing import Any
 
-from aumai_transactions.core.outcome import Summary
-from aumai_transactions.errors import JournalCorrupt
+from aumai_transactions.core.outcome import Summary, damaged_summary, is_sound
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Listed, Query
 from aumai_transactions.stores.sqlite import statements
@@ -127,8 +126,11 @@ def _listed(row: tuple[Any, ...]) -> Listed:
             tenant or None,
             next_agent,
         )
-    except (ValueError, TypeError) as error:
-        raise JournalCorrupt(transaction_id, 0, f"its summary cannot be read ({error})") from error
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        summary = damaged_summary(transaction_id)
+    if not is_sound(summary):
+        # `verify` names it; its journal may be sound.
+        summary = damaged_summary(transaction_id)
     return Listed(ordinal, summary, driver_id)
 
 

@@ -142,17 +142,22 @@ class DriverLocks:
         if row.driver_id in self.own:
             return True
         held = self._is_held(row)
-        return row.lease_until > now if held is None else held
+        if held is None:
+            # Why the question: a row that is damaged says anything, and proves nothing.
+            lease_until: object = row.lease_until
+            return isinstance(lease_until, int) and lease_until > now
+        return held
 
     def _is_held(self, row: DriverRow) -> bool | None:
         """Tell whether the lock of a driver is held; None where that proves nothing."""
         if fcntl is None:
             return None
-        if row.lock_name is None or not _LOCK_NAME.fullmatch(row.lock_name):
+        name: object = row.lock_name
+        if not isinstance(name, str) or not _LOCK_NAME.fullmatch(name):
             return None
         if row.boot_id is None or row.boot_id != boot_id():
             return None
-        place = self._folder / row.lock_name
+        place = self._folder / name
         try:
             descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:

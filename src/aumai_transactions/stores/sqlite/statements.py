@@ -13,9 +13,38 @@ BEGIN = "BEGIN IMMEDIATE"
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 
-NEW_STORE = "INSERT INTO store (one, store_id, changes) VALUES (1, ?, 0)"
+NEW_STORE = """
+INSERT INTO store (one, store_id, changes, store_id_twice) VALUES (1, :store_id, 0, :store_id)
+"""
 STORE_ROW = "SELECT store_id, changes FROM store"
 COUNT_CHANGE = "UPDATE store SET changes = changes + 1"
+STORE_ROW_WHOLE = "SELECT store_id, changes, store_id_twice, changes_down FROM store"
+
+SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+INTEGRITY = "SELECT * FROM pragma_integrity_check(:limit)"
+ORPHANS = """
+SELECT count(*) FROM entries AS e
+WHERE NOT EXISTS (SELECT 1 FROM transactions AS t WHERE t.ordinal = e.transaction_ordinal)
+"""
+COUNTERS = """
+SELECT h.name, s.seq, h.highest FROM (
+    SELECT 'transactions' AS name, max(ordinal) AS highest FROM transactions
+    UNION ALL SELECT 'locks', max(ticket) FROM locks
+) AS h LEFT JOIN sqlite_sequence AS s ON s.name = h.name
+WHERE h.highest IS NOT NULL
+"""
+SET_CHANGES = "UPDATE store SET changes = :changes"
+
+NAMES = """
+SELECT ordinal, transaction_id FROM transactions WHERE ordinal > ? ORDER BY ordinal LIMIT ?
+"""
+HEADS_AFTER = """
+SELECT ordinal, transaction_id, sequence, head_hash, updated_at,
+    state IN ('committed', 'rolled_back', 'failed') AND runnable = 0 AND attention IS NULL
+FROM transactions WHERE ordinal > ? ORDER BY ordinal LIMIT ?
+"""
+FENCES_AFTER = "SELECT name, token, version FROM resources WHERE name > ? ORDER BY name LIMIT ?"
+WAITING = "SELECT resource, transaction_id FROM locks WHERE token IS NULL ORDER BY ticket"
 
 HEAD = """
 SELECT ordinal, sequence, head_hash, token, driver_id, state, attention, runnable, due_at, tenant

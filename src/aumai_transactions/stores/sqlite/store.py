@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aumai_transactions.clock import Clock, SystemClock
 from aumai_transactions.core.fairness import Candidate, in_turns
-from aumai_transactions.core.journal import Journal, StoredEntry
+from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
 from aumai_transactions.store import (
@@ -35,10 +35,13 @@ from aumai_transactions.store import (
 )
 from aumai_transactions.stores.sqlite import creation, forking, health, listing, purging, statements
 from aumai_transactions.stores.sqlite.appending import Appending, prepare
+from aumai_transactions.stores.sqlite.damage import problems_of
 from aumai_transactions.stores.sqlite.database import Database
+from aumai_transactions.stores.sqlite.journals import journal_of
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
 from aumai_transactions.stores.sqlite.locks import table_of
 from aumai_transactions.stores.sqlite.schema import SCHEMA_VERSION
+from aumai_transactions.stores.sqlite.snapshots import SqliteSnapshot, snapshot
 from aumai_transactions.stores.sqlite.writer import WriterLock
 
 if TYPE_CHECKING:
@@ -174,15 +177,7 @@ class SqliteStore:
 
     def read(self, transaction_id: str) -> Journal | None:
         """Return the whole journal; None where the store does not hold the transaction."""
-        rows = self._read(
-            lambda connection: connection.execute(statements.READ, (transaction_id,)).fetchall()
-        )
-        if not rows:
-            return None
-        head_sequence, head_hash, token, driver_id = rows[0][:4]
-        # Why the condition: a journal without entries is one row without an entry.
-        entries = tuple(StoredEntry(*row[4:]) for row in rows if row[4] is not None)
-        return Journal(transaction_id, entries, head_sequence, head_hash, token, driver_id)
+        return self._read(lambda connection: journal_of(connection, transaction_id))
 
     def find(self, query: Query) -> list[Listed]:
         """Return one page of transactions in order of arrival."""
@@ -330,6 +325,22 @@ class SqliteStore:
         finally:
             lock.release()
             lock.close()
+
+    def problems(self) -> list[str]:
+        """Return what is damaged about the store itself, one sentence each."""
+        with self._lock:
+            self._check_usable()
+            database = self._database
+        return problems_of(database)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqliteSnapshot]:
+        """Show the store in the block as it is now, whatever is written meanwhile."""
+        with self._lock:
+            self._check_usable()
+            database = self._database
+        with snapshot(database) as found:
+            yield found
 
     def close(self) -> None:
         """Let go of everything; every driver that joined through this handle is dead then."""

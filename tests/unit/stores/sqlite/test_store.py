@@ -124,12 +124,16 @@ def test_entries_without_a_transaction_are_named_as_damage(path):
     "statement",
     ["UPDATE transactions SET state = 'lost'", "UPDATE transactions SET agents = '[1'"],
 )
-def test_a_summary_that_was_tampered_with_is_found_out(path, statement):
+def test_a_summary_that_cannot_be_read_is_listed_as_damaged_beside_the_others(path, statement):
     with SqliteStore(path) as store:
-        store.append([plan("t")])
-    edit(path, statement)
-    with SqliteStore(path, create=False) as store, pytest.raises(JournalCorrupt, match="summary"):
-        store.find(Query())
+        store.append([plan("t"), plan("u")])
+    edit(path, statement + " WHERE transaction_id = 't'")
+    with SqliteStore(path, create=False) as store:
+        damaged, sound = [line.summary for line in store.find(Query())]
+        assert (damaged.transaction_id, damaged.attention) == ("t", "damaged")
+        assert not damaged.runnable
+        assert (sound.transaction_id, sound.attention) == ("u", None)
+        assert loaded(store, "t").transaction_id == "t"
 
 
 def test_a_full_disk_writes_nothing_and_is_over_when_there_is_space(store):

@@ -59,3 +59,29 @@ WITH over AS MATERIALIZED (
     DELETE FROM entries AS e USING gone AS g WHERE e.transaction_ordinal = g.ordinal
 )
 SELECT count(*) FROM gone
+
+-- name: set_changes
+SELECT setval('changes', %(changes)s)
+
+-- name: reads_one_moment
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
+
+-- name: names
+SELECT ordinal, transaction_id FROM transactions WHERE ordinal > %(after)s
+ORDER BY ordinal LIMIT %(limit)s
+
+-- name: heads_after
+SELECT ordinal, transaction_id, sequence, head_hash, updated_at,
+    state IN ('committed', 'rolled_back', 'failed') AND NOT runnable AND attention IS NULL
+FROM transactions WHERE ordinal > %(after)s ORDER BY ordinal LIMIT %(limit)s
+
+-- name: fences_after
+SELECT name, token, version FROM resources WHERE name > %(after)s ORDER BY name LIMIT %(limit)s
+
+-- name: waiting
+SELECT resource, transaction_id FROM locks WHERE token IS NULL ORDER BY ticket
+
+-- name: orphans
+-- Entries of a transaction that is not there.
+SELECT count(*), count(DISTINCT transaction_ordinal) FROM entries AS e
+WHERE NOT EXISTS (SELECT 1 FROM transactions AS t WHERE t.ordinal = e.transaction_ordinal)
