@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
-from aumai_transactions.errors import StoreUnavailable
+from aumai_transactions.errors import StoreFormatError, StoreUnavailable
 
 try:
     import fcntl
@@ -53,7 +53,7 @@ class DriverRow:
     lock_name: str | None
     lock_inode: str | None
     lock_device: str | None
-    lease_until: int
+    lease_until: int | None
 
 
 class DriverLocks:
@@ -138,10 +138,19 @@ class DriverLocks:
         Args:
             row: What the database says about it.
             now: Microseconds since 1970 UTC.
+
+        Raises:
+            StoreFormatError: The row is none that was ever written.
         """
         if row.driver_id in self.own:
             return True
         held = self._is_held(row)
+        if not isinstance(row.lease_until, int):
+            # The schema forbids it; a torn page does not know the schema.
+            raise StoreFormatError(
+                f"the store beside {self._folder} is damaged: driver {row.driver_id} has no lease. "
+                "Stop all processes that use it and restore a backup."
+            )
         return row.lease_until > now if held is None else held
 
     def _is_held(self, row: DriverRow) -> bool | None:
