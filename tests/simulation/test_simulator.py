@@ -62,7 +62,7 @@ def test_fresh_seeds_are_sound(first):
 
 
 def test_every_rare_state_is_reached():
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for seed in range(FIXED):
         counts += simulate(seed).counts
         if not RARE - counts.keys():
@@ -71,7 +71,7 @@ def test_every_rare_state_is_reached():
 
 
 def test_long_and_empty_transactions_are_among_them():
-    lines = []
+    lines: list[str] = []
     for seed in range(60):
         simulate(seed, on_line=lines.append)
     sizes = {int(line.split()[-1]) for line in lines if " begins " in line}
@@ -89,7 +89,7 @@ def test_a_history_does_not_depend_on_what_ran_before_nor_on_the_trace():
     alone = simulate(14)
     for seed in range(3):
         simulate(seed)
-    lines = []
+    lines: list[str] = []
     assert simulate(14, on_line=lines.append).digest == alone.digest
     assert len(lines) > 100
 
@@ -138,10 +138,10 @@ def test_a_history_is_the_same_on_every_python(name, source):
 
 
 def test_fewer_transactions_leave_the_others_as_they_are():
-    lines = []
+    lines: list[str] = []
     run(Case(5, only_one := 20, numbers=(3,)), on_line=lines.append)
     begun = [line for line in lines if " begins " in line]
-    all_lines = []
+    all_lines: list[str] = []
     run(Case(5, only_one), on_line=all_lines.append)
     theirs = [line for line in all_lines if " begins " in line]
     assert len(begun) == 1

@@ -53,7 +53,7 @@ class DriverRow:
     lock_name: str | None
     lock_inode: str | None
     lock_device: str | None
-    lease_until: int
+    lease_until: int | None
 
 
 class DriverLocks:
@@ -138,6 +138,9 @@ class DriverLocks:
         Args:
             row: What the database says about it.
             now: Microseconds since 1970 UTC.
+
+        Raises:
+            StoreFormatError: The row is none that was ever written.
         """
         if row.driver_id in self.own:
             return True
