@@ -16,7 +16,7 @@ def bank(tmp_path):
     """A store with two transactions, and the files of what was recorded about them."""
     store = tmp_path / "bank.db"
     manager = TransactionManager(store=str(store))
-    accesses = []
+    accesses: list[object] = []
 
     def record(context, kind):
         (token,) = context.resources.values()

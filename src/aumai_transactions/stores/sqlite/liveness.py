@@ -138,9 +138,6 @@ class DriverLocks:
         Args:
             row: What the database says about it.
             now: Microseconds since 1970 UTC.
-
-        Raises:
-            StoreFormatError: The row is none that was ever written.
         """
         if row.driver_id in self.own:
             return True
