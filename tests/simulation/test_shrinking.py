@@ -54,7 +54,7 @@ def test_a_failing_history_shrinks_to_one_transaction_and_one_fault():
 
 @pytest.mark.usefixtures("nobody_is_fenced")
 def test_a_store_that_fences_nobody_is_found():
-    assert first_failure().violations[0].split(": ")[-2].startswith(("entry", "I6", "I"))
+    assert "I6: " in first_failure().violations[0]
 
 
 @pytest.mark.usefixtures("timeouts_mean_not_done")

@@ -41,8 +41,8 @@ RARE = {
     "left_to_a_person_approval", "left_to_a_person_halted", "left_to_a_person_commit",
     "left_to_a_person_in_doubt", "left_to_a_person_outstanding",
     # resources, groups and clocks
-    "locks_granted", "rollback_deadlock", "locks_awaited", "raised_LockTimeout",
-    "scope_opened", "scope_released",
+    "locks_granted", "locks_awaited", "rollback_deadlock",
+    "raised_LockTimeout", "scope_opened", "scope_released",
     "fault_crash", "fault_pause", "fault_skew", "fault_jump", "fault_call_very_late",
 }  # fmt: skip
 """What must have happened in the fixed seeds; else it is the simulator that is broken."""
@@ -62,7 +62,7 @@ def test_fresh_seeds_are_sound(first):
 
 
 def test_every_rare_state_is_reached():
-    counts: Counter[str] = Counter()
+    counts = Counter()
     for seed in range(FIXED):
         counts += simulate(seed).counts
         if not RARE - counts.keys():
@@ -71,7 +71,7 @@ def test_every_rare_state_is_reached():
 
 
 def test_long_and_empty_transactions_are_among_them():
-    lines: list[str] = []
+    lines = []
     for seed in range(60):
         simulate(seed, on_line=lines.append)
     sizes = {int(line.split()[-1]) for line in lines if " begins " in line}
@@ -89,7 +89,7 @@ def test_a_history_does_not_depend_on_what_ran_before_nor_on_the_trace():
     alone = simulate(14)
     for seed in range(3):
         simulate(seed)
-    lines: list[str] = []
+    lines = []
     assert simulate(14, on_line=lines.append).digest == alone.digest
     assert len(lines) > 100
 
@@ -138,10 +138,10 @@ def test_a_history_is_the_same_on_every_python(name, source):
 
 
 def test_fewer_transactions_leave_the_others_as_they_are():
-    lines: list[str] = []
+    lines = []
     run(Case(5, only_one := 20, numbers=(3,)), on_line=lines.append)
     begun = [line for line in lines if " begins " in line]
-    all_lines: list[str] = []
+    all_lines = []
     run(Case(5, only_one), on_line=all_lines.append)
     theirs = [line for line in all_lines if " begins " in line]
     assert len(begun) == 1
@@ -150,9 +150,10 @@ def test_fewer_transactions_leave_the_others_as_they_are():
 
 def test_a_class_of_faults_that_is_left_out_never_happens():
     whole = simulate(4)
-    assert any(fault.startswith("call_late@") for fault in whole.fired)
-    fewer = run(Case(4, without=("call_late",)))
-    assert not any(fault.startswith("call_late@") for fault in fewer.fired)
+    name = whole.fired[0].partition("@")[0]
+    fewer = run(Case(4, without=(name,)))
+    assert not any(fault.startswith(f"{name}@") for fault in fewer.fired)
+    assert fewer.fired
 
 
 def test_a_run_without_faults_is_a_run_without_faults():
