@@ -444,9 +444,7 @@ def test_a_column_of_another_type_is_named_and_never_a_traceback(tmp_path):
             "UPDATE sqlite_schema SET sql = replace(sql, 'STRICT, ', '') WHERE name = 'entries'"
         )
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(
-            "UPDATE transactions SET state = x'00ff', name = x'00' WHERE ordinal = 1"
-        )
+        connection.execute("UPDATE transactions SET name = x'00ff' WHERE ordinal = 1")
         connection.execute(f"UPDATE entries SET body = 7 WHERE {ONE} AND sequence = 3")  # noqa: S608
     found = store.verified()
     assert "at entry 3" in found.problems[store.names[0]]
