@@ -324,6 +324,8 @@ class JournalRules:
             return False
         if told.state == "succeeded" or told.is_closed or told.left_in_place:
             return not told.undo_running
+        if told.definition.on_commit and told.by_person and told.confirmed:
+            return True  # A person says that it happened.
         if told.definition.compensating_action is None and (
             told.definition.step_id in self.going_back
         ):
@@ -601,7 +603,9 @@ class JournalRules:
             self._close(told)
 
     def _outstanding(self, entry: kinds.StepOutstanding) -> None:
-        self._told(entry).is_outstanding = True
+        told = self._told(entry)
+        told.is_outstanding = True
+        told.undo_running = False  # It had no handler here.
 
     # --------------------------------------------------------------------------- confirming, locks
 
