@@ -41,7 +41,8 @@ RARE = {
     "left_to_a_person_approval", "left_to_a_person_halted", "left_to_a_person_commit",
     "left_to_a_person_in_doubt", "left_to_a_person_outstanding",
     # resources, groups and clocks
-    "locks_granted", "rollback_deadlock", "locks_awaited", "raised_LockTimeout", "scope_opened", "scope_released",
+    "locks_granted", "locks_awaited", "rollback_deadlock",
+    "raised_LockTimeout", "scope_opened", "scope_released",
     "fault_crash", "fault_pause", "fault_skew", "fault_jump", "fault_call_very_late",
 }  # fmt: skip
 """What must have happened in the fixed seeds; else it is the simulator that is broken."""

@@ -1,0 +1,99 @@
+"""What simulations have found in the product, each as the smallest thing that shows it."""
+
+from aumai_transactions.core.decider import advance
+from aumai_transactions.core.definition import Definition, ResourceUse, StepDefinition
+from aumai_transactions.core.entries import (
+    CommitDecided,
+    CompensationStarted,
+    ReadVersion,
+    StepStarted,
+    StepSucceeded,
+    TransactionActivated,
+    TransactionCommitted,
+    VersionsRead,
+)
+from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.isolation import reads_to_check
+from aumai_transactions.core.observations import (
+    CommitCalled,
+    DriverArrived,
+    PlanGiven,
+    RollbackCalled,
+    StepAsked,
+)
+from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.core.saga import Saga
+from aumai_transactions.drivers.parts import Part, Patience
+from aumai_transactions.drivers.taking_part import LEAVES, POLL_SECONDS, _next
+from aumai_transactions.testing.simulator import simulate
+
+T0 = 1_772_193_600_000_000
+
+
+def test_a_program_that_let_go_of_an_approval_leaves_nothing_due_before_its_time():
+    saga = Saga("t")
+    plan = Definition(T0, 3_600, shape="interactive", timeout_scope="transaction")
+    step = StepDefinition(
+        "s1", "a", "pay", {}, after=(), requires_approval=True, approval_timeout_seconds=60
+    )
+    seen = [PlanGiven(plan), DriverArrived("d"), StepAsked(step), CommitCalled()]
+    advance(saga, seen, T0)
+    told = summary_of(saga)
+    assert told.attention == "approval"
+    assert told.due_at == T0 + 60_000_000
+
+
+def test_a_program_that_let_go_of_an_approval_without_an_end_leaves_nothing_to_do():
+    saga = Saga("t")
+    plan = Definition(T0, 3_600, shape="interactive", timeout_scope="transaction")
+    step = StepDefinition("s1", "a", "pay", {}, after=(), requires_approval=True)
+    seen = [PlanGiven(plan), DriverArrived("d"), StepAsked(step), CommitCalled()]
+    advance(saga, seen, T0)
+    assert not summary_of(saga).runnable
+
+
+def test_what_never_ran_is_undone_in_order_across_a_step_that_nothing_undoes():
+    saga = Saga("t")
+    steps = (
+        StepDefinition("s1", "a", "book", {}, "cancel"),
+        StepDefinition("s2", "a", "look", {}, effect="none"),
+        StepDefinition("s3", "a", "book", {}, "cancel"),
+    )
+    plan = Definition(T0, 3_600, steps, parallel_compensation=True)
+    seen = [PlanGiven(plan), RollbackCalled(), DriverArrived("d")]
+    entries, _calls = advance(saga, seen, T0, 4)
+    undos = [entry.step_id for entry in entries if isinstance(entry, CompensationStarted)]
+    assert undos == ["s3"]
+
+
+def test_the_seed_that_undid_a_step_before_its_dependant_is_sound():
+    simulate(35).raise_for_violations()
+
+
+def test_what_was_read_is_not_checked_again_behind_the_decision():
+    saga = Saga("t")
+    use = ResourceUse("key", "shared")
+    steps = (
+        StepDefinition("s1", "a", "look", {}, effect="none", resources=(use,)),
+        StepDefinition("s2", "a", "tell", {}, idempotent=True, on_commit=True),
+    )
+    plan = Definition(T0, 3_600, steps, isolation="validated")
+    advance(saga, [PlanGiven(plan), CommitCalled(), DriverArrived("d")], T0)
+    for entry in (
+        *([] if saga.started_at is not None else [TransactionActivated(T0)]),
+        VersionsRead(T0, (ReadVersion("key", 0),)),
+        StepStarted(T0, "s1", 1),
+        StepSucceeded(T0, "s1", 1),
+    ):
+        evolve(saga, entry)
+    decided = CommitDecided(T0)
+    evolve(saga, decided)
+    assert reads_to_check(saga, [decided]) == (ReadVersion("key", 0),)
+    assert reads_to_check(saga, [TransactionCommitted(T0)]) == ()
+
+
+def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
+    part = Part("t")
+    assert _next(None, LEAVES, part, Patience(T0, polls=True)).seconds == POLL_SECONDS
+    assert _next(None, LEAVES, part, Patience(T0)).seconds is None
+    assert _next(None, 1.5, part, Patience(T0)).seconds == 1.5
