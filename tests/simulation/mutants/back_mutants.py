@@ -284,7 +284,7 @@ def forget_a_late_success_behind_the_end(plant):
     plant.put(late_returns, "call_returned_late", late)
 
 
-@mutant(seed=1, needs=("late_return",))
+@mutant(seed=1)
 def do_not_wait_for_what_was_left_behind(plant):
     """C5, I12: an undo does not wait for a call that was given up and may act yet."""
     plant.everywhere(undo_planning.abandon_at, lambda step: None)
