@@ -30,9 +30,9 @@ from aumai_transactions.core.states import (
 from aumai_transactions.core.transitions import take_effect
 
 
-@mutant(seed=1, needs=("undo_in_doubt",))
+@mutant(seed=1, needs=("in_doubt",))
 def forget_what_is_in_doubt(plant):
-    """I2, I13: only what succeeded for certain is undone."""
+    """I2, I3, I13: only what succeeded for certain is undone."""
     plant.blind()
     sound = undoing.rollback_started
 
@@ -217,7 +217,7 @@ def hear_not_done_as_done(plant):
     answer_probes(plant, "not_done", "done")
 
 
-@mutant(seed=1, needs=("probe_done",))
+@mutant(seed=1)
 def hear_done_as_not_done(plant):
     """I2, I5: a probe that says "done" is heard as one that says "not done"."""
     answer_probes(plant, "done", "not_done")
@@ -284,7 +284,7 @@ def forget_a_late_success_behind_the_end(plant):
     plant.put(late_returns, "call_returned_late", late)
 
 
-@mutant(seed=1, needs=("late_return",))
+@mutant(seed=1)
 def do_not_wait_for_what_was_left_behind(plant):
     """C5, I12: an undo does not wait for a call that was given up and may act yet."""
     plant.everywhere(undo_planning.abandon_at, lambda step: None)

@@ -365,7 +365,7 @@ def commit_over_what_is_in_doubt(plant):
     plant.put(planning, "_plan_forward", plan_forward)
 
 
-@mutant(seed=1, needs=("reread",))
+@mutant(seed=1)
 def do_not_read_again(plant):
     """D16: what was to be read again before the commit is not."""
     plant.everywhere(commit_planning.is_read_again, lambda saga: True)

@@ -116,7 +116,7 @@ class BarrierParticipants(Participants):
         try:
             with barrier(self._connection, context, clock=self._clock) as admission:
                 if not admission.is_duplicate:
-                    self._may_answer_otherwise(request)
+                    self._may_answer_otherwise(request, stands=admission.is_due and effect.standing)
                     if not admission.is_due:
                         admission.answer = _NOTHING
                     elif context.action == "release" and self._lies(request):
@@ -140,8 +140,8 @@ class BarrierParticipants(Participants):
             self._count("null_compensation")
         return NothingToUndo("it never took effect") if admission.answer == _NOTHING else None
 
-    def _may_answer_otherwise(self, request: Request) -> None:
-        if request.context.can_continue and self._hit("continues", request):
+    def _may_answer_otherwise(self, request: Request, *, stands: int) -> None:
+        if stands and request.context.can_continue and self._hit("continues", request):
             raise _Continues
         if self._hit("undo_fails", request):
             raise OSError("the undo is not possible now")
