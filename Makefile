@@ -1,10 +1,31 @@
-.PHONY: help venv test torture coverage lint format types layers bench docs ci
+.PHONY: help venv test check-deep nightly torture simulate mutants fuzz figures coverage lint format types layers bench docs ci
+SEED ?= 1
+SEEDS ?= 100
+FUZZ_SECONDS ?= 360
+FIGURES ?= .cache/figures.jsonl
+# Why no limit: a deep test takes as long as it takes.
+LONG = AUMAI_FIGURES=$(FIGURES) pytest -n2 -o faulthandler_timeout=0
 help:      ## show this list
-	@sed -n 's/^\([a-z]*\): *## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\): *## /\1\t/p' Makefile | expand -t 12
 venv:      ## make .venv with everything, at the versions that CI uses
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[dev]"
 test:      ## run the whole suite
 	pytest
+check-deep: ## every system call, crash image, flipped bit and mutant, for about an hour
+	AUMAI_CHAOS_SECONDS=120 AUMAI_CHAOS_TRANSACTIONS=100 AUMAI_HTTP_KILLS=100 AUMAI_RECOVERY_KILLS=100 $(LONG) -m deep
+nightly:   ## the same in full length, the long kills, a million simulated transactions, and the fuzzers
+	$(LONG) -m "deep or torture"
+	HYPOTHESIS_PROFILE=nightly pytest -n2 -o faulthandler_timeout=0 tests/property tests/fuzz
+	$(MAKE) simulate SEED=1000000 SEEDS=50000
+	$(MAKE) fuzz
+simulate:  ## simulate SEEDS histories, from SEED on
+	python -m aumai_transactions.testing.simulator --seed $(SEED) --seeds $(SEEDS) --counts
+mutants:   ## plant bugs in the product, and print which seed finds each
+	python -m tests.simulation.mutants
+fuzz:      ## draw inputs for plan loader, journal reader and codec (pip install atheris for coverage)
+	for target in plan_toml plan_json journal codec values; do python tests/fuzz/fuzz.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+figures:   ## put the figures of the last long run into docs/reliability.md
+	python -m tests.reliability.page $(FIGURES)
 torture:   ## kill 1,000 times (or AUMAI_TORTURE_KILLS) and recover, and count the windows hit
 	pytest -n0 -m torture -o faulthandler_timeout=0
 coverage:  ## run the suite and report what it did not reach
