@@ -17,6 +17,8 @@ from aumai_transactions.core import codec
 from aumai_transactions.core.journal import Journal, load
 from aumai_transactions.core.kinds import KINDS
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
+from aumai_transactions.testing.history import told_by
+from aumai_transactions.testing.invariants import JournalRules
 
 HERE = Path(__file__).parent
 VERSIONS = sorted(
@@ -106,6 +108,14 @@ def test_every_recorded_entry_means_the_same_when_this_release_writes_it(version
             if codec.decode(again, golden.transaction_id, number) != found:
                 wrong.append(f"{golden.name} entry {number}")
     assert wrong == []
+
+
+def test_the_checkers_find_nothing_wrong_with_what_a_release_has_written():
+    found = []
+    for golden in ALL[NEWEST]:
+        journal = READING.journal_of(golden.transaction_id, golden.bodies)
+        found += [(golden.name, text) for text in told_by(journal, JournalRules).problems]
+    assert found == []
 
 
 # ------------------------------------------------------------------------------------ it is enough

@@ -16,6 +16,7 @@ from aumai_transactions.errors import InvalidData, TransactionError
 from aumai_transactions.stores import open_store
 from aumai_transactions.testing.history.checker import check
 from aumai_transactions.testing.history.records import Access, read_accesses, read_objects
+from aumai_transactions.testing.invariants import JournalRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         accesses = [access for path in options.accesses for access in _accesses_in(path)]
         outcomes = {name: state for path in options.outcomes for name, state in _outcomes_in(path)}
         with closing(open_store(options.store, create=False)) as store:
-            report = check(store, accesses, outcomes=outcomes, is_complete=options.complete)
+            report = check(
+                store,
+                accesses,
+                outcomes=outcomes,
+                is_complete=options.complete,
+                rules=JournalRules if options.thorough else None,
+            )
     except (TransactionError, OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return NOT_CHECKED
@@ -81,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         "--complete",
         action="store_true",
         help="the accesses are all that was done: what is committed must be among them",
+    )
+    parser.add_argument(
+        "--thorough",
+        action="store_true",
+        help="hold each journal against the finer rules of the simulator as well",
     )
     parser.add_argument("--json", action="store_true", help="tell it as JSON")
     return parser

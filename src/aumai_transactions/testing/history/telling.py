@@ -238,17 +238,19 @@ def told_by(journal: Journal, rules: Callable[[str], JournalRules] | None = None
         JournalTooNew: A newer release wrote an entry.
     """
     told = JournalTold(journal.transaction_id)
-    judge = None if rules is None else rules(journal.transaction_id)
-    if judge is None:
+    if rules is None:
         for _entry_id, entry in entries(journal):
             told.tell(entry)
         return told
+    judge = rules(journal.transaction_id)
     token = 0
     for written in _appends(journal):
         for entry in written:
             told.tell(entry)
             if isinstance(entry, kinds.Claimed):
                 token = entry.token
+        if isinstance(written[0], kinds.TransactionImported):
+            continue  # Nothing of it ran here, and there is nothing to judge.
         is_request = all(isinstance(entry, kinds.WITHOUT_TOKEN) for entry in written)
         for text in judge.append(written, None if is_request else token):
             told.problems.append(Problem(_invariant_in(text), (journal.transaction_id,), text))

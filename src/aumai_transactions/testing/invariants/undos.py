@@ -77,4 +77,6 @@ class UndoRules(Told):
             self._close(told)
 
     def _on_step_outstanding(self, entry: kinds.StepOutstanding) -> None:
-        self._told(entry).is_outstanding = True
+        told = self._told(entry)
+        told.is_outstanding = True
+        told.undo_running = False  # It had no handler here.

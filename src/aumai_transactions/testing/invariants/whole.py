@@ -109,6 +109,8 @@ class WholeRules(Told):
             return False
         if told.state == "succeeded" or told.is_closed or told.left_in_place:
             return not told.undo_running
+        if told.definition.on_commit and told.by_person and told.confirmed:
+            return True  # A person says that it happened.
         if told.definition.compensating_action is None and (
             told.definition.step_id in self.going_back
         ):
