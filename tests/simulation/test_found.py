@@ -1,4 +1,5 @@
 """What simulations have found in the product, each as the smallest thing that shows it."""
+# mypy: disable-error-code="arg-type, var-annotated"
 
 from aumai_transactions.core.decider import advance
 from aumai_transactions.core.definition import Definition, ResourceUse, StepDefinition

@@ -1,4 +1,5 @@
 """One seed is one history, whatever runs it; and the seeds of every change are sound."""
+# mypy: disable-error-code="arg-type, var-annotated"
 
 import os
 import shutil
@@ -46,6 +47,7 @@ RARE = {
     "fault_crash", "fault_pause", "fault_skew", "fault_jump", "fault_call_very_late",
 }  # fmt: skip
 """What must have happened in the fixed seeds; else it is the simulator that is broken."""
+# mypy: disable-error-code="arg-type, var-annotated"
 
 
 @pytest.mark.parametrize("first", range(0, FIXED, CHUNK))
