@@ -6,18 +6,15 @@ FIGURES ?= .cache/figures.jsonl
 # Why no limit: a deep test takes as long as it takes.
 LONG = AUMAI_FIGURES=$(FIGURES) pytest -n2 -o faulthandler_timeout=0
 help:      ## show this list
-	@sed -n 's/^\([a-z-]*\): *## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[a-z ]*## /\1\t/p' Makefile | expand -t 12
 venv:      ## make .venv with everything, at the versions that CI uses
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[dev]"
 test:      ## run the whole suite
 	pytest
 check-deep: ## every system call, crash image, flipped bit and mutant, for about an hour
 	AUMAI_CHAOS_SECONDS=120 AUMAI_CHAOS_TRANSACTIONS=100 AUMAI_HTTP_KILLS=100 AUMAI_RECOVERY_KILLS=100 $(LONG) -m deep
-nightly:   ## the same in full length, the long kills, a million simulated transactions, and the fuzzers
-	$(LONG) -m "deep or torture"
-	HYPOTHESIS_PROFILE=nightly pytest -n2 -o faulthandler_timeout=0 tests/property tests/fuzz
-	$(MAKE) simulate SEED=1000000 SEEDS=50000
-	$(MAKE) fuzz
+nightly: fuzz ## the same in full length, the long kills, and a million simulated transactions
+	$(LONG) -m "deep or torture" && HYPOTHESIS_PROFILE=nightly pytest -n2 tests/property && python -m aumai_transactions.testing.simulator --seed 1000000 --seeds 50000
 simulate:  ## simulate SEEDS histories, from SEED on
 	python -m aumai_transactions.testing.simulator --seed $(SEED) --seeds $(SEEDS) --counts
 mutants:   ## plant bugs in the product, and print which seed finds each
