@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,13 +34,18 @@ SECONDS_EACH_MAX = 10
 def main() -> None:
     """Read the command line, and fuzz."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("target", choices=NAMES)
+    parser.add_argument("target", choices=(*NAMES, "all"))
     parser.add_argument("--seconds", type=int, default=60, help="how long; default 60")
     parser.add_argument("--corpus", type=Path, help="kept and grown; default a temporary folder")
     has_atheris = importlib.util.find_spec("atheris") is not None
     default = "atheris" if has_atheris else "hypothesis"
     parser.add_argument("--engine", choices=("atheris", "hypothesis"), default=default)
     said = parser.parse_args()
+    if said.target == "all":
+        # Why processes: an engine ends the one that it runs in.
+        rest = [*sys.argv[1:]]
+        rest.remove("all")
+        sys.exit(max(_fuzzed(name, rest) for name in NAMES))
     folder = said.corpus or Path(tempfile.mkdtemp(prefix="aumai-fuzz-corpus-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -50,6 +56,12 @@ def main() -> None:
     finally:
         if said.corpus is None:
             shutil.rmtree(folder)
+
+
+def _fuzzed(name: str, rest: list[str]) -> int:
+    """Fuzz one target in a process of its own; return its exit code."""
+    print(f"== {name}", flush=True)
+    return abs(subprocess.run([sys.executable, __file__, name, *rest], check=False).returncode)
 
 
 def _guided(target: str, seconds: int, folder: Path) -> None:
