@@ -12,7 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aumai_transactions import TransactionManager, errors, open_store, require_transaction
+from aumai_transactions import (
+    TransactionManager,
+    errors,
+    open_store,
+    require_transaction,
+    restore,
+)
 from aumai_transactions.models import RetryPolicy
 from aumai_transactions.plans import load_plan
 from aumai_transactions.testing.journals import act, plan
@@ -288,6 +294,14 @@ def schema_version_error(world):
     world.manager.close()
     world.edit("PRAGMA user_version = 99")
     open_store(world.place, create=False)
+
+
+def backup_error(world):
+    world.committed("do")
+    file = world.folder / "backup"
+    world.manager.back_up(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    restore(file, f"sqlite:///{world.folder}/restored.db")
 
 
 def journal_corrupt(world):
