@@ -35,6 +35,7 @@ from aumai_transactions.core.observations import ResolutionAnswered, RetryAsked,
 from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers import asking, operations, procedures, recovery
 from aumai_transactions.drivers.desk import read_result
+from aumai_transactions.drivers.verifying import verify
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,
@@ -394,7 +395,7 @@ class Simulation:
         else:
             raise self.violation(f"I2: it never ends: {result}")
         desk = self.desk()
-        verifying = recovery.verify(desk, self.transaction_id)
+        verifying = verify(desk, self.transaction_id)
         verification = self.drive(desk, verifying, mortal=False)
         self.judge.require(verification.is_intact, "I11", str(verification.problems))
         self.judge.end(result)
