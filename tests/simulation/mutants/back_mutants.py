@@ -94,7 +94,7 @@ def go_on_where_it_should_halt(plant):
     plant.put(undoing, "leave_outstanding_still", lambda saga, step: None)
 
 
-@mutant(seed=1, needs=("outstanding",))
+@mutant(seed=None, needs=("outstanding",))
 def undo_over_a_halted_step(plant):
     """I3, D7: what a failed undo depends on is undone all the same."""
     plant.blind()
@@ -168,7 +168,7 @@ def orphan_what_depends_on_it(plant):
         plant.put(module, "live_dependants", lambda saga, of: [])
 
 
-@mutant(seed=1, needs=("partial_rollback",))
+@mutant(seed=None, needs=("partial_rollback",))
 def forget_what_runs_in_what_is_undone(plant):
     """I2, I4: a part is undone, but for what runs in it."""
     sound = scopes.partial_rollback_started
@@ -257,9 +257,9 @@ def do_not_ask_a_person(plant):
 # ------------------------------------------------------------------------------------ late answers
 
 
-@mutant(seed=1, needs=("late_succeeded",))
+@mutant(seed=159, needs=("late_succeeded",))
 def count_a_late_success(plant):
-    """I2, I4, I13: what was given up and succeeds later counts as succeeded."""
+    """I2, I3, I4, I13: what was given up and succeeds later counts as succeeded."""
     sound = late_returns._late_success
 
     def late_success(saga, step, entry, note):

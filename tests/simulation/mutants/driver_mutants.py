@@ -120,9 +120,9 @@ def go_on_though_held(plant):
     hear(plant, AppendAnswer.held, AppendAnswer.appended)
 
 
-@mutant(seed=1, needs=("takeover",))
+@mutant(seed=2)
 def recover_outside_the_claim(plant):
-    """I6, I14, L3: recovery goes on under the token of whoever had it."""
+    """I6, I14, L1, L3: recovery goes on under the token of whoever had it."""
     sound_built, sound_take = driving._built, driving._take
     sound = asking.drive
 
@@ -266,7 +266,7 @@ def take_an_unknown_answer_for_a_no(plant):
     plant.everywhere(sound, outcome_of)
 
 
-@mutant(seed=1, needs=("rollback_revoked",))
+@mutant(seed=None, needs=("rollback_revoked",))
 def continue_though_a_rollback_was_asked_for(plant):
     """C12: an undo revokes a rollback that a person has asked for."""
     plant.blind()

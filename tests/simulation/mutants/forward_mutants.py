@@ -139,7 +139,7 @@ def wait_for_an_approval_for_ever(plant):
     plant.put(planning, "_overdue", lambda saga, now: ())
 
 
-@mutant(seed=1, needs=("asked_RollbackCalled",))
+@mutant(seed=None, needs=("asked_RollbackCalled",))
 def do_not_hear_a_wish_to_go_back(plant):
     """D5, L1: it goes on, and commits, though somebody has asked for its rollback."""
     sound = planning.reason_to_go_back
@@ -199,7 +199,7 @@ def try_for_ever(plant):
     plant.everywhere(sound, next_due)
 
 
-@mutant(seed=1, needs=("retry_scheduled",))
+@mutant(seed=None, needs=("retry_scheduled",))
 def spend_more_than_the_budget(plant):
     """C8: the time that all attempts may take together is not looked at."""
     sound = retries.next_due
@@ -305,7 +305,7 @@ def go_back_behind_the_commit_point(plant):
     plant.put(decider, "plan", plan)
 
 
-@mutant(seed=1, needs=("in_doubt",))
+@mutant(seed=91, needs=("in_doubt",))
 def go_back_over_a_pivot_in_doubt(plant):
     """D14: a pivot of which nobody knows whether it was the commit point is rolled back."""
     plant.blind()
@@ -365,7 +365,7 @@ def commit_over_what_is_in_doubt(plant):
     plant.put(planning, "_plan_forward", plan_forward)
 
 
-@mutant(seed=1)
+@mutant(seed=67)
 def do_not_read_again(plant):
     """D16: what was to be read again before the commit is not."""
     plant.everywhere(commit_planning.is_read_again, lambda saga: True)

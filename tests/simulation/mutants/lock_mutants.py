@@ -44,7 +44,7 @@ def let_go_at_the_commit_point(plant):
     plant.everywhere(sound, lambda saga: () if saga.state is COMMITTING else sound(saga))
 
 
-@mutant(seed=1, needs=("outstanding",))
+@mutant(seed=None, needs=("outstanding",))
 def let_go_of_what_is_outstanding(plant):
     """I10: what an outstanding step used is let go of at the end."""
     sound = isolation.let_go
@@ -70,7 +70,7 @@ def keep_locks_behind_the_end(plant):
     plant.everywhere(sound, let_go)
 
 
-@mutant(seed=1, needs=("rollback_deadlock",))
+@mutant(seed=None, needs=("rollback_deadlock",))
 def let_a_victim_keep_its_locks(plant):
     """I10, L1: who gives way in a deadlock goes back, and keeps what the others wait for."""
     sound = isolation.let_go

@@ -11,7 +11,7 @@ from aumai_transactions.participants.barrier import block, table
 from aumai_transactions.participants.barrier.block import Admission, _Passage
 
 
-@mutant(seed=1, needs=("hanging_refused",))
+@mutant(seed=100, needs=("real_barrier", "null_compensation"))
 def leave_no_tombstone(plant):
     """I2: an undo of nothing leaves no trace, so that a call that comes behind it acts."""
     sound = _Passage._admitted_undo
@@ -36,7 +36,7 @@ def forget_what_was_answered(plant):
     plant.put(_Passage, "_admitted_again", admitted_again)
 
 
-@mutant(seed=1, needs=("stale_driver_refused",))
+@mutant(seed=None, needs=("stale_driver_refused",))
 def hear_a_stale_driver(plant):
     """B1: a call acts whose driver was replaced, and whose successor has acted already."""
     plant.put(_Passage, "_check_token", lambda self, rows: None)
