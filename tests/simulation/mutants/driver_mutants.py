@@ -60,7 +60,7 @@ def undo_before_the_intent_is_durable(plant):
     write_behind(plant, CompensationStarted)
 
 
-@mutant(seed=1)
+@mutant(seed=2)
 def take_a_lost_reply_for_applied(plant):
     """I1, I6, I7, I14: nobody knows whether an append was made, and it is taken for made."""
 
@@ -102,27 +102,27 @@ def hear(plant, heard, instead):
     plant.put(driving, "_until_answered", until_answered)
 
 
-@mutant(seed=1, needs=("answer_fenced",))
+@mutant(seed=18, needs=("answer_fenced",))
 def go_on_though_fenced(plant):
     """I1, I6, I7, I14: a driver that is told that it is fenced goes on."""
     hear(plant, AppendAnswer.fenced, AppendAnswer.appended)
 
 
-@mutant(seed=1, needs=("answer_moved",))
+@mutant(seed=8, needs=("answer_moved",))
 def go_on_though_moved(plant):
     """I1, I6, I7, I14: what was refused because of news is taken for appended."""
     hear(plant, AppendAnswer.moved, AppendAnswer.appended)
 
 
-@mutant(seed=1, needs=("answer_held",))
+@mutant(seed=5, needs=("answer_held",))
 def go_on_though_held(plant):
     """I1, I6, I7, I14: a claim that was refused is taken for made."""
     hear(plant, AppendAnswer.held, AppendAnswer.appended)
 
 
-@mutant(seed=1, needs=("takeover",))
+@mutant(seed=2)
 def recover_outside_the_claim(plant):
-    """I6, I14: recovery goes on under the token of whoever had it."""
+    """I6, I14, L1, L3: recovery goes on under the token of whoever had it."""
     sound_built, sound_take = driving._built, driving._take
     sound = asking.drive
 
@@ -175,7 +175,7 @@ def leave_what_ran_running(plant):
     plant.put(decider, "_driver_arrived", arrived)
 
 
-@mutant(seed=1, needs=("takeover_in_undo",))
+@mutant(seed=2, needs=("takeover_in_undo",))
 def leave_what_is_undone_under_way(plant):
     """L1: whoever takes over waits for an undo that died with its driver."""
     sound = claims.claimed
@@ -211,7 +211,7 @@ def make_the_key_of_the_token(plant):
     tell_handlers(plant, key)
 
 
-@mutant(seed=1, needs=("null_compensation",))
+@mutant(seed=2, needs=("null_compensation",))
 def name_the_wrong_forward_key(plant):
     """I2, I9: an undo names its own key as that of what it undoes."""
     tell_handlers(plant, lambda found: {"forward_key": found.idempotency_key})
@@ -223,13 +223,13 @@ def call_under_the_first_token(plant):
     tell_handlers(plant, lambda found: {"token": 1})
 
 
-@mutant(seed=1, needs=("locks_granted",))
+@mutant(seed=2, needs=("locks_granted",))
 def keep_the_fencing_token_from_the_handler(plant):
     """G10: a handler is not told the fencing tokens of what its step uses."""
     plant.everywhere(isolation.fencing_tokens, lambda saga, step: {})
 
 
-@mutant(seed=1, needs=("in_doubt",))
+@mutant(seed=11, needs=("in_doubt",))
 def take_a_timeout_for_a_failure(plant):
     """I2, I5: what has not returned in time counts as not done."""
     sound = calls.timed_out
@@ -243,7 +243,7 @@ def take_a_timeout_for_a_failure(plant):
     plant.everywhere(sound, timed_out)
 
 
-@mutant(seed=1, needs=("in_doubt", "fault_call_reply_lost"))
+@mutant(seed=11, needs=("in_doubt", "fault_call_reply_lost"))
 def take_a_lost_connection_for_a_failure(plant):
     """I2, I5: a connection that is lost counts as a call that was not made."""
     sound = calls.outcome_of
@@ -255,7 +255,7 @@ def take_a_lost_connection_for_a_failure(plant):
     plant.everywhere(sound, outcome_of)
 
 
-@mutant(seed=1, needs=("fault_unknown", "in_doubt"))
+@mutant(seed=12, needs=("fault_unknown", "in_doubt"))
 def take_an_unknown_answer_for_a_no(plant):
     """I2, I5, I13: a participant that does not know is heard as one that says no."""
     sound = calls.outcome_of
@@ -266,7 +266,7 @@ def take_an_unknown_answer_for_a_no(plant):
     plant.everywhere(sound, outcome_of)
 
 
-@mutant(seed=1, needs=("rollback_revoked",))
+@mutant(seed=None, needs=("rollback_revoked",))
 def continue_though_a_rollback_was_asked_for(plant):
     """C12: an undo revokes a rollback that a person has asked for."""
     plant.blind()
@@ -282,7 +282,7 @@ def continue_though_a_rollback_was_asked_for(plant):
     plant.everywhere(sound, may_continue)
 
 
-@mutant(seed=1, needs=("rollback_revoked",))
+@mutant(seed=280, needs=("rollback_revoked",))
 def continue_behind_other_undos(plant):
     """C12: an undo revokes a rollback in which others were undone already."""
     plant.blind()

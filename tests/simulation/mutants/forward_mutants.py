@@ -34,7 +34,7 @@ def run_before_its_turn(plant):
     plant.put(evolution, "dependencies", lambda steps, _name: [() for _step in steps])
 
 
-@mutant(seed=1, needs=("rolled_back",))
+@mutant(seed=3, needs=("rolled_back",))
 def go_on_after_the_rollback(plant):
     """I4: the next step starts while the others are undone."""
     plant.blind()
@@ -55,7 +55,7 @@ def go_on_after_the_rollback(plant):
     plant.put(planning, "plan_undo", plan_undo)
 
 
-@mutant(seed=1, needs=("rolled_back",))
+@mutant(seed=11, needs=("rolled_back",))
 def go_back_while_a_step_runs(plant):
     """D5: the rollback does not wait for what runs."""
     plant.blind()
@@ -70,7 +70,7 @@ def go_back_while_a_step_runs(plant):
     plant.put(planning, "_plan_forward", plan_forward)
 
 
-@mutant(seed=1)
+@mutant(seed=4)
 def never_look_at_the_deadline_at_the_start(plant):
     """D1: what is submitted too late begins all the same."""
     sound = planning._plan_start
@@ -83,7 +83,7 @@ def never_look_at_the_deadline_at_the_start(plant):
     plant.put(planning, "_plan_start", plan_start)
 
 
-@mutant(seed=1)
+@mutant(seed=3)
 def never_look_at_the_deadline_on_the_way(plant):
     """D1: a deadline of the whole is looked at at its start alone."""
     plant.put(planning, "_start_is_late", lambda saga, now: None)
@@ -139,7 +139,7 @@ def wait_for_an_approval_for_ever(plant):
     plant.put(planning, "_overdue", lambda saga, now: ())
 
 
-@mutant(seed=1, needs=("asked_RollbackCalled",))
+@mutant(seed=None, needs=("asked_RollbackCalled",))
 def do_not_hear_a_wish_to_go_back(plant):
     """D5, L1: it goes on, and commits, though somebody has asked for its rollback."""
     sound = planning.reason_to_go_back
@@ -151,13 +151,13 @@ def do_not_hear_a_wish_to_go_back(plant):
     plant.everywhere(sound, reason_to_go_back)
 
 
-@mutant(seed=1, needs=("takeover",))
+@mutant(seed=2, needs=("takeover",))
 def resume_what_is_to_go_back_after_a_crash(plant):
     """E1: it goes on after a crash though it says `on_crash="roll_back"`."""
     plant.put(planning, "_back_after_crash", lambda saga, at, now: None)
 
 
-@mutant(seed=1)
+@mutant(seed=5)
 def abort_for_a_tool_error(plant):
     """D2: what a tool raises sends an interactive transaction back, and not only its caller."""
     sound = transitions.not_done
@@ -175,7 +175,7 @@ def abort_for_a_tool_error(plant):
 # ------------------------------------------------------------------------------------ trying again
 
 
-@mutant(seed=1, needs=("retry_scheduled",))
+@mutant(seed=2, needs=("retry_scheduled",))
 def try_once_too_often(plant):
     """C8: a policy of n attempts makes n + 1."""
     sound = retries.next_due
@@ -187,7 +187,7 @@ def try_once_too_often(plant):
     plant.everywhere(sound, next_due)
 
 
-@mutant(seed=1, needs=("retry_scheduled",))
+@mutant(seed=2, needs=("retry_scheduled",))
 def try_for_ever(plant):
     """C8, L1: a policy's limits are not looked at."""
     sound = retries.next_due
@@ -199,7 +199,7 @@ def try_for_ever(plant):
     plant.everywhere(sound, next_due)
 
 
-@mutant(seed=1, needs=("retry_scheduled",))
+@mutant(seed=None, needs=("retry_scheduled",))
 def spend_more_than_the_budget(plant):
     """C8: the time that all attempts may take together is not looked at."""
     sound = retries.next_due
@@ -216,13 +216,13 @@ def lose_the_pause_before_the_next_attempt(plant):
     plant.everywhere(retries.delay_bound, lambda retry, attempt: 0.0)
 
 
-@mutant(seed=1, needs=("again_action",))
+@mutant(seed=10, needs=("again_action",))
 def do_not_wait_for_the_next_attempt(plant):
     """C8: an attempt begins before it is due."""
     plant.put(planning, "_due", lambda saga, now: list(saga.ready))
 
 
-@mutant(seed=1, needs=("retry_scheduled",))
+@mutant(seed=2, needs=("retry_scheduled",))
 def let_nobody_know_when_to_wake(plant):
     """D18, L1: a transaction that is parked is due a year later than it should be."""
     sound = planning.wake_at
@@ -234,7 +234,7 @@ def let_nobody_know_when_to_wake(plant):
     plant.everywhere(sound, wake_at)
 
 
-@mutant(seed=1)
+@mutant(seed=2)
 def try_an_undo_again_that_is_not_idempotent(plant):
     """C8: an undo is retried that nobody has declared idempotent."""
     plant.everywhere(retries.undo_retry, lambda policy: policy.undo_retry or retries.DEFAULT_RETRY)
@@ -243,7 +243,7 @@ def try_an_undo_again_that_is_not_idempotent(plant):
 # ------------------------------------------------------------------------------- the commit point
 
 
-@mutant(seed=1, needs=("commit_decided",))
+@mutant(seed=1)
 def carry_out_what_is_held_at_once(plant):
     """D15: a step that was to be held until the commit runs before it."""
     plant.blind()
@@ -291,7 +291,7 @@ def confirm_nothing(plant):
     plant.put(committing, "commit_decided", decided)
 
 
-@mutant(seed=1, needs=("commit_decided",))
+@mutant(seed=11, needs=("commit_decided",))
 def go_back_behind_the_commit_point(plant):
     """I8: what cannot be carried out behind the commit point takes the commit back."""
     plant.blind()
@@ -305,7 +305,7 @@ def go_back_behind_the_commit_point(plant):
     plant.put(decider, "plan", plan)
 
 
-@mutant(seed=1, needs=("in_doubt",))
+@mutant(seed=91, needs=("in_doubt",))
 def go_back_over_a_pivot_in_doubt(plant):
     """D14: a pivot of which nobody knows whether it was the commit point is rolled back."""
     plant.blind()
@@ -337,7 +337,7 @@ def decide_while_others_run(plant):
     plant.put(evolution, "dependencies", dependencies)
 
 
-@mutant(seed=1, needs=("rolled_back",))
+@mutant(seed=10, needs=("rolled_back",))
 def commit_over_a_failure(plant):
     """I2: a step that failed is passed over."""
     plant.blind()
@@ -365,13 +365,13 @@ def commit_over_what_is_in_doubt(plant):
     plant.put(planning, "_plan_forward", plan_forward)
 
 
-@mutant(seed=1)
+@mutant(seed=67)
 def do_not_read_again(plant):
     """D16: what was to be read again before the commit is not."""
     plant.everywhere(commit_planning.is_read_again, lambda saga: True)
 
 
-@mutant(seed=1, needs=("rollback_conflict",))
+@mutant(seed=7, needs=("reread",))
 def commit_though_what_was_read_has_changed(plant):
     """D16: what was read again and does not hold any more is passed over."""
     sound = committing.reread_answered
@@ -383,7 +383,7 @@ def commit_though_what_was_read_has_changed(plant):
     plant.put(committing, "reread_answered", reread_answered)
 
 
-@mutant(seed=1, needs=("undo_window_closing",))
+@mutant(seed=44, needs=("undo_window_closing",))
 def miss_the_window_of_an_undo(plant):
     """D19: `on_undo_window="roll_back"` warns, and does not go back."""
     plant.put(planning, "_window_closes", lambda saga, now: None)

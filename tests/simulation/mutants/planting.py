@@ -27,7 +27,8 @@ _WATCHERS = (
 class Mutant(NamedTuple):
     """Hold one mistake.
 
-    `seed` is one at which it is known to be found; `needs` names what has to have happened in a
+    `seed` is one at which it is known to be found, None where it is so rare that only the search
+    among fresh seeds looks for it; `needs` names what has to have happened in a
     history that can show it.
     """
 
@@ -35,7 +36,7 @@ class Mutant(NamedTuple):
     rules: frozenset[str]
     sentence: str
     plant: object
-    seed: int
+    seed: int | None
     needs: tuple[str, ...]
 
 

@@ -14,9 +14,9 @@ from aumai_transactions.stores import memory
 from aumai_transactions.stores.memory import MemoryStore
 
 
-@mutant(seed=1, needs=("answer_fenced",))
+@mutant(seed=1, needs=("takeover",))
 def append_without_fencing(plant):
-    """I6: nobody looks at the token, neither the store nor who reads the journal again."""
+    """I6, I12: nobody looks at the token, neither the store nor who reads the journal again."""
     sound = MemoryStore._refusal
 
     def refusal(self, kept, append):
@@ -33,7 +33,7 @@ def append_without_fencing(plant):
     plant.put(driving, "_reread", reread)
 
 
-@mutant(seed=1, needs=("answer_moved",))
+@mutant(seed=4)
 def append_without_a_sequence(plant):
     """I6, D3: whoever has the token appends, whatever stands there by now."""
     sound = MemoryStore._refusal
@@ -45,7 +45,7 @@ def append_without_a_sequence(plant):
     plant.put(MemoryStore, "_refusal", refusal)
 
 
-@mutant(seed=1, needs=("takeover",))
+@mutant(seed=5, needs=("takeover",))
 def take_it_from_the_living(plant):
     """I6: a claim does not ask whether the one who has it lives."""
     sound = MemoryStore._refusal
@@ -57,7 +57,7 @@ def take_it_from_the_living(plant):
     plant.put(MemoryStore, "_refusal", refusal)
 
 
-@mutant(seed=1, needs=("answer_already_ours",))
+@mutant(seed=2, needs=("answer_already_ours",))
 def call_somebody_elses_entries_ours(plant):
     """D4: "already ours" is answered by the place of the entries, not by whose they are."""
 
@@ -85,7 +85,7 @@ def acknowledge_what_is_not_written(plant):
     plant.put(MemoryStore, "_append", append)
 
 
-@mutant(seed=1, needs=("fault_crash",))
+@mutant(seed=2, needs=("fault_crash",))
 def forget_what_the_dead_held(plant):
     """L1: only what nobody holds is due, and not what somebody held who is dead."""
     sound = MemoryStore.due
@@ -97,7 +97,7 @@ def forget_what_the_dead_held(plant):
     plant.put(MemoryStore, "due", due)
 
 
-@mutant(seed=1, needs=("retry_scheduled",))
+@mutant(seed=4, needs=("retry_scheduled",))
 def let_parked_transactions_never_wake(plant):
     """L1: what waits for its next attempt counts as something that nobody can move on."""
     sound = outcome.is_runnable

@@ -14,14 +14,15 @@ from tests.simulation.mutants.planting import Planting, planted
 
 from aumai_transactions.testing.simulator import simulate
 
-PINNED = sorted({one.seed for one in EVERY})
+KNOWN = [one for one in EVERY if one.seed is not None]
+PINNED = sorted({one.seed for one in KNOWN})
 FRESH = 20_001
 FEW = 100
 
 every_mutant = pytest.mark.parametrize("one", EVERY, ids=lambda one: one.name)
 
 
-@every_mutant
+@pytest.mark.parametrize("one", KNOWN, ids=lambda one: one.name)
 def test_a_planted_bug_is_found_at_the_seed_that_is_known_to_show_it(one):
     found = hunt(one, [one.seed, *range(1, FEW)])
 
@@ -55,7 +56,8 @@ def test_what_is_planted_where_nothing_is_says_so():
 def test_each_mutant_says_by_which_rules_it_may_be_found():
     names = [one.name for one in EVERY]
 
-    assert len(names) == len(set(names)) >= 30
+    assert len(names) == len(set(names))
+    assert len(KNOWN) >= 90
     assert not [one.name for one in EVERY if not one.rules or not one.sentence]
 
 
