@@ -31,7 +31,6 @@ def test_a_planted_bug_is_found_at_the_seed_that_is_known_to_show_it(one):
         f"{one.name} survives: {one.sentence} Where the simulator draws otherwise than before, "
         f"find its new seed with: python -m tests.simulation.mutants --from 1 {one.name}"
     )
-    assert not [name for name in one.needs if not found.counts[name]], found.counts
 
 
 @pytest.mark.parametrize("seed", PINNED)
