@@ -15,7 +15,7 @@ from tests.simulation.mutants.planting import Planting, planted
 from aumai_transactions.testing.simulator import simulate
 
 KNOWN = [one for one in EVERY if one.seed is not None]
-PINNED = sorted({one.seed for one in KNOWN})
+PINNED = sorted({one.seed for one in EVERY if one.seed is not None})
 FRESH = 20_001
 FEW = 100
 
