@@ -94,7 +94,7 @@ def go_on_where_it_should_halt(plant):
     plant.put(undoing, "leave_outstanding_still", lambda saga, step: None)
 
 
-@mutant(seed=None)
+@mutant(seed=27)
 def undo_over_a_halted_step(plant):
     """I3, D7: what a failed undo depends on is undone all the same."""
     plant.blind()
