@@ -31,6 +31,8 @@ def block(found: dict[str, Noted]) -> str:
                 f"{one.at}, {one.machine} |"
             )
             kept.append(f"<!-- figure {json.dumps(one._asdict())} -->")
+        else:
+            lines.append(f"| {part.title} | not in any run yet | | `{part.target}` | |")
     return "\n".join([*lines, "", *kept, END])
 
 

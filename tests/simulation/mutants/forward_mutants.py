@@ -139,7 +139,7 @@ def wait_for_an_approval_for_ever(plant):
     plant.put(planning, "_overdue", lambda saga, now: ())
 
 
-@mutant(seed=None, needs=("asked_RollbackCalled",))
+@mutant(seed=None)
 def do_not_hear_a_wish_to_go_back(plant):
     """D5, L1: it goes on, and commits, though somebody has asked for its rollback."""
     sound = planning.reason_to_go_back
