@@ -237,6 +237,8 @@ def seen(saga: Saga, observation: LocksSeen, now: int) -> list[Entry]:
     taken: dict[str, ResourceUse] = {}
     for want in _wants(saga):
         uses = tuple(use for use in want.resources if not _covers(taken.get(use.name), use))
+        if any(use.name in taken for use in uses):
+            continue  # One token for each resource in each look; the next one is for the stronger.
         behind = in_the_way(table, saga.transaction_id, uses)
         if behind:
             entries += _waits(saga, _Want(want.place, uses), table, behind, now)

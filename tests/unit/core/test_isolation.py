@@ -242,6 +242,20 @@ def test_two_steps_that_want_one_thing_are_granted_it_once(interactive):
     assert it.see().calls == ["action:b"]
 
 
+def test_two_steps_that_want_one_thing_in_both_ways_get_it_one_after_the_other(interactive):
+    shelf = Shelf()
+    shelf.other("b", "r")
+    it = interactive(shelf=shelf)
+    it.ask("a", resources=uses("+r"))
+    it.ask("b", resources=uses("r"))
+    shelf.put("b", ())
+    assert it.see().recorded == ["locks_granted:a", "step_started:a"]
+    assert it.holds == {"r": S}
+    assert it.see().recorded == ["locks_granted:b", "step_started:b"]
+    assert it.holds == {"r": X}
+    assert fencing_tokens(it.saga, it.saga.step("b")) == {"r": 3}
+
+
 def test_who_waits_in_an_interactive_one_hinders_no_other_step(interactive):
     shelf = Shelf()
     shelf.other("b", "r")
