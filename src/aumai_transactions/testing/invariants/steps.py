@@ -91,7 +91,8 @@ class StepRules(Told):
         told = self._told(entry)
         self._require(told.state == "running", "I13", f"{entry.step_id} is in doubt, and idle")
         told.state, told.acted, told.asked = "doubt", True, False
-        if entry.left_behind:
+        # Why the condition: its late answer may have been journaled before the doubt was.
+        if entry.left_behind and entry.attempt not in told.returned_late:
             told.left[entry.attempt] = self.driver_id
 
     def _on_retry_scheduled(self, entry: kinds.RetryScheduled) -> None:
@@ -116,6 +117,7 @@ class StepRules(Told):
         if entry.operation != "action":
             return
         told.left.pop(entry.attempt, None)
+        told.returned_late.add(entry.attempt)
         if entry.outcome == "succeeded":
             self._late_success(entry.step_id, told)
         elif entry.outcome == "not_done" and entry.attempt == told.attempts == 1:

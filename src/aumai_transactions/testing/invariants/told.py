@@ -29,8 +29,8 @@ class StepTold:
     __slots__ = (
         "acted", "acted_late", "approved", "asked", "attempts", "by_person", "confirmed",
         "definition", "due_at", "is_closed", "is_outstanding", "late_not_done", "late_success",
-        "left", "left_in_place", "needs", "simulated", "state", "undo_asked", "undo_attempts",
-        "undo_running", "unverified", "verifying", "wanted",
+        "left", "left_in_place", "needs", "returned_late", "simulated", "state", "undo_asked",
+        "undo_attempts", "undo_running", "unverified", "verifying", "wanted",
     )  # fmt: skip
 
     def __init__(self, definition: StepDefinition, needs: tuple[str, ...]) -> None:
@@ -44,6 +44,7 @@ class StepTold:
         self.late_not_done = False
         self.late_success = False
         self.left: dict[int, str | None] = {}
+        self.returned_late: set[int] = set()
         self.asked = False
         self.wanted = False
         self.approved = False
