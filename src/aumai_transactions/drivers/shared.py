@@ -29,7 +29,7 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.saga import Saga, SagaStep
 from aumai_transactions.core.scopes import is_in_force
-from aumai_transactions.core.states import COMPENSATING
+from aumai_transactions.core.states import COMMITTING, COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
@@ -92,6 +92,7 @@ class Shared:
         self.lock = threading.Lock()
         self.broken: TransactionError | None = None
         self.has_let_go = False
+        self._was_decided = False
         self.closed: TransactionNotActive | None = None
         self.replayed: dict[str, int] = {}
         self.recorded: dict[str, list[str]] = {}
@@ -375,9 +376,8 @@ class Shared:
 
     def _take(self, desk: Desk, who: Attendant, seen: list[Observation], *, polls: bool) -> None:
         if self.broken is not None:
-            if self.saga.decided_at is not None:
-                state = self.saga.state.value
-                raise CommitPointPassed(self.run.transaction_id, state, "change")
+            if self._was_decided:
+                raise CommitPointPassed(self.run.transaction_id, COMMITTING.value, "change")
             raise self.broken
         claims = not self._is_claimed
         if claims:
@@ -402,6 +402,8 @@ class Shared:
     def _guarded(self, desk: Desk, who: Attendant, work: Callable[[], None]) -> None:
         """Do something that decides and records; where that fails, know how things stand."""
         saga, sequence = self.run.saga, self.run.saga.sequence
+        # Why now: what cannot be recorded is decided in memory only, and nobody knows of it.
+        self._was_decided = saga.decided_at is not None
         try:
             work()
         except StoreError as error:
@@ -419,6 +421,7 @@ class Shared:
         except BaseException:
             self._break(StoreUnavailable("an interrupt came while it was being recorded."))
             raise
+        self._was_decided = self.run.saga.decided_at is not None
         if self.run.interrupt is not None:
             # It arrived while this thread wrote, and is whose turn it was.
             who.interrupt = who.interrupt or self.run.interrupt
