@@ -162,7 +162,8 @@ class Play:
         saga = self.saga
         if saga.waiting:
             assert timer_at(saga, self.now) is not None
-        if saga.is_interactive and saga.awaiting_since is None and saga.state.value == "active":
+        is_its_programs = saga.is_interactive and not saga.commit_requested
+        if is_its_programs and saga.awaiting_since is None and saga.state.value == "active":
             assert is_runnable(saga), "its program may die at any time"
             return
         wake = wake_at(saga)
