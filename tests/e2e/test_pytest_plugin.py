@@ -64,7 +64,8 @@ def ran(folder, text, *more, settings=""):
     (folder / "test_theirs.py").write_text(text)
     (folder / "pytest.ini").write_text(f"[pytest]\n{settings}")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    environment.pop("PYTEST_ADDOPTS", None)
+    for name in ("PYTEST_ADDOPTS", "CI"):  # Under CI pytest tells all of an error twice.
+        environment.pop(name, None)
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, "-p", "no:xdist", *more],

@@ -6,8 +6,9 @@ Rules:
      without a word: one flipped bit drops every later commit. So this is asked before SQLite may
      recover a log, and a log that is damaged is left as it is.
   2. What a power cut leaves is no damage: of the last commit, which nobody was told of, any part
-     may be missing. Damage is a frame that one flipped bit makes fit; or two commits in a row
-     behind a frame that does not fit, for the first of them was synced before the second began.
+     may be missing. Damage is a frame that one flipped bit makes fit, in a commit that is whole
+     but for that; or two commits in a row behind a frame that does not fit, for the first of them
+     was synced before the second began.
   3. It reads the log file itself. That is safe where the database file and its -shm are not: SQLite
      locks those two only, so no lock goes when this file is closed.
 
@@ -90,12 +91,41 @@ def _look(file: BinaryIO, header: _Header) -> LogDamage | None:
             sums = frame.sums
             continue
         offset = HEADER_BYTES + (number - 1) * (FRAME_HEADER_BYTES + header.page_bytes)
-        if _is_flipped(frame, computed, header) or _has_commits_behind(
-            file, header, frame, computed
-        ):
+        behind = file.tell()
+        if _is_flipped(frame, computed, header) and _is_whole(file, header, frame, sums):
+            return LogDamage(number, offset)
+        file.seek(behind)
+        if _has_commits_behind(file, header, frame, computed):
             return LogDamage(number, offset)
         return None
     return None
+
+
+def _is_whole(file: BinaryIO, header: _Header, frame: _Frame, before: Sums) -> bool:
+    """Tell whether the commit to which a flipped frame belongs is all there but for that bit.
+
+    Why asked: where a part of it is missing, nobody was told of it. A page that a power cut has
+    left in part as an older one may differ from what was written by a bit.
+    """
+    if frame.is_commit or _was_commit(header, frame, before):
+        return True
+    fitting = {frame.sums, _summed(frame.summed, before, swaps=header.swaps)}
+    while (later := _next(file, header)) is not None and later.salts == header.salts:
+        if later.sums not in {_summed(later.summed, sums, swaps=header.swaps) for sums in fitting}:
+            return False
+        if later.is_commit:
+            return True
+        fitting = {later.sums}
+    return False
+
+
+def _was_commit(header: _Header, frame: _Frame, before: Sums) -> bool:
+    """Tell whether it is the mark of a commit that was flipped away."""
+    page, rest = frame.summed[:4], frame.summed[8:]
+    sizes = ((1 << bit).to_bytes(4, "big") for bit in range(32))
+    return any(
+        _summed(page + size + rest, before, swaps=header.swaps) == frame.sums for size in sizes
+    )
 
 
 def _is_flipped(frame: _Frame, computed: Sums, header: _Header) -> bool:

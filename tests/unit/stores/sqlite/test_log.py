@@ -2,12 +2,13 @@
 
 import random
 import sqlite3
+import struct
 from contextlib import closing
 from typing import Literal
 
 import pytest
 
-from aumai_transactions.stores.sqlite.log import damage_of
+from aumai_transactions.stores.sqlite.log import _header_of, _summed, damage_of
 
 PAGE = 1024
 FRAME = PAGE + 24
@@ -148,6 +149,46 @@ def test_what_stands_behind_later_commits_of_a_torn_one_is_no_damage(log, lost):
     log.left()
     assert damage_of(log.log) is None
     assert log.rows() == 4
+
+
+def test_a_bit_in_a_commit_of_which_the_rest_is_missing_is_no_damage(log):
+    log.commit(pages=2)
+    before = log.log.stat().st_size
+    log.commit(pages=4)
+    text = log.left()
+    assert len(text) - before >= 3 * FRAME
+    text[before + 24 + PAGE // 2] ^= 4
+    log.log.write_bytes(text)
+    assert damage_of(log.log) is not None
+    log.log.write_bytes(text[:-1])
+    assert damage_of(log.log) is None
+    text[len(text) - FRAME + 8] ^= 255  # Its last frame is one of an older log.
+    log.log.write_bytes(text)
+    assert damage_of(log.log) is None
+
+
+def test_a_bit_of_the_mark_of_a_commit_is_damage_also_where_nothing_is_left_of_the_mark(log):
+    log.commit(pages=2)
+    text = log.left()
+    mark = len(text) - FRAME + 4
+    size = int.from_bytes(text[mark : mark + 4], "big")
+    while size & (size - 1):
+        size &= size - 1
+    # Only a size of one bit can be flipped away as a whole; it is made one, and the sums with it.
+    header = _header_of(bytes(text[:HEADER]))
+    assert header is not None
+    text[mark : mark + 4] = size.to_bytes(4, "big")
+    sums = header.sums
+    for at in frames(text):
+        sums = _summed(
+            bytes(text[at : at + 8] + text[at + 24 : at + FRAME]), sums, swaps=header.swaps
+        )
+        text[at + 16 : at + 24] = struct.pack(">II", *sums)
+    log.log.write_bytes(text)
+    assert damage_of(log.log) is None
+    text[mark : mark + 4] = bytes(4)
+    log.log.write_bytes(text)
+    assert damage_of(log.log) is not None
 
 
 def test_frames_of_a_rollback_and_of_an_older_log_are_no_damage(log):
