@@ -448,8 +448,8 @@ def let_go(saga: Saga, locks: Locks) -> None:
 def reads_to_check(saga: Saga, entries: Iterable[Entry]) -> tuple[ReadVersion, ...]:
     """Return what must be unchanged for these entries to be appended: those that decide to commit.
 
-    Where there is a pivot, its call is the decision: behind it nobody can go back. Where the
-    decision was recorded before the end, the end is none.
+    Where there is a pivot, its first call is the decision: behind it nobody can go back, and to
+    call it again decides nothing. Where the decision was recorded before the end, the end is none.
     """
     reads = reads_in_force(saga)
     if not reads:
@@ -457,7 +457,10 @@ def reads_to_check(saga: Saga, entries: Iterable[Entry]) -> tuple[ReadVersion, .
     pivot = None if saga.pivot is None else saga.steps[saga.pivot].step_id
     decision = TransactionCommitted if saga.decided_at is None else CommitDecided
     for entry in entries:
-        is_decision = isinstance(entry, decision) and pivot is None
-        if is_decision or (isinstance(entry, StepStarted) and entry.step_id == pivot):
+        if isinstance(entry, StepStarted):
+            is_decision = entry.step_id == pivot and entry.attempt == 1
+        else:
+            is_decision = isinstance(entry, decision) and pivot is None
+        if is_decision:
             return tuple(ReadVersion(*item) for item in sorted(reads.items()))
     return ()
