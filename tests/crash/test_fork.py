@@ -1,6 +1,7 @@
 """A child of fork is refused by name, whatever its parent's threads hold, and hurts no parent."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.crash,
-    pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="nothing forks here"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here"),
 ]
 
 PROGRAM = Path(__file__).with_name("fork_program.py")
