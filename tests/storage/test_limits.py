@@ -19,7 +19,9 @@ from aumai_transactions.testing.storage_calls import Fault
 pytestmark = pytest.mark.crash
 
 APPENDED = [AppendAnswer.appended]
-MEMORY = ("brk", "mmap")
+# Why not brk as well: the kernel refuses it by returning the old break. An error number instead is
+# taken for an address by the C library, which then writes where there is nothing.
+MEMORY = ("mmap",)
 
 
 @pytest.mark.parametrize(
