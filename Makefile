@@ -23,8 +23,8 @@ coverage:  ## run the suite and report what it did not reach
 	coverage erase && coverage run -m pytest && coverage combine -q && coverage report
 lint:      ## check style, formatting, types, and that imports point downwards
 	ruff check && ruff format --check && mypy && lint-imports
-bench:     ## measure, as ratios to a bare loop and to bare commits
-	python benchmarks/overhead.py
+bench:     ## measure, as ratios to a bare loop, a bare journal and peers; ARGS says what
+	python benchmarks/bench.py $(ARGS)
 docs:      ## build the documentation (pip install zensical first)
 	zensical build --strict --clean
 ci:        ## do what CI does, in fresh virtual environments

@@ -31,7 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from overhead import machine
+from race.machine import machine
 
 from aumai_transactions import TransactionManager, TransactionState, Worker, open_store
 from aumai_transactions.store import Query, Store

@@ -33,7 +33,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-from overhead import machine
+from race.machine import machine
 
 from aumai_transactions import RetryPolicy, TransactionManager, TransactionState
 from aumai_transactions.core.entries import Claimed
