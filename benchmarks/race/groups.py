@@ -157,6 +157,24 @@ def many_at_once(ours: tuple[str, ...], bare: tuple[str, ...], at_once: int) -> 
     ]
 
 
+def several(kind: str) -> Group:
+    """Return one, two and four processes on one store."""
+    store, _ = stores()[kind]
+    found = []
+    for role, words in (("workers", "worker{s}"), ("programs", "program{s}, 64 tasks together")):
+        titles = [f"{n} {words.format(s='' if n == 1 else 's')}" for n in WORKERS]
+        for count, title in zip(WORKERS, titles, strict=True):
+            target = 1.5 if (kind, role, count) == ("postgres", "workers", 4) else None
+            aims = (Aim("rate", titles[0], target),) if count > 1 else ()
+            arguments = (role, "--count", str(count), "--store", store)
+            found.append(Entrant(title, "race.crew", arguments, aims=aims))
+    return Group(f"{kind}-processes", f"{TITLES[kind]}, several processes", tuple(found))
+
+
 def all_groups() -> list[Group]:
     """Return every group, in the order of the table."""
-    return [memory(), *(durable(kind, many) for kind in stores() for many in AT_ONCE)]
+    found = [memory()]
+    for kind in stores():
+        found += [durable(kind, many) for many in AT_ONCE]
+        found.append(several(kind))
+    return found

@@ -88,12 +88,12 @@ class Round(NamedTuple):
     """Hold what one slice was like, for one transaction; None where nobody counts."""
 
     rate: float
-    p50_us: float
-    p99_us: float
+    p50_us: float | None
+    p99_us: float | None
     cpu_us: float
     commits: float | None
     written: float | None
-    rss_mib: float
+    rss_mib: float | None
 
 
 class Result(NamedTuple):
@@ -162,7 +162,7 @@ def ratio(quality: str, ours: Round, other: Round, steps: int) -> float:
         case "time":
             return other.rate / ours.rate
         case "p99":
-            return ours.p99_us / other.p99_us
+            return (ours.p99_us or 0.0) / (other.p99_us or 1.0)
         case _:
             return (ours.cpu_us - other.cpu_us) / steps
 
@@ -249,12 +249,12 @@ class Running:
         others = (after.cpu_seconds or 0.0) - (before.cpu_seconds or 0.0)
         one = Round(
             count / found["seconds"],
-            found["p50_us"],
-            found["p99_us"],
+            found.get("p50_us"),
+            found.get("p99_us"),
             (found["cpu_seconds"] + others) / count * 1e6,
             difference(after.commits, before.commits, count),
             difference(after.written, before.written, count),
-            found["rss_mib"],
+            found.get("rss_mib"),
         )
         self.rounds.append(one)
 
