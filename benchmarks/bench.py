@@ -5,6 +5,7 @@
     python benchmarks/bench.py sqlite-64 postgres-64    only these groups
     python benchmarks/bench.py --list                   what groups there are
     python benchmarks/bench.py --peers                  peers take part, those that are installed
+    python benchmarks/bench.py --peers --python dbos=/path/to/python    where one has its own
 
 Owns: the command line, and nothing asserts here. Entrants of a group take turns in short slices, so
 that a machine that becomes slower meanwhile does so for all (`race/rounds.py`); what each of them
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from race import tables
-from race.groups import all_groups
+from race.groups import PEERS, all_groups, with_peers
 from race.machine import machine
 from race.meters import Server
 from race.rounds import Group, Result, comparisons, race
@@ -49,13 +50,20 @@ def server_for(groups: Sequence[Group], url: str | None) -> Iterator[Server | No
             server.close()
 
 
-def chosen(names: Sequence[str]) -> list[Group]:
+def chosen(options: argparse.Namespace) -> list[Group]:
     """Return the groups with these names, or that begin so; all where none is named."""
-    groups = all_groups()
+    names, groups = options.groups, all_groups()
     strange = [name for name in names if not any(g.name.startswith(name) for g in groups)]
     if strange:
         sys.exit(f"no group begins with {', '.join(strange)}; --list shows them")
-    return [g for g in groups if not names or any(g.name.startswith(name) for name in names)]
+    groups = [g for g in groups if not names or any(g.name.startswith(name) for name in names)]
+    if not options.peers:
+        return groups
+    pythons = dict(one.partition("=")[::2] for one in options.python)
+    unknown = ", ".join(set(pythons) - set(PEERS))
+    if unknown:
+        sys.exit(f"no peer is called {unknown}; there are {', '.join(PEERS)}")
+    return [with_peers(group, pythons) for group in groups]
 
 
 def as_data(group: Group, results: Sequence[Result]) -> dict[str, Any]:
@@ -88,6 +96,14 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how many turns each has (5)")
     parser.add_argument("--seconds", type=float, help="how long a turn lasts (2)")
     parser.add_argument("--quick", action="store_true", help="two turns of 0.2 seconds")
+    parser.add_argument("--peers", action="store_true", help="let peers take part")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="PEER=PATH",
+        help=f"the interpreter of a peer ({', '.join(PEERS)}); ours by default",
+    )
     parser.add_argument("--store", help="the URL of a PostgreSQL that runs")
     parser.add_argument("--folder", help="where to make files (default: the temporary one)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -100,7 +116,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return 1 where an entrant of ours did not run."""
     options = options_of(arguments)
-    groups = chosen(options.groups)
+    groups = chosen(options)
     if options.list:
         for group in groups:
             print(f"{group.name:<16}{group.title}")

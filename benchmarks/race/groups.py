@@ -5,6 +5,8 @@ Owns: the list of groups. The targets are those of `docs/performance.md`.
 
 from __future__ import annotations
 
+import sys
+
 from race.rounds import Aim, Entrant, Group
 
 AT_ONCE = (1, 8, 64, 512)
@@ -12,6 +14,14 @@ WORKERS = (1, 2, 4)
 OURS, FLOORS = "race.ours", "race.floors"
 PLANNED, PLANNED_TASKS = "planned", "planned, tasks"
 JOURNAL, JOURNAL_BACK = "bare journal", "bare journal, going back"
+PEERS = {
+    "agent_saga": "agent-saga",
+    "dbos": "DBOS",
+    "langgraph": "LangGraph",
+    "prefect": "Prefect",
+    "restate": "Restate",
+}
+PEER_TARGETS = {"agent-saga": 8.0, "DBOS": 80.0, "Restate": 20.0}
 BY_HAND, BY_HAND_ASYNC = "by hand", "by hand, async"
 
 
@@ -169,6 +179,52 @@ def several(kind: str) -> Group:
             arguments = (role, "--count", str(count), "--store", store)
             found.append(Entrant(title, "race.crew", arguments, aims=aims))
     return Group(f"{kind}-processes", f"{TITLES[kind]}, several processes", tuple(found))
+
+
+def peers(kind: str, at_once: int, pythons: dict[str, str]) -> list[Entrant]:
+    """Return the peers that are compared on one store, so many at once.
+
+    Args:
+        kind: Which store.
+        at_once: How many at once.
+        pythons: The interpreters of peers that are not in ours.
+    """
+    many = ("--at-once", str(at_once))
+    here = ("--folder", "{folder}")
+    dbos = "sqlite:///{folder}/dbos.sqlite" if kind == "sqlite" else "{url}"
+    known = {"dbos": ("--database", dbos, *many)}
+    if kind == "sqlite":
+        known |= dict.fromkeys(("agent_saga", "langgraph", "restate"), (*here, *many))
+        if at_once == 1:
+            known["prefect"] = here
+    quiet = (("DO_NOT_TRACK", "1"), ("LANGSMITH_TRACING", "false"))
+    return [
+        Entrant(
+            PEERS[name],
+            f"race.peers.with_{name}",
+            arguments,
+            python=pythons.get(name, sys.executable),
+            environment=quiet,
+            is_peer=True,
+        )
+        for name, arguments in known.items()
+    ]
+
+
+def with_peers(group: Group, pythons: dict[str, str]) -> Group:
+    """Return the group with those peers that are compared in it."""
+    kind, _, many = group.name.partition("-")
+    if kind not in TITLES or many not in {"1", "64"}:
+        return group
+    others = peers(kind, int(many), pythons)
+    ours = PLANNED if many == "1" else PLANNED_TASKS
+    targets = PEER_TARGETS if (kind, many) == ("sqlite", "64") else {}
+    aims = tuple(Aim("rate", other.title, targets.get(other.title)) for other in others)
+    entrants = [
+        entrant._replace(aims=entrant.aims + aims) if entrant.title == ours else entrant
+        for entrant in group.entrants
+    ]
+    return group._replace(entrants=(*entrants, *others))
 
 
 def all_groups() -> list[Group]:
