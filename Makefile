@@ -2,6 +2,7 @@
 SEED ?= 1
 SEEDS ?= 100
 FUZZ_SECONDS ?= 360
+WHAT ?= bench
 # Why no limit: a deep test takes as long as it takes. What it counts goes into a file.
 LONG = AUMAI_FIGURES=.cache/figures.jsonl pytest -n2 -o faulthandler_timeout=0
 SHORTER = AUMAI_CHAOS_SECONDS=120 AUMAI_CHAOS_TRANSACTIONS=100 AUMAI_HTTP_KILLS=100 AUMAI_RECOVERY_KILLS=100
@@ -23,8 +24,8 @@ coverage:  ## run the suite and report what it did not reach
 	coverage erase && coverage run -m pytest && coverage combine -q && coverage report
 lint:      ## check style, formatting, types, and that imports point downwards
 	ruff check && ruff format --check && mypy && lint-imports
-bench:     ## measure, as ratios to a bare loop, a bare journal and peers; ARGS says what
-	python benchmarks/bench.py $(ARGS)
+bench:     ## measure beside the least that is possible; WHAT=check compares with what was recorded
+	python benchmarks/$(WHAT).py $(ARGS)
 docs:      ## build the documentation (pip install zensical first)
 	zensical build --strict --clean
 ci:        ## do what CI does, in fresh virtual environments

@@ -24,11 +24,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from race import tables
+from race import pages, tables
 from race.groups import PEERS, all_groups, with_peers
 from race.machine import machine
 from race.meters import Server
-from race.rounds import Group, Result, comparisons, race
+from race.rounds import Group, Result, clock, comparisons, race
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "fleet"))
 
@@ -106,6 +106,9 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--store", help="the URL of a PostgreSQL that runs")
     parser.add_argument("--folder", help="where to make files (default: the temporary one)")
+    parser.add_argument(
+        "--write", metavar="FOLDER", help="put table and picture into this folder's performance.md"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (2 if options.quick else 5)
@@ -125,8 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="aumai-bench-", dir=options.folder) as name:
         folder = Path(name)
         about = machine(folder)
+        how = f"{clock()}, {options.rounds} rounds of {options.seconds:g} s each"
         if not options.json:
-            how = f"{options.rounds} rounds of {options.seconds:g} s each"
             print(
                 f"{about}\n{how}: median (lowest–highest); all but the rate is for one transaction"
             )
@@ -136,6 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
                 found.append((group, results))
                 if not options.json:
                     print("\n".join(tables.text(group, results)), flush=True)
+    if options.write:
+        pages.write(Path(options.write), found, about, how)
     if options.json:
         report = {"machine": about, "groups": [as_data(*one) for one in found]}
         json.dump(report, sys.stdout, indent=2)

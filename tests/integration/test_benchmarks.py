@@ -1,20 +1,22 @@
 """The benchmarks run, and say what they are there to say. What they measure is not tested."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def report_of(tmp_path, *command, holds="figures"):
+def run(*command):
     path = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    ran = subprocess.run(
-        [sys.executable, *command, "--json", "--folder", str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, *command],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
         capture_output=True,
@@ -22,6 +24,10 @@ def report_of(tmp_path, *command, holds="figures"):
         timeout=120,
         check=False,
     )
+
+
+def report_of(tmp_path, *command, holds="figures"):
+    ran = run(*command, "--json", "--folder", str(tmp_path))
     assert (ran.returncode, ran.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
     report = json.loads(ran.stdout)
@@ -30,13 +36,42 @@ def report_of(tmp_path, *command, holds="figures"):
 
 
 def test_the_benchmark_of_growth_asks_both_stores_the_same(tmp_path):
-    figures = report_of(tmp_path, "benchmarks/growth.py", "--most", "1000", "--times", "3")
+    figures = report_of(
+        tmp_path, "benchmarks/growth.py", "stored", "--most", "1000", "--times", "3"
+    )
     asked: dict[str, list[str]] = {store: [] for store in ("postgresql", "sqlite")}
     for figure in figures:
         assert figure["finished"] == 1_000
         asked[figure["store"]].append(figure["question"])
     assert asked["postgresql"] == asked["sqlite"]
     assert "claim (due, read, load, append)" in asked["sqlite"]
+    assert "a new transaction (three steps)" in asked["sqlite"]
+
+
+def test_the_benchmark_of_growth_varies_the_size_of_transactions(tmp_path):
+    sizes = ("--steps", "2", "5", "--kib", "0", "1", "--seconds", "0")
+    figures = report_of(tmp_path, "benchmarks/growth.py", "sizes", *sizes)
+    cases = [(2, 0), (5, 0), (2, 1)]
+    assert [(one["steps"], one["kib"]) for one in figures] == cases * 4
+    for bare, _, filled in zip(figures[::3], figures[1::3], figures[2::3], strict=True):
+        assert bare["times"] == 1
+        assert filled["kept_bytes"] >= bare["kept_bytes"] + 1024
+
+
+def test_the_benchmark_of_a_long_life_looks_at_memory_ten_times(tmp_path):
+    figures = report_of(tmp_path, "benchmarks/growth.py", "memory", "--transactions", "200")
+    for store in ("sqlite", "memory"):
+        mine = [one for one in figures if one["store"] == store]
+        assert [one["transactions"] for one in mine] == [10, *range(20, 201, 20)]
+        assert mine[0]["grown_mib"] == 0
+
+
+def test_the_benchmark_of_recovery_finishes_what_was_in_flight(tmp_path):
+    recovery = ("recovery", "--in-flight", "20", "--only", "sqlite")
+    figures = report_of(tmp_path, "benchmarks/growth.py", *recovery)
+    assert [one["way"] for one in figures] == ["recover()", "a worker", "a worker, 64 threads"]
+    for one in figures:
+        assert one["opened"] <= one["all"]
 
 
 def test_the_benchmark_of_a_fleet_compares_with_one_worker(tmp_path):
@@ -100,3 +135,33 @@ def test_the_benchmark_lets_many_share_a_commit(tmp_path):
     entrants = race_of(tmp_path, "sqlite-8")
     assert all(one["commits"] < 4 for one in entrants["bare journal"]["rounds"])
     assert all(one["commits"] < 4 for one in entrants["planned, tasks"]["rounds"])
+
+
+def test_the_benchmark_names_a_peer_that_is_not_installed_and_goes_on(tmp_path):
+    command = ("benchmarks/bench.py", "sqlite-1", "--rounds", "1", "--seconds", "0.02", "--peers")
+    ran = run(*command, "--folder", str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("DBOS ")]
+    if importlib.util.find_spec("dbos") is None:
+        assert "did not run: not installed: pip install dbos" in line
+
+
+def test_the_benchmark_writes_a_table_and_a_picture_between_the_markers(tmp_path):
+    page = tmp_path / "performance.md"
+    page.write_text("before\n<!-- measured: x -->\nold\n<!-- end of what was measured -->\nafter\n")
+    command = ("benchmarks/bench.py", "memory", "--rounds", "1", "--seconds", "0.02")
+    ran = run(*command, "--write", str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    text = page.read_text("utf-8")
+    assert text.startswith("before\n<!-- measured: generated")
+    assert text.endswith("<!-- end of what was measured -->\nafter\n")
+    assert "old" not in text.splitlines()
+    assert "| planned, going back |" in text
+    drawn = ET.parse(tmp_path / "performance.svg").getroot()  # noqa: S314 (our own file)
+    words = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "planned, going back" in words
+
+
+def test_the_page_has_a_place_for_what_is_measured():
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert page.index("<!-- measured: ") < page.index("<!-- end of what was measured -->")
