@@ -139,6 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
                 found.append((group, results))
                 if not options.json:
                     print("\n".join(tables.text(group, results)), flush=True)
+    if not options.json:
+        print("\n".join(tables.summary(found)))
     if options.write:
         pages.write(Path(options.write), found, about, how)
     if options.json:

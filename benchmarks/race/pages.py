@@ -17,6 +17,8 @@ END = "<!-- end of what was measured -->"
 PAGE, PICTURE = "performance.md", "performance.svg"
 Found = Sequence[tuple[Group, Sequence[Result]]]
 IN_PICTURE = ("-1", "-64")
+# What says little that another bar does not say.
+NOT_IN_PICTURE = ("thread", "lock", "journal, going back")
 
 
 def versions(groups: Found) -> str:
@@ -57,5 +59,13 @@ def write(folder: Path, groups: Found, about: str, how: str) -> None:
     """Write the table and the picture."""
     page = folder / PAGE
     page.write_text(with_block(page.read_text("utf-8"), block(groups, about, how)), "utf-8")
-    pictured = [one for one in groups if one[0].name.endswith(IN_PICTURE)] or list(groups)
-    (folder / PICTURE).write_text(chart(pictured), "utf-8")
+    (folder / PICTURE).write_text(chart(pictured(groups)), "utf-8")
+
+
+def pictured(groups: Found) -> list[tuple[Group, list[Result]]]:
+    """Return what is drawn: one and 64 at once, where they were measured."""
+    chosen = [one for one in groups if one[0].name.endswith(IN_PICTURE)] or groups
+    return [
+        (group, [one for one in found if not any(w in one.entrant.title for w in NOT_IN_PICTURE)])
+        for group, found in chosen
+    ]

@@ -96,6 +96,20 @@ def text(group: Group, results: Sequence[Result]) -> Iterator[str]:
             yield f"    {sentence(comparison)}"
 
 
+def summary(groups: Sequence[tuple[Group, Sequence[Result]]]) -> Iterator[str]:
+    """Yield what is not as it should be, and how much is."""
+    met, unmet = 0, []
+    for group, results in groups:
+        for result in results:
+            for found in comparisons(result, results):
+                met += found.is_met is True
+                if found.is_met is False:
+                    unmet.append(f"    {group.title}: {result.entrant.title}, {sentence(found)}")
+    if met or unmet:
+        yield f"\n{met} of {met + len(unmet)} are as wanted" + (", but not" if unmet else "")
+    yield from unmet
+
+
 def markdown(groups: Sequence[tuple[Group, Sequence[Result]]]) -> Iterator[str]:
     """Yield the lines of all groups for a page."""
     for group, results in groups:

@@ -69,23 +69,22 @@ def race(options: argparse.Namespace) -> None:
     from prefect import flow, task
     from prefect.transactions import transaction
 
-    @task
-    def act(data: dict[str, Any]) -> dict[str, Any]:
-        return data
+    def step(name: str, *, fails: bool = False) -> Any:
+        @task(name=name)
+        def act(data: dict[str, Any]) -> dict[str, Any]:
+            if fails:
+                raise StepFailed
+            return data
 
-    @task
-    def fail(data: dict[str, Any]) -> dict[str, Any]:
-        raise StepFailed
+        act.on_rollback(lambda around: None)
+        return act
 
-    @act.on_rollback
-    def undo(around: object) -> None:
-        return None
+    first, second, third = step("1"), step("2"), step("3", fails=options.fails)
 
     def one() -> None:
         try:
             with transaction():
-                data = act(act({"n": 1}))
-                (fail if options.fails else act)(data)
+                third(second(first({"n": 1})))
         except StepFailed:
             if not options.fails:
                 raise
