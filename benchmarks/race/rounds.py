@@ -14,16 +14,17 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from race.meters import Reading, Server, read
+from race.meters import Reading, Server, descendants, read
 
 FOLDER = Path(__file__).resolve().parents[1]
 SECONDS_MAX = 180.0
@@ -266,7 +267,8 @@ class Running:
         return Result(self.entrant, self.about, self.rounds, kept)
 
     def end(self) -> None:
-        """End it: in order, if that is quick."""
+        """End it, and what it has started: in order, if that is quick."""
+        others = descendants(self._process.pid)
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -274,6 +276,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            for process in others:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._errors.close()

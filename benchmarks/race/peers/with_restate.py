@@ -4,7 +4,8 @@
 
 Owns: the server's settings, the service's process, and the requests. The server writes its log to
 its folder before it answers, as it comes; its program is `restate-server` on the PATH, or what
-RESTATE_SERVER names. Everything listens on this machine only.
+RESTATE_SERVER names. The service runs in granian, the fastest server for it that was tried, or in
+hypercorn. Everything listens on this machine only.
 Not comparable: server, service and client are three processes that talk over HTTP, which is what it
 is for; a step is journaled when it has returned, not before.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,10 +32,9 @@ from race.slices import by_tasks, serve_async
 
 try:
     import aiohttp
-    import hypercorn  # noqa: F401 (the service's server)
     import restate  # noqa: F401 (the service imports it)
 except ImportError as error:
-    sys.exit(f"not installed: pip install restate-sdk hypercorn aiohttp ({error})")
+    sys.exit(f"not installed: pip install restate-sdk granian aiohttp ({error})")
 
 SECONDS_MAX = 60
 SETTINGS = """
@@ -80,6 +82,26 @@ def wait_for(url: str) -> None:
     sys.exit(f"nothing answers at {url}")
 
 
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens; it speaks HTTP/2 only."""
+    until = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"nobody listens on {port}")
+
+
+def asgi_server(port: int) -> list[str]:
+    """Return the module that serves the service, with its arguments."""
+    if importlib.util.find_spec("granian") is None:
+        return ["hypercorn", "--bind", f"127.0.0.1:{port}"]
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    return ["granian", "--interface", "asginl", "--http", "2", "--no-ws", *where]
+
+
 def started(folder: Path) -> tuple[list[subprocess.Popen[bytes]], str]:
     """Start server and service; return them and where requests go."""
     program = os.environ.get("RESTATE_SERVER") or shutil.which("restate-server")
@@ -88,27 +110,41 @@ def started(folder: Path) -> tuple[list[subprocess.Popen[bytes]], str]:
     node, ingress, admin, service = free_ports(4)
     settings = folder / "restate.toml"
     settings.write_text(SETTINGS.format(node=node, ingress=ingress, admin=admin), "utf-8")
-    asgi = ["hypercorn", "--bind", f"127.0.0.1:{service}", "race.peers.restate_service:app"]
     commands = [
         [program, "--no-logo", "-c", str(settings), "--base-dir", str(folder / "restate")],
-        [sys.executable, "-m", *asgi],
+        [sys.executable, "-m", *asgi_server(service), "race.peers.restate_service:app"],
     ]
     environment = os.environ | {"DO_NOT_TRACK": "1"}
     processes = [
         subprocess.Popen(
-            command, stdout=sys.stderr, stdin=subprocess.DEVNULL, cwd=folder, env=environment
+            command,
+            stdout=sys.stderr,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
         )
         for command in commands
     ]
     wait_for(f"http://127.0.0.1:{admin}/health")
     wait_for(f"http://127.0.0.1:{ingress}/restate/health")
-    wait_for(f"http://127.0.0.1:{service}/health")
+    wait_for_port(service)
     body = json.dumps({"uri": f"http://127.0.0.1:{service}", "force": True}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{admin}/deployments", body, {"content-type": "application/json"}
     )
     urllib.request.urlopen(request, timeout=SECONDS_MAX).close()
     return processes, f"http://127.0.0.1:{ingress}/Saga/run"
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it has started; granian does not always hear that it is to end."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 async def race(url: str, options: argparse.Namespace) -> None:
@@ -138,8 +174,7 @@ def main() -> None:
         asyncio.run(race(url, options))
     finally:
         for process in processes:
-            process.terminate()
-            process.wait()
+            end(process)
 
 
 if __name__ == "__main__":
