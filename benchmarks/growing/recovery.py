@@ -96,12 +96,13 @@ def fill(store: Store, in_flight: int) -> None:
     """Let so many be in flight, of a driver that is dead when the store is closed."""
     entries, summary = template()
     driver_id = store.join()
-    claim = {"token": 1, "driver_id": driver_id}
-    made = (
-        Append(name, 0, f"a{number}", entries, summary._replace(transaction_id=name), **claim)
-        for number in range(in_flight)
-        for name in [f"t{number:07}"]
-    )
+
+    def one(number: int) -> Append:
+        name = f"t{number:07}"
+        mine = summary._replace(transaction_id=name)
+        return Append(name, 0, f"a{number}", entries, mine, token=1, driver_id=driver_id)
+
+    made = map(one, range(in_flight))
     while batch := list(islice(made, BATCH)):
         store.append(batch)
 

@@ -34,7 +34,7 @@ def postgres_at(url: str) -> Iterator[Filled]:
                 rows = db.execute(statement.encode())
             return rows.fetchall() if rows.description else []
 
-        fill = FILL_POSTGRES
+        fill: tuple[str, ...] = FILL_POSTGRES
         role = db.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         if role == (True,):
             fill += ("CHECKPOINT",)

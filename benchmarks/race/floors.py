@@ -23,7 +23,7 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import count
@@ -58,7 +58,7 @@ async def fail_async(data: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------- by hand
 
 
-def by_hand(handlers: list[Callable[[dict[str, Any]], dict[str, Any]]]) -> str:
+def by_hand(handlers: Sequence[Callable[[dict[str, Any]], dict[str, Any]]]) -> str:
     """Carry out the steps, or undo those that were done."""
     steps = [(handler, {"n": 1}, act) for handler in handlers]
     done = []
@@ -74,7 +74,7 @@ def by_hand(handlers: list[Callable[[dict[str, Any]], dict[str, Any]]]) -> str:
 
 
 async def by_hand_async(
-    handlers: list[Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]],
+    handlers: Sequence[Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]],
 ) -> str:
     """Do the same with coroutines."""
     steps = [(handler, {"n": 1}, act_async) for handler in handlers]
@@ -273,7 +273,7 @@ class Thread:
         self._thread.join()
 
 
-WRITERS = {"direct": Direct, "inline": Inline, "thread": Thread}
+WRITERS: dict[str, type[Inline | Thread]] = {"inline": Inline, "thread": Thread}
 
 
 async def journaled(append: Append, steps: int, *, fails: bool) -> None:
@@ -319,7 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("kind", choices=("by-hand", "commits", "journal"))
     parser.add_argument("--sink", default="")
-    parser.add_argument("--writer", choices=tuple(WRITERS), default="direct")
+    parser.add_argument("--writer", choices=("direct", *WRITERS), default="direct")
     parser.add_argument("--by", choices=("threads", "tasks"), default="threads")
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)

@@ -192,7 +192,7 @@ def peers(kind: str, at_once: int, pythons: dict[str, str]) -> list[Entrant]:
     many = ("--at-once", str(at_once))
     here = ("--folder", "{folder}")
     dbos = "sqlite:///{folder}/dbos.sqlite" if kind == "sqlite" else "{url}"
-    known = {"dbos": ("--database", dbos, *many)}
+    known: dict[str, tuple[str, ...]] = {"dbos": ("--database", dbos, *many)}
     if kind == "sqlite":
         known |= dict.fromkeys(("agent_saga", "langgraph", "restate"), (*here, *many))
         if at_once == 1:

@@ -18,8 +18,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -324,18 +325,18 @@ def race(
         for one in running:
             attempt(one, one.be_ready)
         for one in running:
-            attempt(one, lambda one=one: one.ask(seconds / 2))  # type: ignore[misc]
+            attempt(one, partial(one.ask, seconds / 2))
         if server is not None:
             server.checkpoint()
         for number in range(rounds):
             turn = number % len(running)
             order = running[turn:] + running[:turn]
             for one in order if number % 2 == 0 else reversed(order):
-                attempt(one, lambda one=one: one.take_turn(seconds))  # type: ignore[misc]
+                attempt(one, partial(one.take_turn, seconds))
         return [one.result() for one in running]
 
 
-def attempt(one: Running, work: Any) -> None:
+def attempt(one: Running, work: Callable[[], object]) -> None:
     """Do something with an entrant that has not failed; note if it does."""
     if one.failure:
         return
