@@ -4,6 +4,7 @@
     python benchmarks/bench.py --quick                  the same, roughly; some two minutes
     python benchmarks/bench.py sqlite-64 postgres-64    only these groups
     python benchmarks/bench.py --list                   what groups there are
+    python benchmarks/bench.py sqlite-64 --of "planned, tasks"     one entrant, and its floors
     python benchmarks/bench.py --peers                  peers take part, those that are installed
     python benchmarks/bench.py --peers --python dbos=/path/to/python    where one has its own
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from race import pages, tables
-from race.groups import PEERS, all_groups, with_peers
+from race.groups import PEERS, all_groups, only, with_peers
 from race.machine import machine
 from race.meters import Server
 from race.rounds import Group, Result, clock, comparisons, race
@@ -57,8 +58,18 @@ def chosen(options: argparse.Namespace) -> list[Group]:
     if strange:
         sys.exit(f"no group begins with {', '.join(strange)}; --list shows them")
     groups = [g for g in groups if not names or any(g.name.startswith(name) for name in names)]
-    if not options.peers:
+    if options.peers:
+        groups = peered(groups, options)
+    if not options.of:
         return groups
+    known = {entrant.title for group in groups for entrant in group.entrants}
+    if not known >= set(options.of):
+        sys.exit(f"--of is one of: {'; '.join(sorted(known))}")
+    return [group for group in (only(g, set(options.of)) for g in groups) if group.entrants]
+
+
+def peered(groups: list[Group], options: argparse.Namespace) -> list[Group]:
+    """Return the groups with peers."""
     pythons = dict(one.partition("=")[::2] for one in options.python)
     unknown = ", ".join(set(pythons) - set(PEERS))
     if unknown:
@@ -93,6 +104,12 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("groups", nargs="*", help="groups, or how their names begin (all)")
     parser.add_argument("--list", action="store_true", help="show the groups, and end")
+    parser.add_argument(
+        "--of",
+        action="append",
+        metavar="TITLE",
+        help="only this entrant, with those that it is compared with; may be repeated",
+    )
     parser.add_argument("--rounds", type=int, help="how many turns each has (5)")
     parser.add_argument("--seconds", type=float, help="how long a turn lasts (2)")
     parser.add_argument("--quick", action="store_true", help="two turns of 0.2 seconds")

@@ -227,6 +227,15 @@ def with_peers(group: Group, pythons: dict[str, str]) -> Group:
     return group._replace(entrants=(*entrants, *others))
 
 
+def only(group: Group, titles: set[str]) -> Group:
+    """Return the group with these entrants, and those that they are compared with."""
+    wanted = {entrant.title for entrant in group.entrants} & titles
+    for entrant in group.entrants:
+        if entrant.title in titles:
+            wanted |= {aim.reference for aim in entrant.aims}
+    return group._replace(entrants=tuple(e for e in group.entrants if e.title in wanted))
+
+
 def all_groups() -> list[Group]:
     """Return every group, in the order of the table."""
     found = [memory()]
