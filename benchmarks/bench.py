@@ -1,7 +1,7 @@
 """What a transaction costs beside the least that it could cost, and beside what peers need.
 
     python benchmarks/bench.py                          everything of ours; some twenty minutes
-    python benchmarks/bench.py --quick                  the same, roughly; some two minutes
+    python benchmarks/bench.py --quick                  the same, roughly; some minutes
     python benchmarks/bench.py sqlite-64 postgres-64    only these groups
     python benchmarks/bench.py --list                   what groups there are
     python benchmarks/bench.py sqlite-64 --of "planned, tasks"     one entrant, and its floors

@@ -99,6 +99,7 @@ def one_at_a_time(ours: tuple[str, ...], bare: tuple[str, ...]) -> list[Entrant]
             aims=(
                 Aim("time", JOURNAL, 1.25),
                 Aim("p99", JOURNAL),
+                Aim("cpu", JOURNAL),
                 Aim("time", "four bare commits"),
             ),
         ),
@@ -135,7 +136,10 @@ def many_at_once(ours: tuple[str, ...], bare: tuple[str, ...], at_once: int) -> 
         ),
         Entrant(JOURNAL_BACK, FLOORS, ("journal", *bare, "--writer", "inline", "--fails")),
         Entrant(
-            PLANNED_TASKS, OURS, tasks, aims=(Aim("rate", JOURNAL, half), Aim("p99", JOURNAL, p99))
+            PLANNED_TASKS,
+            OURS,
+            tasks,
+            aims=(Aim("rate", JOURNAL, half), Aim("p99", JOURNAL, p99), Aim("cpu", JOURNAL)),
         ),
         Entrant(
             "planned, threads", OURS, ours, aims=(Aim("rate", JOURNAL), Aim("rate", PLANNED_TASKS))

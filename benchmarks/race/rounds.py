@@ -36,7 +36,8 @@ class Aim(NamedTuple):
 
     Args:
         quality: `rate` (the higher the better), or what is to be low: `time` for each transaction,
-            `p99`, or `step`: microseconds of processor for each step, over the other's.
+            `p99`, `cpu`: processor time, or `step`: microseconds of that for each step, over the
+            other's.
         reference: Title of the other one.
         target: What the ratio should be; None where it is for information.
     """
@@ -165,6 +166,8 @@ def ratio(quality: str, ours: Round, other: Round, steps: int) -> float:
             return other.rate / ours.rate
         case "p99":
             return (ours.p99_us or 0.0) / (other.p99_us or 1.0)
+        case "cpu":
+            return ours.cpu_us / other.cpu_us
         case _:
             return (ours.cpu_us - other.cpu_us) / steps
 

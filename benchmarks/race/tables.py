@@ -56,6 +56,8 @@ def words(aim: Aim) -> str:
             return f"of the time of “{aim.reference}”"
         case "p99":
             return f"of the p99 of “{aim.reference}”"
+        case "cpu":
+            return f"of the processor time of “{aim.reference}”"
         case _:
             return f"us of processor a step over “{aim.reference}”"
 

@@ -128,7 +128,7 @@ def test_the_benchmark_counts_the_durable_writes_of_each(tmp_path, store):
         for one in entrants[title]["rounds"]:
             assert commits <= one["commits"] < commits + more, title
     qualities = {one["quality"] for one in entrants["planned"]["compared"]}
-    assert qualities == {"time", "p99"}
+    assert qualities == {"time", "p99", "cpu"}
 
 
 def test_the_benchmark_lets_many_share_a_commit(tmp_path):
