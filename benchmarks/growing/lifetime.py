@@ -5,9 +5,9 @@ grows by less than 20 MiB behind the warm-up.
 Rules:
   1. Measured is a process of its own, by what the kernel says is in its memory and not in a file
      (RssAnon): the log's index and the database's pages are the system's to take back.
-  2. On SQLite, because that is what a long life is about: history is on the disk. In memory every
-     journal is kept by design, so that there a purge of what has finished belongs to it; it
-     shows that nothing else remembers a transaction that is gone.
+  2. On SQLite and PostgreSQL, where history is on a disk. Not in memory: there a manager keeps
+     every transaction by design, for nobody else remembers it, so that a purge of its store does
+     not help; a program that lives long has a store that lasts.
   3. 64 tasks of one event loop, three steps each, every fifth of which goes back.
 """
 
@@ -21,18 +21,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from race.ours import MEMORY, Plan, async_manager_of
-
-from aumai_transactions.store import Store
-from aumai_transactions.stores import open_store
+from race.ours import Plan, async_manager_of
 
 AT_ONCE = 64
 GOES_BACK_EVERY = 5
-PURGE_EVERY = 1_000
 WARM_PART = 20
 REPORTS = 10
 TARGET_MIB = 20.0
@@ -67,12 +64,11 @@ class Life:
     """Count transactions, and say now and then how much memory there is.
 
     Args:
-        store: What is purged now and then; None where nothing is.
         total: How many there will be.
     """
 
-    def __init__(self, store: Store | None, total: int) -> None:
-        self._store, self._total = store, total
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._numbers = count(1)
         self._began = time.perf_counter()
         self._warm = 0.0
@@ -87,8 +83,6 @@ class Life:
 
     def done(self, number: int) -> None:
         """Take notice that one has ended."""
-        if self._store is not None and number % PURGE_EVERY == 0:
-            self._store.purge(time.time_ns() // 1_000 + 1, PURGE_EVERY * 2)
         if number in self._reports:
             now = memory_mib()
             self._warm = self._warm or now
@@ -98,11 +92,10 @@ class Life:
 
 async def live(url: str, total: int) -> None:
     """Carry out so many."""
-    store = open_store(url, create=True)
-    life = Life(store if url == MEMORY else None, total)
+    life = Life(total)
     commits = Plan(3, fails=False, locks=False)
     goes_back = Plan(3, fails=True, locks=False)
-    async with async_manager_of(store) as manager:  # type: ignore[arg-type]
+    async with async_manager_of(url) as manager:
 
         async def work() -> None:
             while number := life.next():
@@ -111,7 +104,6 @@ async def live(url: str, total: int) -> None:
                 life.done(number)
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
-    store.close()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -120,25 +112,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, folder: Path) -> Iterator[Figure]:
     """Let a process live on each store."""
-    stores = {"sqlite": f"sqlite:///{folder}/life.db", "memory": MEMORY}
-    for store, url in stores.items():
-        if options.only not in {None, store}:
-            continue
-        command = [sys.executable, "-m", "growing.lifetime", url, str(options.transactions)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            for line in process.stdout or ():
-                yield Figure(store, *json.loads(line))
-        if process.returncode:
-            raise SystemExit(f"the process on {store} has ended with {process.returncode}")
+    from server import running_server, schema_in
+
+    if options.only in {None, "sqlite"}:
+        yield from lived("sqlite", f"sqlite:///{folder}/life.db", options.transactions)
+    if options.only in {None, "postgresql"}:
+        with ExitStack() as stack:
+            server = options.store or stack.enter_context(running_server())
+            url = stack.enter_context(schema_in(server))
+            yield from lived("postgresql", url, options.transactions)
 
 
-HEADER = f"{'store':<8}{'transactions':>14}{'MiB':>10}{'grown':>10}{'per second':>12}"
+def lived(store: str, url: str, transactions: int) -> Iterator[Figure]:
+    """Let a process live, and yield what it says."""
+    command = [sys.executable, "-m", "growing.lifetime", url, str(transactions)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            yield Figure(store, *json.loads(line))
+    if process.returncode:
+        raise SystemExit(f"the process on {store} has ended with {process.returncode}")
+
+
+HEADER = f"{'store':<12}{'transactions':>14}{'MiB':>10}{'grown':>10}{'per second':>12}"
 
 
 def shown(figure: Figure) -> str:
     """Return one line of the table."""
     return (
-        f"{figure.store:<8}{figure.transactions:>14,}{figure.mib:>10.1f}{figure.grown_mib:>+10.1f}"
+        f"{figure.store:<12}{figure.transactions:>14,}{figure.mib:>10.1f}{figure.grown_mib:>+10.1f}"
         f"{figure.per_second:>12,.0f}"
     )
 
