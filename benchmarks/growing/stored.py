@@ -81,6 +81,7 @@ FILL_SQLITE = (
     FROM transactions, n WHERE transaction_id = '{name}'
     """,
     COPY_ENTRIES,
+    "PRAGMA wal_checkpoint(TRUNCATE)",
 )
 
 
