@@ -11,12 +11,15 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from threading import Lock
+
     from aumai_transactions.actions import Callee
     from aumai_transactions.calls import Answered, Arguments
     from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Operation
     from aumai_transactions.core.observations import HandlerMissing, LateReturn
     from aumai_transactions.core.saga import SagaStep
+    from aumai_transactions.drivers.desk import Desk
     from aumai_transactions.store import Append
 
 T = TypeVar("T")
@@ -73,12 +76,15 @@ class DoBlocking(NamedTuple):
 
 
 class DoTurn(NamedTuple):
-    """Call a function that may wait for a disk, and must not be left half-way; answer: its value.
+    """Carry out a procedure under a lock, and do not leave it half-way; answer: its value.
 
-    A cancellation that arrives meanwhile is noted in `run`.
+    It calls no handler, so that it is as short as what it writes. A cancellation that arrives
+    meanwhile is noted in `run`.
     """
 
-    function: Callable[[], Any]
+    desk: Desk
+    lock: Lock
+    steps: Callable[[], Procedure[Any]]
     run: Attendant
 
 

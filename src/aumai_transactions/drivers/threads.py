@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 from aumai_transactions.calls import Answered, call, raised, returned
 from aumai_transactions.clock import waited
 from aumai_transactions.drivers.ambient import AMBIENT, CALLING, served
-from aumai_transactions.drivers.in_place import append_to_the_end
+from aumai_transactions.drivers.in_place import append_to_the_end, take_in_place
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
@@ -129,8 +129,10 @@ class ThreadRunner:
                 return self.call(operation)
             case DoAppend():
                 return append_to_the_end(self._desk(), operation)
-            case DoBlocking() | DoTurn():
+            case DoBlocking():
                 return operation.function()
+            case DoTurn():
+                return take_in_place(operation)
             case DoSleep():
                 self._sleep(operation)
                 return None

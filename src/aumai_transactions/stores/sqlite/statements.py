@@ -12,6 +12,7 @@ from __future__ import annotations
 BEGIN = "BEGIN IMMEDIATE"
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
+DATA_VERSION = "PRAGMA data_version"
 
 NEW_STORE = """
 INSERT INTO store (one, store_id, changes, store_id_twice) VALUES (1, :store_id, 0, :store_id)
@@ -169,7 +170,7 @@ RECORD_DRIVER = """
 INSERT INTO drivers (
     driver_id, boot_id, lock_name, lock_inode, lock_device, pid, host, lease_until
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until WHERE lease_until < ?
+ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until
 """
 FORGET_DRIVER = "DELETE FROM drivers WHERE driver_id = ?"
 

@@ -20,6 +20,7 @@ from aumai_transactions.calls import call, late, raised, returned, timed_out
 from aumai_transactions.drivers.append_queue import written
 from aumai_transactions.drivers.choosing import Choice
 from aumai_transactions.drivers.desk import Desk
+from aumai_transactions.drivers.in_place import take_in_place
 from aumai_transactions.drivers.late import handing_in
 from aumai_transactions.drivers.manager import ManagerBase
 from aumai_transactions.drivers.operations import (
@@ -331,10 +332,14 @@ class Process:
             else:
                 self.world.agenda.after(0.001, task.go_on, outcome)
 
-    def _block(self, task: Task, operation: DoBlocking | DoTurn) -> None:
-        if isinstance(operation, DoTurn):
-            task.attendant = operation.run
+    def _block(self, task: Task, operation: DoBlocking) -> None:
         self.world.agenda.after(self._latency(), self._at_once, task, operation.function)
+
+    def _turn(self, task: Task, operation: DoTurn) -> None:
+        task.attendant = operation.run
+        self.world.agenda.after(
+            self._latency(), self._at_once, task, partial(take_in_place, operation)
+        )
 
     def _at_once(self, task: Task, function: Callable[[], object]) -> None:
         if not self.is_alive:
@@ -458,7 +463,7 @@ _NOBODY = _Nobody()
 _PERFORM: dict[type, Callable[[Process, Task, Any], None]] = {
     DoAppend: Process._append,  # noqa: SLF001 (this table is a part of it)
     DoBlocking: Process._block,  # noqa: SLF001
-    DoTurn: Process._block,  # noqa: SLF001
+    DoTurn: Process._turn,  # noqa: SLF001
     DoSleep: Process._sleep,  # noqa: SLF001
     DoInbox: Process._inbox,  # noqa: SLF001
     DoNext: Process._next,  # noqa: SLF001
