@@ -57,16 +57,15 @@ class Promptness:
 
     def note(self, seconds: float) -> None:
         """Take note of how long a write has waited."""
-        if self._seconds > PROMPT_SECONDS:
-            # What is rarely looked at counts by itself.
-            self._seconds = seconds
-            if seconds > PROMPT_SECONDS:
-                self._pause = min(self._pause * 2, _LAST_PAUSE_SECONDS)
-        else:
-            self._seconds += (seconds - self._seconds) * _WEIGHT
+        was_slow = self._seconds > PROMPT_SECONDS
+        # Why so: what is rarely looked at counts by itself.
+        self._seconds += (seconds - self._seconds) * (1 if was_slow else _WEIGHT)
+        if self._seconds <= PROMPT_SECONDS:
             self._pause = _FIRST_PAUSE_SECONDS
-        if self._seconds > PROMPT_SECONDS:
-            self._until = monotonic() + self._pause
+            return
+        if was_slow:
+            self._pause = min(self._pause * 2, _LAST_PAUSE_SECONDS)
+        self._until = monotonic() + self._pause
 
 
 def _is_prompt(kind: type) -> bool:

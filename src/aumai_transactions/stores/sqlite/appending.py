@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
 from aumai_transactions.stores.sqlite import statements
@@ -380,7 +381,7 @@ def _counts(summary: Summary) -> tuple[Any, ...]:
         summary.timeout_seconds,
         summary.steps,
         summary.completed,
-        json.dumps(summary.agents, ensure_ascii=False, separators=(",", ":")),
+        canonical_json(summary.agents).decode("utf-8"),
         summary.name,
         summary.next_agent,
     )
