@@ -3,7 +3,8 @@
 Owns: how a task waits for a store, for a handler and for time. The rules are the core's; the
 methods have the names and the order of `sync.py`.
 Rules:
-  1. The event loop is never blocked: a blocking store and sync handlers run in threads.
+  1. The event loop waits for nothing but a quick disk (`promptness.py`): whatever else may wait,
+     and sync handlers, run in threads.
   2. A cancellation never stops a durable write or an undo. It is noted, the transaction goes
      back, and then it is raised.
 """
