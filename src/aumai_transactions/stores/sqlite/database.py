@@ -204,7 +204,7 @@ class Database:
         """Begin a write transaction; wait for a program that does not know our lock, or do not."""
         if waits != self._waits:
             milliseconds = int(self._wait_seconds * 1000) if waits else 0
-            connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
+            connection.execute(statements.busy_timeout(milliseconds)).fetchall()
             self._waits = waits
         try:
             connection.execute(statements.BEGIN)
