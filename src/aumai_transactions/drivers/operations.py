@@ -7,7 +7,7 @@ procedures are written once, and run with threads, with asyncio, or simulated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -155,7 +155,20 @@ class DoSleep(NamedTuple):
     run: Attendant | None = None
 
 
-Operations = DoAppend | DoBlocking | DoTurn | DoCall | DoInbox | DoStart | DoNext | DoSleep
+class DoTogether(NamedTuple):
+    """Carry out procedures of which each is somebody else's business; answer: their values.
+
+    At most so many are carried out at the same time, and they are begun in order. Once one of them
+    has raised, or there is an interrupt, no other is begun; it is raised when all have ended.
+    """
+
+    procedures: Sequence[Callable[[], Procedure[Any]]]
+    concurrency: int
+
+
+Operations = (
+    DoAppend | DoBlocking | DoTurn | DoCall | DoInbox | DoStart | DoNext | DoSleep | DoTogether
+)
 Procedure = Generator[Operations, Any, T]
 
 

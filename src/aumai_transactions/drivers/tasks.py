@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,6 +33,7 @@ from aumai_transactions.drivers.operations import (
     DoNext,
     DoSleep,
     DoStart,
+    DoTogether,
     DoTurn,
     Ended,
     Operations,
@@ -158,6 +160,8 @@ class TaskRunner:
                 return None
             case DoNext():
                 return await self._next(operation)
+            case DoTogether():
+                return await self._together(operation)
             case _:
                 assert_never(operation)
 
@@ -170,6 +174,41 @@ class TaskRunner:
         if self._append_queue is None:
             self._append_queue = AsyncAppendQueue(store)
         return self._append_queue
+
+    async def _together(self, operation: DoTogether) -> list[object]:
+        answers: dict[int, object] = {}
+        left = deque(enumerate(operation.procedures))
+
+        async def work() -> None:
+            while left:
+                number, make = left.popleft()
+                answers[number] = await self.run(make())
+
+        count = min(operation.concurrency, len(left))
+        tasks = [asyncio.ensure_future(work()) for _ in range(count)]
+        interrupt: asyncio.CancelledError | None = None
+        going = set(tasks)
+        while going:
+            try:
+                ended, going = await asyncio.wait(going, return_when=asyncio.FIRST_EXCEPTION)
+            except asyncio.CancelledError as cancelled:
+                # Why waited for: each finishes what it has begun, and then says so.
+                interrupt = interrupt or cancelled
+                left.clear()
+                for task in going:
+                    task.cancel()
+            else:
+                if any(task.cancelled() or task.exception() is not None for task in ended):
+                    left.clear()
+        errors = [task.exception() for task in tasks if not task.cancelled()]
+        if interrupt is not None:
+            raise interrupt
+        for error in errors:
+            if error is not None:
+                raise error
+        for task in tasks:
+            task.result()  # Raises where somebody else has cancelled it.
+        return [answers[number] for number in range(len(operation.procedures))]
 
     def _start(self, operation: DoStart) -> None:
         def ended(task: asyncio.Task[Outcome]) -> None:

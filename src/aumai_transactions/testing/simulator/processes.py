@@ -31,6 +31,7 @@ from aumai_transactions.drivers.operations import (
     DoNext,
     DoSleep,
     DoStart,
+    DoTogether,
     DoTurn,
     Ended,
 )
@@ -41,6 +42,7 @@ from aumai_transactions.errors import StoreError, StoreUnavailable
 from aumai_transactions.testing.simulator.agenda import SECOND, ProcessClock
 from aumai_transactions.testing.simulator.interrupts import Interrupted
 from aumai_transactions.testing.simulator.store import StoreHandle
+from aumai_transactions.testing.simulator.together import Together
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.operations import Attendant, Operations, Procedure
@@ -378,6 +380,13 @@ class Process:
             self.world.watch.wrong(f"L1: a procedure waits for {seconds} s, and so does not wait")
         return max(seconds, 0.0)
 
+    def _together(self, task: Task, operation: DoTogether) -> None:
+        together = Together(self, task, operation)
+        for _ in range(operation.concurrency):
+            together.begin_next()
+        if not operation.procedures:
+            self.world.agenda.after(0, task.go_on, [])
+
     def _start(self, task: Task, operation: DoStart) -> None:
         def on_end(answer: Any, error: BaseException | None) -> None:
             operation.inbox.put(Ended(operation.call, answer, error))
@@ -466,6 +475,7 @@ _PERFORM: dict[type, Callable[[Process, Task, Any], None]] = {
     DoTurn: Process._turn,  # noqa: SLF001
     DoSleep: Process._sleep,  # noqa: SLF001
     DoInbox: Process._inbox,  # noqa: SLF001
+    DoTogether: Process._together,  # noqa: SLF001
     DoNext: Process._next,  # noqa: SLF001
     DoStart: Process._start,  # noqa: SLF001
     DoCall: Process._call,  # noqa: SLF001
