@@ -7,6 +7,8 @@ Rules:
   2. It lasts until the last open block has ended, in whichever order they end.
   3. An event loop is told between two callbacks: an exception that hits it anywhere may make it
      forget whom it was about to wake.
+  4. A loop hears of a signal later than Python. What Python has heard of while a block was open
+     ends the program, even if the block is over when the loop comes to it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 _open: dict[Terminable, asyncio.AbstractEventLoop | None] = {}
 """The blocks that are open in the main thread, with the loop that is told for them, if one is."""
+
+_heard: list[int] = []
+"""The signals that Python has heard of, and the loop has not been told of yet."""
 
 
 class Terminable:
@@ -52,7 +57,10 @@ class Terminable:
             if signal.getsignal(signal.SIGTERM) is _end_at_once:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
         elif not loop.is_closed():
+            # Python calls its handler of whatever has come, before it changes it.
             loop.remove_signal_handler(signal.SIGTERM)
+            if _heard:
+                loop.call_soon(_end)
 
 
 def _is_told(loop: asyncio.AbstractEventLoop) -> bool:
@@ -60,7 +68,13 @@ def _is_told(loop: asyncio.AbstractEventLoop) -> bool:
         loop.add_signal_handler(signal.SIGTERM, _end)
     except (NotImplementedError, RuntimeError):
         return False  # Not every loop can be told, on every system.
+    # The loop's own handler does nothing; what wakes the loop is no handler, and stays.
+    signal.signal(signal.SIGTERM, _hear)
     return True
+
+
+def _hear(number: int, _frame: Any) -> None:
+    _heard.append(number)
 
 
 def _end_at_once(_signal: int, _frame: Any) -> NoReturn:
@@ -68,4 +82,5 @@ def _end_at_once(_signal: int, _frame: Any) -> NoReturn:
 
 
 def _end() -> NoReturn:
+    _heard.clear()
     raise SystemExit(EXIT_CODE)
