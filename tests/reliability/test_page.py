@@ -8,7 +8,7 @@ from tests.reliability.page import COMMAND, PAGE, on_page, with_block
 from tests.reliability.share import share_of, some, times
 
 # What none may ever have, whatever else is counted.
-NONE_OF = ("lost", "doubled", "half", "violations", "stuck", "torn", "survived")
+NONE_OF = ("lost", "doubled", "half", "violations", "stuck", "torn", "survived", "believed")
 
 
 def test_the_page_shows_each_part_and_the_figures_that_a_run_has_counted():

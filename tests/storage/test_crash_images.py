@@ -55,8 +55,7 @@ def problems_of(image, folder):
     if not path.exists():
         return ["the store is gone"] if promises.store_id else []
     try:
-        with closing(SqliteStore(path, create=False)) as store:
-            return promises.problems(store)
+        return found_in(path, promises)
     except StoreError as error:
         advised = re.search(r"truncate -s (\d+) ", str(error))
         if advised is None:
@@ -64,6 +63,13 @@ def problems_of(image, folder):
     # The last page of the last commit, left in part as an older one that differs by a bit, cannot
     # be told from a flipped bit. It is refused, and what it is said to do then loses nothing.
     os.truncate(path.with_name("store.db-wal"), int(advised[1]))
+    try:
+        return found_in(path, promises)
+    except StoreError as error:
+        return [f"does not open even so: {error}"]
+
+
+def found_in(path, promises):
     with closing(SqliteStore(path, create=False)) as store:
         return promises.problems(store)
 
