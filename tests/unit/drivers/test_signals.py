@@ -1,7 +1,8 @@
-"""SIGTERM while a block is open, where an event loop hears of it late."""
+"""SIGTERM while a block is open, at moments at which it is easily lost."""
 
 import asyncio
 import signal
+import threading
 
 import pytest
 
@@ -29,6 +30,27 @@ def test_a_signal_that_comes_right_before_the_last_block_is_over_ends_the_progra
     assert caught.value.code == EXIT_CODE
     assert ended == ["cancelled"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_comes_while_an_object_is_let_go_of_comes_again():
+    """Python tells of what is raised there, and goes on as if nothing had been."""
+
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    block = Terminable()
+    try:
+        with pytest.raises(SystemExit) as caught:
+            wait_behind(Dying())
+    finally:
+        block.over()
+    assert caught.value.code == EXIT_CODE
+
+
+def wait_behind(dying):
+    del dying
+    threading.Event().wait(GUARD_SECONDS)
 
 
 def test_a_signal_ends_the_program_once_and_not_what_comes_after_it():
