@@ -120,6 +120,14 @@ KINDS = {each.__name__: each for each in (worker, recoverer, plan, block, plan_a
 
 
 def run(reporter, orders):
+    def dropped(found):
+        # Python drops an interrupt that comes while an object is let go of; a person presses again.
+        if isinstance(found.exc_value, KeyboardInterrupt):
+            reporter.say("dropped")
+        else:
+            sys.__unraisablehook__(found)
+
+    sys.unraisablehook = dropped
     try:
         begun = KINDS[orders["kind"]](Life(reporter, orders))
         if begun is not None:

@@ -84,7 +84,10 @@ class Office:
         victim.send(number)
         said = []
         while (line := victim.next_line(GRACE_SECONDS)) is not None:
-            said.append(line)
+            if line == "dropped":
+                victim.send(number)
+            else:
+                said.append(line)
         status = victim.reap()
         if status == -TERM:
             said.append("killed")
