@@ -13,6 +13,7 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -71,8 +72,16 @@ class Noted(NamedTuple):
     run: str = ""
 
 
-def noted(part: str, counts: dict[str, int], seconds: float) -> Noted:
+def noted(
+    part: str, counts: dict[str, int], seconds: float, share: Fraction | None = None
+) -> Noted:
     """Return the figures of a run that ends now.
+
+    Args:
+        part: Which, by its name in `PARTS`.
+        counts: How many of what.
+        seconds: How long it took.
+        share: Of what there is; None for the share that is asked for.
 
     Raises:
         KeyError: There is no such part; add it to `PARTS`.
@@ -85,7 +94,7 @@ def noted(part: str, counts: dict[str, int], seconds: float) -> Noted:
         round(seconds, 1),
         datetime.now(UTC).date().isoformat(),
         f"{os.cpu_count()} cores, Python {platform.python_version()}",
-        str(SHARE),
+        str(SHARE if share is None else share),
         RUN,
     )
 
