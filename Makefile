@@ -1,7 +1,7 @@
 .PHONY: help venv test simulate check-deep nightly torture coverage lint bench docs ci
 SEED ?= 1
 SEEDS ?= 100
-FUZZ_SECONDS ?= 360
+FUZZ_SECONDS ?= 240
 # How much of what is exhaustive or long is done by check-deep: tests/reliability/share.py.
 SHARE ?= 1/8
 # Why no limit: a deep test takes as long as it takes. What it counts goes into a file.

@@ -1,9 +1,9 @@
 """The simulator has teeth: each planted bug is found, or the build fails.
 
 The normal suite begins with the seed at which a mutant is known to be found; where the simulator
-has changed since, it goes on with a few more. With `-m deep`, each mutant is looked for among 500
-seeds that nobody has chosen. A mutant that survives is a hole in what
-the simulator does, or in what it watches; it is mended there, and the mutant stays.
+has changed since, it goes on with a few more. With `-m deep`, each mutant is looked for among 2,000
+seeds that nobody has chosen: the rarest is found once in some 1,500. A mutant that survives is a
+hole in what the simulator does, or in what it watches; it is mended there, and the mutant stays.
 `pytest -s` prints a line for each, `python -m tests.simulation.mutants` the whole table.
 """
 
