@@ -28,6 +28,7 @@ GRACE_SECONDS = 30.0
 NEWS_MAX = 12
 NEWS_SECONDS_MAX = 0.03
 OPEN_MIN = 8
+UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 HANDED_ON = "an append ends between"
 """Not looked at here: who is told to go lets go of a transaction there."""
 WAYS = {
@@ -43,7 +44,7 @@ WAYS = {
 """By which way who goes of what; SIGTERM between two blocks means what it always means."""
 STORES = ("sqlite", "postgres")
 FEW = 3
-MANY = times(500 / len(WAYS) / len(STORES), least=4)
+MANY = times(512 / len(WAYS) / len(STORES), least=4)
 both_ways = pytest.mark.parametrize(
     "kind,number", WAYS, ids=lambda one: one if isinstance(one, str) else one.name
 )
@@ -169,9 +170,6 @@ def drivers_are_told_to_go(office, kind, number, signals):
     # Where the signal hits our own code, its driver begins anew; nobody else ever has to.
     assert all(len({claim.driver_id for claim in claims(one)}) == 1 for one in journals.values())
     return len(journals)
-
-
-UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 
 
 def tell_to_go(office, kind, number, signals):
