@@ -4,6 +4,7 @@ SEEDS ?= 100
 FUZZ_SECONDS ?= 240
 # How much of what is exhaustive or long is done by check-deep: tests/reliability/share.py.
 SHARE ?= 1/8
+WHAT ?= bench
 # Why no limit: a deep test takes as long as it takes. What it counts goes into a file.
 LONG = AUMAI_FIGURES=.cache/figures.jsonl pytest -n2 -o faulthandler_timeout=0
 help:      ## show this list
@@ -24,8 +25,8 @@ coverage:  ## run the suite and report what it did not reach
 	coverage erase && coverage run -m pytest && coverage combine -q && coverage report
 lint:      ## check style, formatting, types, and that imports point downwards
 	ruff check && ruff format --check && mypy && lint-imports
-bench:     ## measure, as ratios to a bare loop and to bare commits
-	python benchmarks/overhead.py
+bench:     ## measure beside the least that is possible; WHAT=check compares with what was recorded
+	python benchmarks/$(WHAT).py $(ARGS)
 docs:      ## build the documentation (pip install zensical first)
 	zensical build --strict --clean
 ci:        ## do what CI does, in fresh virtual environments
