@@ -1,4 +1,4 @@
-.PHONY: help venv test simulate check-deep nightly torture coverage lint bench docs ci
+.PHONY: help venv test simulate check-deep nightly coverage lint bench bench-check docs ci
 SEED ?= 1
 SEEDS ?= 100
 FUZZ_SECONDS ?= 240
@@ -19,14 +19,14 @@ check-deep: ## try a share of every system call, crash image, flipped bit and mu
 	AUMAI_SHARE=$(SHARE) $(LONG) -m deep
 nightly:   ## try all of it, a million simulated transactions, the long kills and the fuzzers; 2 hours
 	$(LONG) -m "deep or torture" && python tests/fuzz/fuzz.py all --seconds $(FUZZ_SECONDS)
-torture:   ## kill 1,000 times (or AUMAI_TORTURE_KILLS) and recover, and count the windows hit
-	pytest -n0 -m torture -o faulthandler_timeout=0
 coverage:  ## run the suite and report what it did not reach
 	coverage erase && coverage run -m pytest && coverage combine -q && coverage report
 lint:      ## check style, formatting, types, and that imports point downwards
 	ruff check && ruff format --check && mypy && lint-imports
-bench:     ## measure beside the least that is possible; WHAT=check compares with what was recorded
+bench:     ## measure beside the least that is possible; WHAT=growth, fleet, deadlock, history
 	python benchmarks/$(WHAT).py $(ARGS)
+bench-check: ## compare the instructions of five paths with what was recorded; ARGS=--record
+	python benchmarks/check.py $(ARGS)
 docs:      ## build the documentation (pip install zensical first)
 	zensical build --strict --clean
 ci:        ## do what CI does, in fresh virtual environments

@@ -29,7 +29,7 @@ def other(store, path):
 @pytest.fixture
 def asked(store):
     """The statements that the store's connection carries out from now on."""
-    found = []
+    found: list[str] = []
     store._database.connection().set_trace_callback(found.append)
     return found
 
