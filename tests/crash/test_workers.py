@@ -3,6 +3,7 @@
 
 import signal
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from aumai_transactions import TransactionManager, Worker
 from aumai_transactions.core.entries import Claimed
 from aumai_transactions.core.journal import entries
-from aumai_transactions.stores.sqlite import SqliteStore, liveness
+from aumai_transactions.stores import open_store
+from aumai_transactions.stores.sqlite import liveness
 from aumai_transactions.testing.clock import ManualClock
 from aumai_transactions.testing.kill_nursery import Nursery
 
@@ -70,9 +72,12 @@ class Yard:
     def state(self, name):
         return self.producer.get_result(name).state.value
 
+    def entries(self, name):
+        with closing(open_store(self.url, create=False)) as store:
+            return [entry for _, entry in entries(store.read(name))]
+
     def claims(self, name):
-        with SqliteStore(self.folder / "trips.db", create=False) as store:
-            return [entry for _, entry in entries(store.read(name)) if isinstance(entry, Claimed)]
+        return [entry for entry in self.entries(name) if isinstance(entry, Claimed)]
 
 
 @pytest.fixture

@@ -115,7 +115,8 @@ def work(reporter, orders):
         os.close(line)
 
     def act(action, data, context):
-        effect(f"{action} {context.idempotency_key} {orders.get('label', '')}")
+        tokens = ",".join(f"{token}" for token in context.resources.values())
+        effect(f"{action} {context.idempotency_key} {orders.get('label', '')} {tokens}")
         if data.get("stops") and orders.get("stops", True):
             reporter.say(f"there {context.transaction_id}")
             reporter.wait()

@@ -15,6 +15,7 @@ from contextlib import closing
 import psycopg
 import pytest
 from tests.faults.damage import Image, Judge, WronglyBelieved, made, named, seen, verified
+from tests.reliability.share import some
 
 from aumai_transactions import TransactionManager
 from aumai_transactions.core.journal import NO_HASH, chain_hash
@@ -105,14 +106,14 @@ def test_a_flip_that_nobody_would_name_is_found_by_the_law(images, part, memory_
 
 @pytest.mark.deep
 @pytest.mark.parametrize("place", PARTS, ids="-".join)
-@pytest.mark.parametrize("share", range(8))
-def test_every_byte_of_a_small_store(images, place, share, memory_folder, record_property):
+@pytest.mark.parametrize("eighth", range(8))
+def test_every_byte_of_a_small_store(images, place, eighth, memory_folder, figures):
     kind, part = place
     image = images(kind, COMPACT)
     judge = Judge(image, memory_folder)
     text = getattr(image, part)
     wrong = []
-    for position in range(share, len(text), 8):
+    for position in some(range(eighth, len(text), 8)):
         dice = random.Random(SEED * 1_000_003 + position)
         for bit in dice.sample(range(8), BITS):
             what = f"{kind}, {part} byte {position} bit {bit}"
@@ -120,9 +121,9 @@ def test_every_byte_of_a_small_store(images, place, share, memory_folder, record
                 judge.judge(image.flipped(part, position, bit), what)
             except WronglyBelieved as error:
                 wrong.append(str(error))
-    record_property("flips", dict(judge.counted))
-    print(f"{kind} {part} {share}: {dict(judge.counted)}")
     assert wrong == []
+    counts = {"flips": judge.counted.total(), **judge.counted}
+    figures("flipped bits", **counts, wrongly_believed=0)
 
 
 # ------------------------------------------------------------------------------- whole files

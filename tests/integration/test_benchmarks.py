@@ -68,7 +68,13 @@ def test_the_benchmark_of_a_long_life_looks_at_memory_ten_times(tmp_path):
 def test_the_benchmark_of_recovery_finishes_what_was_in_flight(tmp_path):
     recovery = ("recovery", "--in-flight", "20", "--only", "sqlite")
     figures = report_of(tmp_path, "benchmarks/growth.py", *recovery)
-    assert [one["way"] for one in figures] == ["recover()", "a worker", "a worker, 64 threads"]
+    assert [one["way"] for one in figures] == [
+        "recover()",
+        "recover(), 8 threads",
+        "recover(), 64 tasks",
+        "a worker",
+        "a worker, 64 threads",
+    ]
     for one in figures:
         assert one["opened"] <= one["all"]
 

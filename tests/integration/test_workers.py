@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import signal as signals
+import threading
 
 import pytest
 
@@ -590,6 +591,24 @@ def test_an_interrupt_of_the_thread_that_runs_it_hands_back_and_is_raised(shop):
     assert not worker._busy
     assert shop.state(tx) in ("active", "committed")
     shop.worker("interrupt", "do", "undo", "uninterrupt").run(until_idle=True)
+    assert shop.state(tx) == "committed"
+
+
+def test_an_interrupt_while_work_is_handed_out_keeps_nobody_waiting(shop, monkeypatch, caplog):
+    """It comes when a transaction is marked as in hand, and before any thread has got it."""
+    tx = shop.submit(("a", "do"))
+    worker = shop.worker("do", "undo", drain_seconds=0.05)
+    with monkeypatch.context() as patched:
+
+        def interrupted(thread):
+            if thread.name.startswith("aumai-worker-1"):
+                raise KeyboardInterrupt
+
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.run()
+    assert "not handed back" not in caplog.text
+    assert worker.run(until_idle=True) == []
     assert shop.state(tx) == "committed"
 
 

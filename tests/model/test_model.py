@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.reliability.share import ALL
 
 from aumai_transactions.core.kinds import KINDS
 
@@ -82,10 +83,11 @@ def marked_in(model):
         pytest.param(("FIRST=PROBED",), set(), marks=deep),
     ],
 )
-def test_a_transaction_is_all_or_nothing_whatever_fails(search, how, never):
+def test_a_transaction_is_all_or_nothing_whatever_fails(search, how, never, figures):
     found = search(TRANSACTION, *how)
     holds(found, TRANSACTION, never)
     assert found.states > 10_000
+    figures("model", ALL, searches=1, states=found.states, violations=0)
 
 
 @pytest.mark.parametrize("how", [(), ("PLANNED",)])
@@ -105,31 +107,35 @@ def test_nobody_comes_in_between(search, how):
     ],
     ids=" ".join,
 )
-def test_more_steps_more_claims_and_more_kinds_of_actions_are_safe_too(search, how):
+def test_more_steps_more_claims_and_more_kinds_of_actions_are_safe_too(search, how, figures):
     found = search(TRANSACTION, *how, is_large=True)
     assert found.broken is None
     assert found.is_complete
     assert {"committed", "rolled_back", "taken_over", "fenced", "already_ours"} <= found.reached
+    figures("model", ALL, searches=1, states=found.states, violations=0)
 
 
 # -------------------------------------------------------------------------------- and it must be so
 
 
 @pytest.mark.parametrize("safeguard", some(REMOVED))
-def test_without_a_safeguard_the_world_is_left_wrong(search, safeguard):
+def test_without_a_safeguard_the_world_is_left_wrong(search, safeguard, figures):
     kinds = ("FIRST=PROBED",) if safeguard == "PROBE_ONLY_LOOKS" else ()
     assert search(TRANSACTION, "WORLD", safeguard, *kinds).broken in WORLD_RULES
+    figures("model", ALL, safeguards_taken_away_and_needed=1)
 
 
 @deep
 @pytest.mark.parametrize("safeguard", JOURNAL_REMOVED)
-def test_without_a_safeguard_the_journal_breaks_its_rules(search, safeguard):
+def test_without_a_safeguard_the_journal_breaks_its_rules(search, safeguard, figures):
     assert search(TRANSACTION, safeguard).broken == JOURNAL_REMOVED[safeguard]
+    figures("model", ALL, safeguards_taken_away_and_needed=1)
 
 
 @pytest.mark.parametrize("safeguard", some(LOCKS_REMOVED))
-def test_without_a_safeguard_of_the_locks_somebody_comes_in_between(search, safeguard):
+def test_without_a_safeguard_of_the_locks_somebody_comes_in_between(search, safeguard, figures):
     assert search(LOCKS, safeguard).broken == LOCKS_REMOVED[safeguard]
+    figures("model", ALL, safeguards_taken_away_and_needed=1)
 
 
 def test_a_model_in_which_nothing_goes_wrong_does_not_pass_for_one(search):
@@ -153,10 +159,11 @@ def test_a_model_in_which_nothing_goes_wrong_does_not_pass_for_one(search):
         pytest.param(TRANSACTION, ("FIRST=PROBED", "OTHERS=PROBED"), marks=deep),
     ],
 )
-def test_once_the_faults_stop_every_transaction_ends(search, model, how):
+def test_once_the_faults_stop_every_transaction_ends(search, model, how, figures):
     found = search(model, *how, liveness=True)
     assert found.broken is None
     assert found.is_complete
+    figures("model", ALL, searches=1, states=found.states, violations=0)
 
 
 @pytest.mark.parametrize(

@@ -21,18 +21,19 @@ LINE = re.compile(r"<!-- figure (\{.*\}) -->")
 
 def block(found: dict[str, Noted]) -> str:
     """Return the block between the two markers, and the markers."""
-    lines = [BEGIN, "", "| what | figures | took | run by | on |", "|---|---|---|---|---|"]
+    lines = [BEGIN, "", "| what | figures | took | share | on |", "|---|---|---|---|---|"]
     kept = []
-    for name, part in PARTS.items():
+    for name, title in PARTS.items():
         if name in found:
             one = found[name]
+            share = "all" if one.share == "1" else one.share
             lines.append(
-                f"| {part.title} | {counts_of(one)} | {time_of(one.seconds)} | `{part.target}` | "
+                f"| {title} | {counts_of(one)} | {time_of(one.seconds)} | {share} | "
                 f"{one.at}, {one.machine} |"
             )
             kept.append(f"<!-- figure {json.dumps(one._asdict())} -->")
         else:
-            lines.append(f"| {part.title} | not in any run yet | | `{part.target}` | |")
+            lines.append(f"| {title} | not in any run yet | | | |")
     return "\n".join([*lines, "", *kept, END])
 
 

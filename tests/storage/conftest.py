@@ -159,11 +159,6 @@ class Rig:
         return found
 
     @staticmethod
-    def operations() -> list[str]:
-        """Name what is killed, and made to fail, at each of its calls."""
-        return sorted(program.AT_EACH_CALL)
-
-    @staticmethod
     def template_of(operation: str) -> str:
         """Name what an operation begins with."""
         return str(program.OPERATIONS[operation][1])

@@ -3,11 +3,11 @@
 Skipped by name where nobody may mount a file system; `test_crash_images.py` needs no rights.
 """
 
-import os
 import random
 from contextlib import closing
 
 import pytest
+from tests.reliability.share import times
 
 from aumai_transactions.errors import StoreError
 from aumai_transactions.stores.sqlite import SqliteStore
@@ -16,7 +16,7 @@ from aumai_transactions.testing.promises import Promises
 
 pytestmark = [pytest.mark.crash, pytest.mark.deep]
 
-ROUNDS = int(os.environ.get("AUMAI_POWER_CUTS", "40"))
+ROUNDS = times(40, least=5)
 CONTROL_ROUNDS = 5
 LINES_MAX = 400
 

@@ -31,7 +31,6 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_text, clone, shown
 from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
-from aumai_transactions.drivers.forking import watch
 from aumai_transactions.drivers.ids import new_id
 from aumai_transactions.drivers.noticing import ConflictWatch
 from aumai_transactions.drivers.operations import Procedure, blocking
@@ -43,6 +42,7 @@ from aumai_transactions.errors import (
     JournalConflict,
     TransactionNotFound,
 )
+from aumai_transactions.forking import watch
 from aumai_transactions.models import Event, Transaction, TransactionResult
 
 if TYPE_CHECKING:

@@ -157,10 +157,10 @@ class Worker:
                 if until_idle and not taken and not self._busy and self._is_idle():
                     break
                 self._wait(0.0 if taken else self._poll * (0.5 + self._dice.random()))
-            return self._drained()
+            return self._drained(crew)
         except (KeyboardInterrupt, SystemExit):
             self._is_stopping = True
-            self._drained()
+            self._drained(crew)
             raise
         finally:
             ended.set()
@@ -314,13 +314,19 @@ class Worker:
             except Exception:
                 log.exception("what a worker was to report to has raised")
 
-    def _drained(self) -> list[str]:
+    def _drained(self, crew: _Crew) -> list[str]:
         """Wait until what is in hand has been handed back; return what was not, in time."""
         until = time.monotonic() + self._drain
-        while self._busy and time.monotonic() < until:
+        crew.dismiss()
+        # Why not until nothing is busy: an interrupt may have come before a thread was given what
+        # was marked as that.
+        while is_at_work := crew.is_at_work():
+            if time.monotonic() >= until:
+                break
             self._hand_back()  # Also what had not begun when `stop` was called.
-            with contextlib.suppress(queue.Empty):
-                self._news.get(timeout=_NUDGE_SECONDS)
+            crew.wait(_NUDGE_SECONDS)
+        if not is_at_work:
+            self._busy.clear()
         left = sorted(self._busy)
         if left:
             log.warning("not handed back within %g s: %s", self._drain, ", ".join(left))
@@ -351,31 +357,47 @@ class _Crew:
     def __init__(self, work: Callable[[queue.SimpleQueue[str | None]], None]) -> None:
         self._work = work
         self._todo: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._count = 0
+        self._threads: list[threading.Thread] = []
+        self._is_dismissed = False
 
     def take(self, name: str, busy: int, threads_max: int) -> bool:
         """Let a thread do something; return False where there is none, and none can be started."""
-        if self._count < min(busy, threads_max):
+        if len(self._threads) < min(busy, threads_max):
             thread = threading.Thread(
                 target=self._work,
                 args=(self._todo,),
-                name=f"aumai-worker-{self._count + 1}",
+                name=f"aumai-worker-{len(self._threads) + 1}",
                 daemon=True,
             )
+            # Order matters: an interrupt may come between the two.
+            self._threads.append(thread)
             try:
                 thread.start()
-                self._count += 1
             except RuntimeError as error:
+                self._threads.pop()
                 log.warning("no thread can be started: %s", error)
-                if not self._count:
+                if not self._threads:
                     return False
         self._todo.put(name)
         return True
 
     def dismiss(self) -> None:
         """Let every thread end once it has done what it does."""
-        for _ in range(self._count):
-            self._todo.put(None)
+        if not self._is_dismissed:
+            self._is_dismissed = True
+            for _ in self._threads:
+                self._todo.put(None)
+
+    def is_at_work(self) -> bool:
+        """Tell whether a thread has not ended yet."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until one more thread has ended, or the time is over."""
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(seconds)
+                return
 
 
 def checked_agents(agents: object) -> frozenset[str] | None:

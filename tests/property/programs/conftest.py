@@ -262,7 +262,7 @@ class Judge:
     def _left(self, step):
         """Where nothing undoes a step that was to be undone once it had ended, it is left."""
         is_left = step.action == "read" or (step.state == "done" and not step.has_undo)
-        if step.to_undo and is_left:
+        if step.to_undo and is_left and step.state != "running":
             step.state = "left"
             self._ended(step)
 

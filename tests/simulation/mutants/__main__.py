@@ -1,7 +1,7 @@
 """`python -m tests.simulation.mutants`: print at which seed each planted bug is found.
 
 Owns: that table. With names, only mutants whose name contains one of them are looked for; with
-`--from N`, seeds from N on are searched, 500 at most.
+`--from N`, seeds from N on are searched, 2,000 at most.
 """
 
 import sys

@@ -266,7 +266,7 @@ def take_an_unknown_answer_for_a_no(plant):
     plant.everywhere(sound, outcome_of)
 
 
-@mutant(seed=None, needs=("rollback_revoked",))
+@mutant(seed=21356, needs=("rollback_revoked",))
 def continue_though_a_rollback_was_asked_for(plant):
     """C12: an undo revokes a rollback that a person has asked for."""
     plant.blind()

@@ -11,7 +11,7 @@ from tests.simulation.mutants.planting import planted
 
 from aumai_transactions.testing.simulator import simulate
 
-SEEDS_MAX = 500
+SEEDS_MAX = 2_000
 
 _RULE = re.compile(r"(?:^|: )([A-Z]\d{1,2}): ")
 

@@ -23,8 +23,9 @@ from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError
+from aumai_transactions.forking import watch
 from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
-from aumai_transactions.stores.postgres import forking, health, listing, schema
+from aumai_transactions.stores.postgres import health, listing, schema
 from aumai_transactions.stores.postgres.address import address_of
 from aumai_transactions.stores.postgres.appending import Head, prepare
 from aumai_transactions.stores.postgres.arrays import texts
@@ -84,7 +85,7 @@ class PostgresStore:
         except BaseException:
             self._pool.close()
             raise
-        forking.watch(self)
+        watch(self)
         # Why: a handle that was dropped without close() would keep sessions of the server.
         weakref.finalize(self, _let_go, self._pool, self._news, self._pid)
 
@@ -382,7 +383,7 @@ class PostgresStore:
             )
 
     def after_fork_in_child(self) -> None:
-        """Close the sockets of our parent's sessions."""
+        """Close our copies of the sockets, so that a session ends when the parent does."""
         if not self._is_closed:
             self._pool.forget()
             self._news.forget()
