@@ -116,8 +116,10 @@ class Appending:
             updates = self._updates.values()
             counts = [(*one.counts, one.ordinal) for one in updates if one.indexed is None]
             whole = [(*one.counts, *one.indexed, one.ordinal) for one in updates if one.indexed]
-            self._connection.executemany(statements.UPDATE_COUNTS, counts)
-            self._connection.executemany(statements.UPDATE_TRANSACTION, whole)
+            if counts:
+                self._connection.executemany(statements.UPDATE_COUNTS, counts)
+            if whole:
+                self._connection.executemany(statements.UPDATE_TRANSACTION, whole)
             self._updates.clear()
 
     def answer(self, prepared: Prepared) -> AppendAnswer:

@@ -56,6 +56,8 @@ class Database:
         self.checkpoints = Checkpoints(path)
         self._wait_seconds = wait_seconds
         self.log = path.with_name(path.name + "-wal")
+        # Why as text, too: it is on the way of every commit.
+        self._name, self._log_name = str(path), str(self.log)
         self._connection: sqlite3.Connection | None = None
         self._file: _Identity | None = None
         self._wal_file: _Identity | None = None
@@ -280,7 +282,7 @@ class Database:
 
     def _check_in_place(self) -> None:
         """Refuse to use a file that has lost its name."""
-        if _identity(self.path) != self._file:
+        if _identity(self._name) != self._file:
             self._poison()
             raise StoreUnavailable(f"{self.path} {_GONE}.")
 
@@ -295,7 +297,7 @@ class Database:
 
     def _after_commit(self, connection: sqlite3.Connection, *, waits: bool) -> None:
         self.has_written = True
-        if _identity(self.path) != self._file:
+        if _identity(self._name) != self._file:
             self._poison()
             raise StoreUnavailable(
                 f"{self.path} was moved, removed or replaced while it was written; the last "
@@ -304,7 +306,7 @@ class Database:
                 outcome_unknown=True,
             )
         try:
-            found = self.log.stat()
+            found = os.stat(self._log_name)  # noqa: PTH116 (as in `_identity`)
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._wal_file:
@@ -383,7 +385,7 @@ class Database:
         return connection
 
 
-def _identity(path: Path) -> _Identity | None:
+def _identity(path: Path | str) -> _Identity | None:
     try:
         found = os.stat(path)  # noqa: PTH116 (on the way of every commit; Path.stat is slower)
     except OSError:
