@@ -35,6 +35,7 @@ from aumai_transactions.core.entries import (
     ReadVersion,
 )
 from aumai_transactions.core.kinds import KINDS
+from aumai_transactions.core.nesting import is_nested_deeper
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 
@@ -101,12 +102,13 @@ def decode(body: bytes, transaction_id: str, sequence: int) -> tuple[str, Entry]
 def _parsed(body: bytes, transaction_id: str, sequence: int) -> dict[str, Any]:
     try:
         text = body.decode("utf-8")
+        if is_nested_deeper(text, DEPTH_MAX):
+            message = f"nested more than {DEPTH_MAX} deep"
+            raise ValueError(message)  # noqa: TRY301 (one refusal for all that is not JSON)
         found = _READER.decode(text)
-        # Why so: an escape that may be a surrogate's, and brackets enough to be too deep, are rare.
+        # Why so: an escape that may be a surrogate's is rare.
         if "\\u" in text:
             canonical_json(found).decode("utf-8")
-        if text.count("[") + text.count("{") > DEPTH_MAX:
-            _check_depth(found)
     except (ValueError, RecursionError) as error:
         raise JournalCorrupt(transaction_id, sequence, f"not JSON ({error})") from error
     if not isinstance(found, dict) or not {"v", "id", "kind"} <= found.keys():
@@ -131,22 +133,6 @@ def _finite(text: str) -> float:
 
 # Why not `json.loads`: it takes NaN, Infinity and UTF-16, which no store of ours ever wrote.
 _READER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _check_depth(found: object) -> None:
-    """Refuse what is nested so deep that whoever walks through it would fail half-way."""
-    level: list[Any] = [found]
-    for _ in range(DEPTH_MAX):
-        level = [
-            item
-            for value in level
-            for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, (dict, list))
-        ]
-        if not level:
-            return
-    message = f"nested more than {DEPTH_MAX} deep"
-    raise ValueError(message)
 
 
 _NESTED: dict[str, type | None] = {

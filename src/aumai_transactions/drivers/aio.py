@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HANDLER_THREADS_MAX = 64
+RECOVERED_AT_ONCE = 16
 
 
 class AsyncTransactionManager(ManagerBase):
@@ -242,11 +243,13 @@ class AsyncTransactionManager(ManagerBase):
         await self._run(procedures.save(await self._desk(), tx))
 
     async def recover(
-        self, *, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int = 16
+        self, *, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int | None = None
     ) -> list[Recovered]:
-        """Finish what dead processes left behind; see `TransactionManager.recover`."""
+        """Finish what dead processes left; see `TransactionManager.recover`; 16 at a time."""
         seconds = checked_wait(wait_max_seconds)
-        count = checked_count(concurrency, "concurrency")
+        count = RECOVERED_AT_ONCE
+        if concurrency is not None:
+            count = checked_count(concurrency, "concurrency")
         return await self._run(recovery.recover(await self._desk(), seconds, count))
 
     async def retry(

@@ -351,7 +351,7 @@ class TransactionManager(SyncKeeping):
         self._run(procedures.save(self._desk(), tx))
 
     def recover(
-        self, *, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int = 1
+        self, *, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int | None = None
     ) -> list[Recovered]:
         """Finish what dead processes left behind, and what is due, and say what was done.
 
@@ -361,11 +361,11 @@ class TransactionManager(SyncKeeping):
         Args:
             wait_max_seconds: How long to wait, once all else is done, for the times of next
                 attempts.
-            concurrency: How many transactions to carry on at the same time. With more than one,
-                their handlers run in other threads than this one.
+            concurrency: How many transactions to carry on at the same time; the default is one
+                after the other. With more than one, their handlers run in other threads than this.
         """
         seconds = checked_wait(wait_max_seconds)
-        count = checked_count(concurrency, "concurrency")
+        count = 1 if concurrency is None else checked_count(concurrency, "concurrency")
         return self._run(recovery.recover(self._desk(), seconds, count))
 
     def retry(

@@ -16,6 +16,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from aumai_transactions.core.nesting import is_nested_deeper
 from aumai_transactions.core.values import checked_text
 from aumai_transactions.errors import InvalidData, PlanFileError
 from aumai_transactions.participants.messages import printable
@@ -150,14 +151,14 @@ class _Repeating(dict[str, Any]):
 
 
 def _from_json(text: str, file: str) -> dict[str, Any]:
+    if is_nested_deeper(text):
+        raise PlanFileError(file, "", "is nested too deep.")
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         problem = "is empty" if not text.strip() else f"is not JSON: {error.msg}"
         raise PlanFileError(file, where, f"{problem}.") from None
-    except RecursionError:
-        raise PlanFileError(file, "", "is nested too deep.") from None
     except ValueError as error:
         raise PlanFileError(file, "", _number_problem(error, "JSON")) from None
     if not isinstance(document, dict):

@@ -26,6 +26,7 @@ from aumai_transactions.cli.settings import (
     store_option,
     transaction_argument,
 )
+from aumai_transactions.core.nesting import is_nested_deeper
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.options import StepOptions
 from aumai_transactions.models import (
@@ -305,14 +306,14 @@ def json_object(text: str) -> dict[str, Any]:
     Raises:
         click.UsageError: It is something else; says what.
     """
+    if is_nested_deeper(text):
+        raise click.UsageError("--data is nested too deep.")
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         hint = " Quote it for the shell, as in --data '{\"amount\": 5}'."
         message = f"--data is not JSON: {error.msg} at column {error.colno}.{hint}"
         raise click.UsageError(message) from None
-    except RecursionError:
-        raise click.UsageError("--data is nested too deep.") from None
     except ValueError as error:
         why = f"it holds {HUGE_NUMBER}" if holds_huge_number(error) else f"{error}."
         raise click.UsageError(f"--data cannot be used: {why}") from None

@@ -295,22 +295,26 @@ class Simulation:
         try:
             operation = next(procedure)
             while True:
-                if mortal:
+                is_moment = mortal and not isinstance(operation, operations.DoTogether)
+                if is_moment:
                     self.tick(desk, procedure)
                 try:
-                    answer = self.perform(desk, operation)
+                    answer = self.perform(desk, operation, mortal=mortal)
                 except (self.violation, Killed):
                     raise
                 except Exception as error:
                     operation = procedure.throw(error)
                     continue
-                if mortal:
+                if is_moment:
                     self.tick(desk, procedure)
                 operation = procedure.send(answer)
         except StopIteration as done:
             return done.value
 
-    def perform(self, desk, operation):
+    def perform(self, desk, operation, *, mortal):
+        if isinstance(operation, operations.DoTogether):
+            # Why one after the other: each is a life's moments, whoever else is recovered.
+            return [self.drive(desk, make(), mortal=mortal) for make in operation.procedures]
         if isinstance(operation, operations.DoAppend):
             (answer,) = self.store.append((operation.append,))
             self.follow()
