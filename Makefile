@@ -1,10 +1,11 @@
-.PHONY: help venv test simulate check-deep nightly torture coverage lint bench docs ci
+.PHONY: help venv test simulate check-deep nightly coverage lint bench bench-check docs ci
 SEED ?= 1
 SEEDS ?= 100
 FUZZ_SECONDS ?= 240
 # How much of what is exhaustive or long check-deep does (tests/reliability/share.py). Why a seventh:
 # what repeats itself, such as the bytes of a page, repeats itself in other steps.
 SHARE ?= 1/7
+WHAT ?= bench
 # Why no limit: a deep test takes as long as it takes. What it counts goes into a file.
 LONG = AUMAI_FIGURES=.cache/figures.jsonl pytest -n2 -o faulthandler_timeout=0
 help:      ## show this list
@@ -19,14 +20,14 @@ check-deep: ## try a share of every system call, crash image, flipped bit and mu
 	AUMAI_SHARE=$(SHARE) $(LONG) -m deep
 nightly:   ## try all of it, a million simulated transactions, the long kills and the fuzzers; 2 hours
 	$(LONG) -m "deep or torture" && python tests/fuzz/fuzz.py all --seconds $(FUZZ_SECONDS)
-torture:   ## kill 1,000 times (or AUMAI_TORTURE_KILLS) and recover, and count the windows hit
-	pytest -n0 -m torture -o faulthandler_timeout=0
 coverage:  ## run the suite and report what it did not reach
 	coverage erase && coverage run -m pytest && coverage combine -q && coverage report
 lint:      ## check style, formatting, types, and that imports point downwards
 	ruff check && ruff format --check && mypy && lint-imports
-bench:     ## measure, as ratios to a bare loop and to bare commits
-	python benchmarks/overhead.py
+bench:     ## measure beside the least that is possible; WHAT=growth, fleet, deadlock, history
+	python benchmarks/$(WHAT).py $(ARGS)
+bench-check: ## compare the instructions of five paths with what was recorded; ARGS=--record
+	python benchmarks/check.py $(ARGS)
 docs:      ## build the documentation (pip install zensical first)
 	zensical build --strict --clean
 ci:        ## do what CI does, in fresh virtual environments

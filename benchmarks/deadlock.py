@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fleet import middle, stores
-from overhead import machine
+from race.machine import machine
 
 from aumai_transactions import Deadlock, TransactionManager
 

@@ -26,12 +26,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from overhead import machine
+from race.machine import machine
 
 from aumai_transactions import TransactionManager, TransactionState, Worker, open_store
 from aumai_transactions.store import Query, Store
@@ -41,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "fleet
 COUNTS = (1, 2, 4)
 UNFINISHED = tuple(state for state in TransactionState if not state.is_final)
 SECONDS_MAX = 120
+SUBMITTERS = 16
 
 
 class Case(NamedTuple):
@@ -154,12 +156,17 @@ def hands_for(url: str) -> Iterator[list[Hand]]:
 def submit(manager: TransactionManager, case: Case) -> None:
     """Let everything be there before the clock begins."""
     resources = ["the:one"] if case.is_hot else []
-    for _ in range(case.transactions):
+
+    def one(_: int) -> None:
         tx = manager.begin(timeout_seconds=3_600, lock_timeout_seconds=3_600)
         for _ in range(3):
             data = {"seconds": case.call_seconds}
             manager.add_step(tx, "agent", "act", data, resources=resources)
         manager.submit(tx)
+
+    with ThreadPoolExecutor(SUBMITTERS) as threads:
+        for _ in threads.map(one, range(case.transactions)):
+            pass
 
 
 def rate(manager: TransactionManager, store: Store, hands: Sequence[Hand], case: Case) -> float:

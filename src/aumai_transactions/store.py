@@ -289,6 +289,17 @@ class Store(Protocol):
         """Let go of everything; every driver that joined through this handle is dead then."""
 
 
+class Prompt(Protocol):
+    """Be a blocking store in which a write may take less than to hand it to a thread."""
+
+    def append_at_once(self, appends: Sequence[Append]) -> list[AppendAnswer] | None:
+        """Append while waiting for nobody but the disk, as `Store.append` does.
+
+        Returns:
+            None where nothing was appended, for somebody would have had to be waited for.
+        """
+
+
 class Snapshot(Protocol):
     """Show a store as it was at one moment, whatever is written meanwhile."""
 

@@ -7,6 +7,7 @@ Owns: commands to call, in this process or as a real one, and the proof that fil
 """
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -95,6 +96,19 @@ def refused_well(ran: Ran, *named: str) -> None:
     assert raw.isprintable(), ascii(raw)
 
 
+@contextlib.contextmanager
+def no_garbage_collection():
+    """Let nothing be finalized meanwhile that other tests have left behind.
+
+    Why: hundreds of calls deep, in data that is nested too deep, a finalizer fails and says so.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @pytest.fixture
 def cli(here):
     """Run a command in this process; check its exit code, and what a refusal names."""
@@ -102,6 +116,7 @@ def cli(here):
     def run(*words, code=0, named=()):
         out, err = io.StringIO(), io.StringIO()
         with (
+            no_garbage_collection(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             pytest.raises(SystemExit) as left,

@@ -3,7 +3,7 @@
 Transfers that workers carry out, audits, and interactive transfers that lock as they go and give
 way where they meet. Then the proof: the journals and the bank's own record could have come from
 one transaction after the other; no money has come or gone; no lock is left; everything is final.
-`make torture` runs 10,000 transactions by 8 processes, with the server killed as well, and
+`make nightly` runs 10,000 transactions by 8 processes, with the server killed as well, and
 `make nightly` lets three work for 20 minutes while the server dies every few seconds.
 """
 

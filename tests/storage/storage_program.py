@@ -529,8 +529,8 @@ def is_swapped_while_it_commits():
     """Not the product's doing: another file takes the store's place before a commit is told of."""
     real = Database._transact
 
-    def transact(self, *arguments):
-        done = real(self, *arguments)
+    def transact(self, *arguments, **how):
+        done = real(self, *arguments, **how)
         other = self.path.with_name("other.db")
         shutil.copyfile(self.path, other)
         other.replace(self.path)

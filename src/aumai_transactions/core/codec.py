@@ -190,8 +190,8 @@ def _defaults(cls: type[Any]) -> tuple[tuple[str, object, bool], ...]:
 
 def _object(record: object) -> dict[str, Any]:
     body = {}
-    for name, default, nested in _defaults(type(record)):
-        value = getattr(record, name)
+    fields: Any = record
+    for (name, default, nested), value in zip(_defaults(type(record)), fields, strict=True):
         # Why the types as well: 0 == False and 1 == 1.0, and a default that is left out must
         # come back as what it was.
         if value is default or (type(value) is type(default) and value == default):

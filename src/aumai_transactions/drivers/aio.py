@@ -3,7 +3,8 @@
 Owns: how a task waits for a store, for a handler and for time. The rules are the core's; the
 methods have the names and the order of `sync.py`.
 Rules:
-  1. The event loop is never blocked: a blocking store and sync handlers run in threads.
+  1. The event loop waits for nothing but a quick disk (`promptness.py`): whatever else may wait,
+     and sync handlers, run in threads.
   2. A cancellation never stops a durable write or an undo. It is noted, the transaction goes
      back, and then it is raised.
 """
@@ -34,7 +35,7 @@ from aumai_transactions.drivers import (
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, id_of, read_events, read_result, read_transaction
-from aumai_transactions.drivers.freezing import frozen_step
+from aumai_transactions.drivers.freezing import checked_count, frozen_step
 from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
@@ -240,10 +241,13 @@ class AsyncTransactionManager(ManagerBase):
         """Make a pending transaction durable as it stands, without starting it."""
         await self._run(procedures.save(await self._desk(), tx))
 
-    async def recover(self, *, wait_max_seconds: float = WAIT_SECONDS_MAX) -> list[Recovered]:
+    async def recover(
+        self, *, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int = 16
+    ) -> list[Recovered]:
         """Finish what dead processes left behind; see `TransactionManager.recover`."""
         seconds = checked_wait(wait_max_seconds)
-        return await self._run(recovery.recover(await self._desk(), seconds))
+        count = checked_count(concurrency, "concurrency")
+        return await self._run(recovery.recover(await self._desk(), seconds, count))
 
     async def retry(
         self,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aumai_transactions.errors import InternalError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from aumai_transactions.store import Append, AppendAnswer, Store
+    from aumai_transactions.store import Append, AppendAnswer, Prompt, Store
 
 BATCH_MAX = 512
 
@@ -72,18 +72,40 @@ def written(store: Store, appends: list[Append]) -> list[AppendAnswer | Exceptio
     An append that cannot be written for a reason of its own does not take the others along.
     """
     try:
-        answers = store.append(appends)
+        return _one_for_each(store.append(appends), appends)
     except StoreUnavailable as error:
-        # Why everybody: it is one durable write, so what is unknown of it is unknown to each.
-        return [_own_copy(error) for _append in appends]
+        return _for_everybody(error, appends)
     except Exception as error:  # noqa: BLE001 (raised again by whoever waits for it)
         if len(appends) == 1:
             return [error]
         return [written(store, [append])[0] for append in appends]
+
+
+def written_at_once(store: Prompt, appends: list[Append]) -> list[AppendAnswer | Exception] | None:
+    """Do the same while waiting for nobody but the disk; None where nothing was written so."""
+    try:
+        answers = store.append_at_once(appends)
+    except StoreUnavailable as error:
+        return _for_everybody(error, appends)
+    except Exception as error:  # noqa: BLE001 (raised again by whoever waits for it)
+        return [error] if len(appends) == 1 else None
+    return None if answers is None else _one_for_each(answers, appends)
+
+
+def _one_for_each(
+    answers: list[AppendAnswer], appends: list[Append]
+) -> list[AppendAnswer | Exception]:
     if len(answers) != len(appends):
         message = f"a store gave {len(answers)} answers to {len(appends)} appends."
         return [InternalError(message) for _append in appends]
     return list(answers)
+
+
+def _for_everybody(
+    error: StoreUnavailable, appends: list[Append]
+) -> list[AppendAnswer | Exception]:
+    """Return the same for each: it is one durable write, so what is unknown of it is so to all."""
+    return [_own_copy(error) for _append in appends]
 
 
 def _own_copy(error: StoreUnavailable) -> StoreUnavailable:

@@ -11,6 +11,7 @@ from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
     DoSleep,
+    DoTurn,
     Operations,
     Procedure,
 )
@@ -30,8 +31,23 @@ def carry_out(desk: Desk, procedure: Procedure[T], *, queues: bool = True) -> T:
         procedure: The procedure.
         queues: False to write by itself, and not together with what others write.
     """
+    return carry_on(desk, procedure, None, queues=queues)
+
+
+def carry_on(
+    desk: Desk, procedure: Procedure[T], operation: Operations | None, *, queues: bool = True
+) -> T:
+    """Carry out the rest of a procedure.
+
+    Args:
+        desk: The manager's.
+        procedure: The procedure.
+        operation: What it waits for; None where it has not begun.
+        queues: See `carry_out`.
+    """
     try:
-        operation = next(procedure)
+        if operation is None:
+            operation = next(procedure)
         while True:
             try:
                 answer = _perform(desk, operation, queues=queues)
@@ -44,6 +60,12 @@ def carry_out(desk: Desk, procedure: Procedure[T], *, queues: bool = True) -> T:
         return value
     finally:
         procedure.close()
+
+
+def take_in_place(operation: DoTurn) -> Any:
+    """Take a turn in this thread, and return its value."""
+    with operation.lock:
+        return carry_out(operation.desk, operation.steps())
 
 
 def _perform(desk: Desk, operation: Operations, *, queues: bool) -> Any:

@@ -7,16 +7,19 @@ procedures are written once, and run with threads, with asyncio, or simulated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from threading import Lock
+
     from aumai_transactions.actions import Callee
     from aumai_transactions.calls import Answered, Arguments
     from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Operation
     from aumai_transactions.core.observations import HandlerMissing, LateReturn
     from aumai_transactions.core.saga import SagaStep
+    from aumai_transactions.drivers.desk import Desk
     from aumai_transactions.store import Append
 
 T = TypeVar("T")
@@ -73,12 +76,15 @@ class DoBlocking(NamedTuple):
 
 
 class DoTurn(NamedTuple):
-    """Call a function that may wait for a disk, and must not be left half-way; answer: its value.
+    """Carry out a procedure under a lock, and do not leave it half-way; answer: its value.
 
-    A cancellation that arrives meanwhile is noted in `run`.
+    It calls no handler, so that it is as short as what it writes. A cancellation that arrives
+    meanwhile is noted in `run`.
     """
 
-    function: Callable[[], Any]
+    desk: Desk
+    lock: Lock
+    steps: Callable[[], Procedure[Any]]
     run: Attendant
 
 
@@ -149,7 +155,20 @@ class DoSleep(NamedTuple):
     run: Attendant | None = None
 
 
-Operations = DoAppend | DoBlocking | DoTurn | DoCall | DoInbox | DoStart | DoNext | DoSleep
+class DoTogether(NamedTuple):
+    """Carry out procedures of which each is somebody else's business; answer: their values.
+
+    At most so many are carried out at the same time, and they are begun in order. Once one of them
+    has raised, or there is an interrupt, no other is begun; it is raised when all have ended.
+    """
+
+    procedures: Sequence[Callable[[], Procedure[Any]]]
+    concurrency: int
+
+
+Operations = (
+    DoAppend | DoBlocking | DoTurn | DoCall | DoInbox | DoStart | DoNext | DoSleep | DoTogether
+)
 Procedure = Generator[Operations, Any, T]
 
 

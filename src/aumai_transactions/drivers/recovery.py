@@ -7,7 +7,7 @@ path as all other work (invariant I14).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -19,7 +19,7 @@ from aumai_transactions.drivers.asking import (
     waiting_until,
 )
 from aumai_transactions.drivers.desk import Desk, read_run
-from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
+from aumai_transactions.drivers.operations import DoSleep, DoTogether, Procedure, blocking
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew, TransactionNotFound
 from aumai_transactions.models import Recovered, TransactionResult
 
@@ -30,7 +30,9 @@ FAR = 2**62
 """Behind every time that anything can wait for."""
 
 
-def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure[list[Recovered]]:
+def recover(
+    desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int = 1
+) -> Procedure[list[Recovered]]:
     """Finish every transaction that can be finished here, and report on each.
 
     Each is carried on at once; only when nothing is left to do, the times of next attempts are
@@ -39,6 +41,7 @@ def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure
     Args:
         desk: The manager's.
         wait_max_seconds: How long to wait for such times; what is due later is left waiting.
+        concurrency: How many are carried on at the same time, and share durable writes.
     """
     until = waiting_until(desk, wait_max_seconds)
     report: dict[str, Recovered] = {}
@@ -46,8 +49,7 @@ def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure
         limit, now = PAGE + len(report), desk.clock.now()
         due = yield from blocking(partial(desk.store.due, desk.driver_id, limit, now))
         new = [name for name in due if name not in report]
-        for name in new:
-            report[name] = yield from recovered(desk, name)
+        report |= yield from _all_recovered(desk, new, concurrency)
         if new:
             continue
         waiting = {name: at for name, at in map(_waiting, report.values()) if at is not None}
@@ -57,9 +59,17 @@ def recover(desk: Desk, wait_max_seconds: float = WAIT_SECONDS_MAX) -> Procedure
         while (left := soonest - desk.clock.now()) > 0:
             yield DoSleep(left / 1_000_000)
         now = desk.clock.now()
-        for name, at in waiting.items():
-            if at <= now:
-                report[name] = yield from recovered(desk, name)
+        due = [name for name, at in waiting.items() if at <= now]
+        report |= yield from _all_recovered(desk, due, concurrency)
+
+
+def _all_recovered(
+    desk: Desk, names: Sequence[str], concurrency: int
+) -> Procedure[dict[str, Recovered]]:
+    found: list[Recovered] = yield DoTogether(
+        [partial(recovered, desk, name) for name in names], concurrency
+    )
+    return dict(zip(names, found, strict=True))
 
 
 def _waiting(report: Recovered) -> tuple[str, int | None]:

@@ -16,7 +16,7 @@ import contextlib
 import threading
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aumai_transactions.core.intents import occurrences
 from aumai_transactions.core.isolation import waits_of
@@ -33,7 +33,6 @@ from aumai_transactions.core.states import COMMITTING, COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
-from aumai_transactions.drivers.in_place import carry_out
 from aumai_transactions.drivers.interests import Interest, StepInterest
 from aumai_transactions.drivers.looks import Asked, Look
 from aumai_transactions.drivers.noticing import Noticed
@@ -47,13 +46,13 @@ from aumai_transactions.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aumai_transactions.core.commands import Call
     from aumai_transactions.core.definition import Definition
     from aumai_transactions.drivers.groups import Group
-    from aumai_transactions.drivers.operations import Attendant, Inbox
+    from aumai_transactions.drivers.operations import Attendant, Inbox, Procedure
     from aumai_transactions.models import Event
+
+T = TypeVar("T")
 
 
 class _Turn:
@@ -160,8 +159,8 @@ class Shared:
         *,
         ended: Call | None = None,
         polls: bool = False,
-    ) -> Look:
-        """Decide on what was seen, make it durable, and tell how things stand.
+    ) -> Procedure[Look]:
+        """Decide on what was seen, make it durable, and tell how things stand; under the lock.
 
         Args:
             desk: The manager's.
@@ -171,8 +170,8 @@ class Shared:
             ended: The call whose end was seen.
             polls: True to look as well whether somebody else has appended something.
         """
-        with self.lock, _Turn(self):
-            self._take(desk, who, seen, polls=polls)
+        with _Turn(self):
+            yield from self._take(desk, who, seen, polls=polls)
             # Order matters: until its outcome is recorded, a call that is lost is known as such.
             if ended is not None:
                 self._let_fall(who, ended)
@@ -189,16 +188,16 @@ class Shared:
         if not in_hand:
             del self._in_hand[id(who)]
 
-    def undo(self, desk: Desk, who: Attendant, seen: UndoAsked) -> tuple[str, ...]:
-        """Let a part be undone; return the steps that this is about.
+    def undo(self, desk: Desk, who: Attendant, seen: UndoAsked) -> Procedure[tuple[str, ...]]:
+        """Let a part be undone; return the steps that this is about; under the lock.
 
         Raises:
             UndoRefused: Something in force depends on it.
             InvalidTransactionState: Nothing can be undone in part any more.
         """
-        with self.lock, _Turn(self):
+        with _Turn(self):
             before = [step.step_id for step in self.saga.steps if is_in_force(step)]
-            self._take(desk, who, [seen], polls=False)
+            yield from self._take(desk, who, [seen], polls=False)
             by_id = self.saga.by_id
             return tuple(name for name in before if not is_in_force(by_id[name]))
 
@@ -211,8 +210,8 @@ class Shared:
         *,
         once: bool,
         again: bool,
-    ) -> Asked:
-        """Add a step, or find the one that was recorded for the same intent.
+    ) -> Procedure[Asked]:
+        """Add a step, or find the one that was recorded for the same intent; under the lock.
 
         Args:
             desk: The manager's.
@@ -226,7 +225,7 @@ class Shared:
             DefinitionError: The step cannot be.
             InvalidTransactionState: None can be added any more.
         """
-        with self.lock, _Turn(self):
+        with _Turn(self):
             if group is not None:
                 self._refuse_over(group)
                 self._place(group, seen.step.agent_id)
@@ -237,7 +236,7 @@ class Shared:
                 return Asked(known, True, self._look(desk, who, StepInterest(known)))  # noqa: FBT003
             fork = self._fork(seen)
             seen = seen if fork is None else seen._replace(fork=fork)
-            self._take(desk, who, [seen], polls=False)
+            yield from self._take(desk, who, [seen], polls=False)
             step_id = self.saga.steps[-1].step_id
             return Asked(step_id, False, self._look(desk, who, StepInterest(step_id)))  # noqa: FBT003
 
@@ -328,18 +327,16 @@ class Shared:
                 if is_in_force(self.saga.by_id[name])
             ]
 
-    def let_go(self, desk: Desk, who: Attendant) -> None:
-        """Let others have it, who may go on with it once there is something to do."""
-        with self.lock:
-            if self.broken is None and not self.saga.state.is_final and self._is_claimed:
-                seen: list[Observation] = [DriverArrived(desk.driver_id)]
-                letting_go = stop(desk, self.run, seen, claims=True)
-                self._guarded(desk, who, lambda: carry_out(desk, letting_go))
-            state = self.saga.state.value
-            hint = "This program has let go of it; look at it with show."
-            name = self.run.transaction_id
-            self._break(TransactionNotActive(name, state, "go on with", hint))
-            self.has_let_go = True
+    def let_go(self, desk: Desk, who: Attendant) -> Procedure[None]:
+        """Let others have it, who may go on once there is something to do; under the lock."""
+        if self.broken is None and not self.saga.state.is_final and self._is_claimed:
+            seen: list[Observation] = [DriverArrived(desk.driver_id)]
+            yield from self._guarded(desk, who, stop(desk, self.run, seen, claims=True))
+        state = self.saga.state.value
+        hint = "This program has let go of it; look at it with show."
+        name = self.run.transaction_id
+        self._break(TransactionNotActive(name, state, "go on with", hint))
+        self.has_let_go = True
 
     def close(self) -> None:
         """Do nothing more with it here, for its manager is closed; recovery settles it.
@@ -374,7 +371,9 @@ class Shared:
         finally:
             CALLING.reset(calling)
 
-    def _take(self, desk: Desk, who: Attendant, seen: list[Observation], *, polls: bool) -> None:
+    def _take(
+        self, desk: Desk, who: Attendant, seen: list[Observation], *, polls: bool
+    ) -> Procedure[None]:
         if self.broken is not None:
             if self._was_decided:
                 raise CommitPointPassed(self.run.transaction_id, COMMITTING.value, "change")
@@ -389,23 +388,23 @@ class Shared:
             seen = [*first, *seen]
         elif polls or self._has_news:
             self._has_news = False
-            self._reread(desk)
+            yield from self._reread(desk)
         before = self.saga.sequence
         procedure = take_turn(desk, self.run, seen, claims=claims, stays=True)
-        self._guarded(desk, who, lambda: self._todo.extend(carry_out(desk, procedure)))
+        self._todo += yield from self._guarded(desk, who, procedure)
         self._is_claimed = True
         self._unannounced.extend(self.run.unannounced)
         self.run.unannounced.clear()
         if self.saga.sequence != before:
             self._wake()
 
-    def _guarded(self, desk: Desk, who: Attendant, work: Callable[[], None]) -> None:
+    def _guarded(self, desk: Desk, who: Attendant, work: Procedure[T]) -> Procedure[T]:
         """Do something that decides and records; where that fails, know how things stand."""
         saga, sequence = self.run.saga, self.run.saga.sequence
         # Why now: what cannot be recorded is decided in memory only, and nobody knows of it.
         self._was_decided = saga.decided_at is not None
         try:
-            work()
+            value = yield from work
         except StoreError as error:
             self._break(error)
             raise
@@ -414,9 +413,9 @@ class Shared:
             if not self._is_claimed:
                 self.run.saga = Saga(self.run.transaction_id) if self._definition else saga
                 if self._definition is None:
-                    self.run.saga = carry_out(desk, read_saga(desk, self.run.transaction_id))
+                    self.run.saga = yield from read_saga(desk, self.run.transaction_id)
             elif self.run.saga is not saga or saga.sequence != sequence:
-                self.run.saga = carry_out(desk, read_saga(desk, self.run.transaction_id))
+                self.run.saga = yield from read_saga(desk, self.run.transaction_id)
             raise
         except BaseException:
             self._break(StoreUnavailable("an interrupt came while it was being recorded."))
@@ -426,9 +425,10 @@ class Shared:
             # It arrived while this thread wrote, and is whose turn it was.
             who.interrupt = who.interrupt or self.run.interrupt
             self.run.interrupt = None
+        return value
 
-    def _reread(self, desk: Desk) -> None:
-        saga = carry_out(desk, read_saga(desk, self.run.transaction_id))
+    def _reread(self, desk: Desk) -> Procedure[None]:
+        saga = yield from read_saga(desk, self.run.transaction_id)
         if saga.token == self.run.token and saga.sequence != self.saga.sequence:
             saga.touched.extend(range(len(saga.steps)))
             self.run.saga = saga

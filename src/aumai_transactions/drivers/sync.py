@@ -20,7 +20,7 @@ from aumai_transactions.drivers import (
 )
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.desk import id_of, read_events, read_result, read_transaction
-from aumai_transactions.drivers.freezing import frozen_step
+from aumai_transactions.drivers.freezing import checked_count, frozen_step
 from aumai_transactions.drivers.locks import checked_retries, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
 from aumai_transactions.drivers.operations import Procedure
@@ -350,7 +350,9 @@ class TransactionManager(SyncKeeping):
         """Make a pending transaction durable as it stands, without starting it."""
         self._run(procedures.save(self._desk(), tx))
 
-    def recover(self, *, wait_max_seconds: float = WAIT_SECONDS_MAX) -> list[Recovered]:
+    def recover(
+        self, *, wait_max_seconds: float = WAIT_SECONDS_MAX, concurrency: int = 1
+    ) -> list[Recovered]:
         """Finish what dead processes left behind, and what is due, and say what was done.
 
         Safe to run from many processes at once, and to be killed itself. A transaction of a
@@ -359,8 +361,12 @@ class TransactionManager(SyncKeeping):
         Args:
             wait_max_seconds: How long to wait, once all else is done, for the times of next
                 attempts.
+            concurrency: How many transactions to carry on at the same time. With more than one,
+                their handlers run in other threads than this one.
         """
-        return self._run(recovery.recover(self._desk(), checked_wait(wait_max_seconds)))
+        seconds = checked_wait(wait_max_seconds)
+        count = checked_count(concurrency, "concurrency")
+        return self._run(recovery.recover(self._desk(), seconds, count))
 
     def retry(
         self,

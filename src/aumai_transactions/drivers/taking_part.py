@@ -114,7 +114,7 @@ def attend(
             else:
                 polls = patience.polls and not seen
                 turn = partial(shared.turn, desk, part, seen, interest, ended=ended, polls=polls)
-                look = yield DoTurn(turn, part)
+                look = yield DoTurn(desk, shared.lock, turn, part)
             shared.announce(desk)
             in_hand += len(look.calls) - (ended is not None)
             seen, ended = [], None
@@ -274,9 +274,8 @@ def execute(
     if group is not None:
         yield from _refuse_late(desk, shared, part, group)
     try:
-        found: Asked = yield DoTurn(
-            partial(shared.ask, desk, part, asked, group, once=once, again=again), part
-        )
+        asking = partial(shared.ask, desk, part, asked, group, once=once, again=again)
+        found: Asked = yield DoTurn(desk, shared.lock, asking, part)
         step_id = found.step_id
         definition = shared.saga.by_id[step_id].definition
         polls = definition.requires_approval or definition.pivot
@@ -320,7 +319,8 @@ def _withdrawn(desk: Desk, shared: Shared, part: Part, step_id: str, look: Look)
     as it is, it would begin, and decide, as soon as what it waits for has ended.
     """
     try:
-        yield DoTurn(partial(shared.undo, desk, part, UndoAsked(step_id=step_id)), part)
+        undoing = partial(shared.undo, desk, part, UndoAsked(step_id=step_id))
+        yield DoTurn(desk, shared.lock, undoing, part)
     except InvalidTransactionState:
         # It has begun meanwhile, or the transaction ends: then it is waited for like any other.
         patience = Patience(gives_up=True)
@@ -378,7 +378,8 @@ def undo(desk: Desk, shared: Shared, part: Part, asked: UndoAsked) -> Procedure[
     """
     if not shared.is_begun:
         return
-    names: tuple[str, ...] = yield DoTurn(partial(shared.undo, desk, part, asked), part)
+    undoing = partial(shared.undo, desk, part, asked)
+    names: tuple[str, ...] = yield DoTurn(desk, shared.lock, undoing, part)
     shared.announce(desk)
     if names:
         yield from attend(desk, shared, part, [], StepsInterest(names))
@@ -409,7 +410,8 @@ def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[N
             f"A person must say what becomes of {', '.join(left)} first, or allow it; or undo it.",
         )
     scopes = group.definitions()
-    yield DoTurn(partial(shared.turn, desk, part, [ScopeEnded(scopes)], NoInterest()), part)
+    turn = partial(shared.turn, desk, part, [ScopeEnded(scopes)], NoInterest())
+    yield DoTurn(desk, shared.lock, turn, part)
 
 
 def settle(desk: Desk, shared: Shared, part: Part) -> Procedure[None]:
@@ -445,7 +447,7 @@ def finish(
         leave(desk, shared.run)
         raise
     if not shared.saga.state.is_final:
-        yield DoTurn(partial(shared.let_go, desk, part), part)
+        yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
     if shared.saga.state is COMMITTED:
         shared.run.hook_warnings += [
             f"step {name} had been carried out before its program was resumed, which did not ask "

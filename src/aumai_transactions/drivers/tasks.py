@@ -2,7 +2,8 @@
 
 Owns: how a task waits for a store, for a handler and for time. The rules are the core's.
 Rules:
-  1. The event loop is never blocked: a blocking store and sync handlers run in threads.
+  1. The event loop waits for nothing but a quick disk (`promptness.py`): whatever else may wait,
+     and sync handlers, run in threads.
   2. A cancellation never stops a durable write or an undo. It is noted, the transaction goes
      back, and then it is raised.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +23,7 @@ from aumai_transactions.calls import call, raised, returned
 from aumai_transactions.clock import waited
 from aumai_transactions.drivers.ambient import Serving
 from aumai_transactions.drivers.async_append_queue import AsyncAppendQueue
+from aumai_transactions.drivers.in_place import take_in_place
 from aumai_transactions.drivers.operations import (
     Attendant,
     DoAppend,
@@ -30,23 +33,22 @@ from aumai_transactions.drivers.operations import (
     DoNext,
     DoSleep,
     DoStart,
+    DoTogether,
     DoTurn,
     Ended,
     Operations,
     Procedure,
 )
 from aumai_transactions.drivers.timed import GivenUp, LeavableCall, Limit, Outcome, limited
-from aumai_transactions.errors import StoreError
 
 if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
     from aumai_transactions.drivers.desk import Desk
-    from aumai_transactions.store import AppendAnswer
+    from aumai_transactions.store import AppendAnswer, Store
 
 T = TypeVar("T")
 
 HANDLER_THREADS_MAX = 64
-JOURNAL_THREADS_MAX = 32
 
 
 class TaskInbox:
@@ -101,7 +103,6 @@ class TaskRunner:
 
     _append_queue: AsyncAppendQueue | None = None
     _handler_threads: ThreadPoolExecutor | None = None
-    _journal_threads: ThreadPoolExecutor | None = None
 
     def __init__(self, clock: Clock, desk: Callable[[], Desk]) -> None:
         self._clock = clock
@@ -111,9 +112,10 @@ class TaskRunner:
 
     def close(self) -> None:
         """Let go of the threads; what runs in them goes on."""
-        for threads in (self._handler_threads, self._journal_threads):
-            if threads is not None:
-                threads.shutdown(wait=False)
+        if self._handler_threads is not None:
+            self._handler_threads.shutdown(wait=False)
+        if self._append_queue is not None:
+            self._append_queue.close()
 
     async def blocking(self, function: Callable[[], T]) -> T:
         """Call a function that may wait for a disk."""
@@ -158,23 +160,55 @@ class TaskRunner:
                 return None
             case DoNext():
                 return await self._next(operation)
+            case DoTogether():
+                return await self._together(operation)
             case _:
                 assert_never(operation)
 
     async def _turn(self, operation: DoTurn) -> object:
-        try:
-            is_quick = not self._desk().store.is_blocking
-        except StoreError:
-            is_quick = True  # The manager is closed; the turn says so itself, and writes nothing.
-        if is_quick:
-            return operation.function()
-        if self._journal_threads is None:
-            self._journal_threads = ThreadPoolExecutor(JOURNAL_THREADS_MAX, "aumai-journal")
-        context = contextvars.copy_context()
-        running = asyncio.get_running_loop().run_in_executor(
-            self._journal_threads, context.run, operation.function
-        )
-        return await _to_the_end(running, operation.run)
+        if not operation.desk.store.is_blocking:
+            return take_in_place(operation)
+        return await self._queue(operation.desk.store).turn(operation)
+
+    def _queue(self, store: Store) -> AsyncAppendQueue:
+        if self._append_queue is None:
+            self._append_queue = AsyncAppendQueue(store)
+        return self._append_queue
+
+    async def _together(self, operation: DoTogether) -> list[object]:
+        answers: dict[int, object] = {}
+        left = deque(enumerate(operation.procedures))
+
+        async def work() -> None:
+            while left:
+                number, make = left.popleft()
+                answers[number] = await self.run(make())
+
+        count = min(operation.concurrency, len(left))
+        tasks = [asyncio.ensure_future(work()) for _ in range(count)]
+        interrupt: asyncio.CancelledError | None = None
+        going = set(tasks)
+        while going:
+            try:
+                ended, going = await asyncio.wait(going, return_when=asyncio.FIRST_EXCEPTION)
+            except asyncio.CancelledError as cancelled:
+                # Why waited for: each finishes what it has begun, and then says so.
+                interrupt = interrupt or cancelled
+                left.clear()
+                for task in going:
+                    task.cancel()
+            else:
+                if any(task.cancelled() or task.exception() is not None for task in ended):
+                    left.clear()
+        errors = [task.exception() for task in tasks if not task.cancelled()]
+        if interrupt is not None:
+            raise interrupt
+        for error in errors:
+            if error is not None:
+                raise error
+        for task in tasks:
+            task.result()  # Raises where somebody else has cancelled it.
+        return [answers[number] for number in range(len(operation.procedures))]
 
     def _start(self, operation: DoStart) -> None:
         def ended(task: asyncio.Task[Outcome]) -> None:
@@ -215,9 +249,7 @@ class TaskRunner:
         desk = self._desk()
         if not desk.store.is_blocking:
             return desk.store.append((operation.append,))[0]
-        if self._append_queue is None:
-            self._append_queue = AsyncAppendQueue(desk.store)
-        return await _to_the_end(self._append_queue.append(operation.append), operation.run)
+        return await self._queue(desk.store).append(operation.append, operation.run)
 
     async def _sleep(self, operation: DoSleep) -> None:
         try:

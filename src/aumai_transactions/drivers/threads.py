@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 from aumai_transactions.calls import Answered, call, raised, returned
 from aumai_transactions.clock import waited
 from aumai_transactions.drivers.ambient import AMBIENT, CALLING, served
-from aumai_transactions.drivers.in_place import append_to_the_end
+from aumai_transactions.drivers.in_place import append_to_the_end, take_in_place
 from aumai_transactions.drivers.operations import (
     DoAppend,
     DoBlocking,
@@ -26,6 +27,7 @@ from aumai_transactions.drivers.operations import (
     DoNext,
     DoSleep,
     DoStart,
+    DoTogether,
     DoTurn,
     Ended,
     Operations,
@@ -129,8 +131,10 @@ class ThreadRunner:
                 return self.call(operation)
             case DoAppend():
                 return append_to_the_end(self._desk(), operation)
-            case DoBlocking() | DoTurn():
+            case DoBlocking():
                 return operation.function()
+            case DoTurn():
+                return take_in_place(operation)
             case DoSleep():
                 self._sleep(operation)
                 return None
@@ -141,8 +145,30 @@ class ThreadRunner:
                 return None
             case DoNext():
                 return self._next(operation)
+            case DoTogether():
+                return self._together(operation)
             case _:
                 assert_never(operation)
+
+    def _together(self, operation: DoTogether) -> list[object]:
+        procedures = operation.procedures
+        if operation.concurrency == 1 or len(procedures) < 2:
+            # Why in this thread: handlers may hold what belongs to it, such as a connection.
+            return [self.run(make()) for make in procedures]
+        context = contextvars.copy_context()
+        threads = min(operation.concurrency, len(procedures))
+        with ThreadPoolExecutor(threads, "aumai-together") as pool:
+            futures = [pool.submit(context.copy().run, self._begun, make) for make in procedures]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                # Where one has failed: what has not begun is not begun.
+                for future in futures:
+                    future.cancel()
+
+    def _begun(self, make: Callable[[], Procedure[T]]) -> T:
+        """Make a procedure, and carry it out."""
+        return self.run(make())
 
     def _sleep(self, operation: DoSleep) -> None:
         try:

@@ -55,6 +55,14 @@ _TONES: dict[str, Tone] = {
 )
 @click.option("--trust-all", is_flag=True, help="First let all go on that came out of a backup.")
 @click.option("--note", metavar="TEXT", help="With --trust: how you know; it is journaled.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Carry on so many at the same time.",
+)
 @wait_option()
 @store_option()
 @app_option()
@@ -66,6 +74,7 @@ def recover_command(
     trusted: tuple[str, ...],
     trust_all: bool,
     note: str | None,
+    concurrency: int,
     wait_max: float,
 ) -> Code:
     r"""Finish what dead processes left, and what is due; living ones are not touched.
@@ -85,7 +94,7 @@ def recover_command(
             if is_trusting:
                 _trust(held, trusted, note or "", every=trust_all)
             with watched(held) as (manager, progress):
-                report = _recovered(held, manager, wait_max)
+                report = _recovered(held, manager, wait_max, concurrency)
         finally:
             held.changed()
         names = {name: timeline.name or "" for name, timeline in progress.timelines.items()}
@@ -113,7 +122,9 @@ def _trust(held: Session, names: tuple[str, ...], note: str, *, every: bool) -> 
         manager.trust(name, by=somebody(), note=note, wait_max_seconds=0)
 
 
-def _recovered(held: Session, manager: TransactionManager, wait_max: float) -> list[Recovered]:
+def _recovered(
+    held: Session, manager: TransactionManager, wait_max: float, concurrency: int
+) -> list[Recovered]:
     """Recover what is due, and what becomes due in time; report the rest as waiting.
 
     Why the loop: a manager knows the times of what it has parked itself, and not of what was
@@ -124,7 +135,7 @@ def _recovered(held: Session, manager: TransactionManager, wait_max: float) -> l
     found: dict[str, Recovered] = {}
     while True:
         left = max(until - clock.now(), 0) / 1_000_000
-        report = manager.recover(wait_max_seconds=left)
+        report = manager.recover(wait_max_seconds=left, concurrency=concurrency)
         found |= {item.transaction_id: item for item in report}
         told = {name for name, item in found.items() if item.outcome != "waiting"}
         waiting = [item for item in held.waiting_for_time() if item.transaction_id not in told]

@@ -1,9 +1,11 @@
 """What an append checks and writes, inside of one write transaction.
 
-Owns: the five answers, as SQL.
+Owns: the five answers, as SQL, and what is remembered of the heads that they are about.
 Rules:
   1. The caller holds the write lock, commits, and answers nobody before that.
   2. An entry is encoded once, before the transaction begins; its hash waits for the head.
+  3. The rows of all appends of one call are written together, at its end or where one of them is
+     asked for: a statement for each costs more than what it writes.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
 from aumai_transactions.stores.sqlite import statements
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aumai_transactions.core.outcome import Summary
+
+
+HEADS_MAX = 4096
+"""How many heads are remembered; where there are more, all are looked up again."""
 
 
 @dataclass(slots=True)
@@ -70,21 +78,49 @@ class Appending:
 
     Args:
         connection: In a write transaction.
+        heads: The heads that are known; those that this is about are added, and moved on.
         is_alive: Tells whether a driver lives.
         record: Records a driver that claims.
+        is_careful: True to write each append by itself, and so find out which one cannot be.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
+        heads: dict[str, Head],
         is_alive: Callable[[str], bool],
         record: Callable[[str], object],
+        *,
+        is_careful: bool = False,
     ) -> None:
         self._connection = connection
+        self._heads = heads
         self._is_alive = is_alive
         self._record = record
-        self._heads: dict[str, Head] = {}
+        self._is_careful = is_careful
         self._refused: set[str] = set()
+        self._entries: list[tuple[int | None, int, bytes, bytes]] = []
+        self._updates: dict[int, _Update] = {}
+
+    def write_all(self) -> None:
+        """Write what the answers so far promise.
+
+        Raises:
+            sqlite3.IntegrityError: Entries stand behind one of the heads, or a head is not there;
+                ask again, carefully.
+        """
+        if self._entries:
+            self._connection.executemany(statements.ADD_ENTRY, self._entries)
+            self._entries.clear()
+        if self._updates:
+            updates = self._updates.values()
+            counts = [(*one.counts, one.ordinal) for one in updates if one.indexed is None]
+            whole = [(*one.counts, *one.indexed, one.ordinal) for one in updates if one.indexed]
+            if counts:
+                self._connection.executemany(statements.UPDATE_COUNTS, counts)
+            if whole:
+                self._connection.executemany(statements.UPDATE_TRANSACTION, whole)
+            self._updates.clear()
 
     def answer(self, prepared: Prepared) -> AppendAnswer:
         """Write one append, or say why not."""
@@ -107,9 +143,13 @@ class Appending:
             refusal = AppendAnswer.moved
         if refusal is not None:
             self._refused.add(name)
+            self._heads.pop(name, None)
             return refusal
         if keeper is not None:
-            keeper.take()
+            # Order matters: it may wake transactions of which something is not written yet.
+            self.write_all()
+            for woken in keeper.take():
+                self._heads.pop(woken, None)  # Its row says something else now.
         return AppendAnswer.appended
 
     def _head(self, transaction_id: str) -> Head:
@@ -145,6 +185,7 @@ class Appending:
         last = first + len(append.entries)
         if head.ordinal is None or last > head.sequence or first < 0:
             return False
+        self.write_all()
         rows = self._connection.execute(statements.BODIES, (head.ordinal, first, last)).fetchall()
         found = [_entry_id(body) for (body,) in rows]
         return found == [f"{append.append_id}.{i}" for i in range(len(append.entries))]
@@ -170,10 +211,14 @@ class Appending:
         if is_new:
             added = self._connection.execute(statements.ADD_TRANSACTION, (name, *counts, *indexed))
             head.ordinal = added.lastrowid
-        if not self._write_entries(head, hashed, is_new=is_new):
+        ordinal = head.ordinal or 0
+        rows = [(ordinal, *one) for one in hashed]
+        if not self._is_careful:
+            self._entries += rows
+        elif not self._write_entries(head, rows, is_new=is_new):
             return False
         if not is_new:
-            self._update(head, counts, indexed)
+            self._update(ordinal, counts, None if indexed == head.indexed else indexed)
         if append.driver_id is not None and driver_id is not None:
             self._record(driver_id)
         head.sequence, head.hash = sequence, before
@@ -181,28 +226,133 @@ class Appending:
         head.token = token or 0
         return True
 
-    def _update(self, head: Head, counts: tuple[Any, ...], indexed: tuple[Any, ...]) -> None:
-        if indexed == head.indexed:
-            values = (*counts, head.ordinal)
-            self._connection.execute(statements.UPDATE_COUNTS, values)
-        else:
-            values = (*counts, *indexed, head.ordinal)
-            self._connection.execute(statements.UPDATE_TRANSACTION, values)
+    def _update(
+        self, ordinal: int, counts: tuple[Any, ...], indexed: tuple[Any, ...] | None
+    ) -> None:
+        before = self._updates.get(ordinal)
+        if indexed is None and before is not None:
+            indexed = before.indexed
+        self._updates[ordinal] = _Update(ordinal, counts, indexed)
 
     def _write_entries(
-        self, head: Head, hashed: Sequence[tuple[int, bytes, bytes]], *, is_new: bool
+        self, head: Head, rows: Sequence[tuple[int, int, bytes, bytes]], *, is_new: bool
     ) -> bool:
-        for sequence, body, chained in hashed:
+        for row in rows:
             try:
-                row = (head.ordinal, sequence, body, chained)
                 self._connection.execute(statements.ADD_ENTRY, row)
             except sqlite3.IntegrityError:
                 if is_new:
                     raise
-                ours = (head.ordinal, head.sequence, sequence - 1)
+                ours = (head.ordinal, head.sequence, row[1] - 1)
                 self._connection.execute(statements.TAKE_ENTRIES_BACK, ours)
                 return False
         return True
+
+
+class _Update(NamedTuple):
+    """Hold what the row of a transaction is to say; `indexed` is None where that stays."""
+
+    ordinal: int
+    counts: tuple[Any, ...]
+    indexed: tuple[Any, ...] | None
+
+
+class KnownHeads:
+    """Remember the heads that this handle has written, for as long as nobody else writes.
+
+    Why it may: the caller asks inside of a write transaction, and SQLite counts the commits of all
+    other connections (`PRAGMA data_version`).
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Head] = {}
+        self._leases: dict[str, int] = {}
+        self._version: int | None = None
+
+    def take(self, connection: sqlite3.Connection) -> tuple[dict[str, Head], dict[str, int]]:
+        """Return the heads by transaction, and until when drivers are recorded to live.
+
+        They are not remembered any more until they are handed back.
+        """
+        (version,) = connection.execute(statements.DATA_VERSION).fetchone()
+        heads, leases = self._by_id, self._leases
+        self.forget()
+        if version != self._version:
+            self._version = version
+            return {}, {}
+        return heads, leases
+
+    def keep(self, heads: dict[str, Head], leases: dict[str, int]) -> None:
+        """Remember what is committed now."""
+        self._by_id = heads if len(heads) <= HEADS_MAX else {}
+        self._leases = leases
+
+    def forget(self) -> None:
+        """Remember nothing any more."""
+        self._by_id, self._leases = {}, {}
+
+
+class BatchAppending:
+    """Answer one call's appends, and remember the heads once that is durable.
+
+    Args:
+        batch: The appends.
+        known: Which heads are known.
+        is_alive: Tells of a connection and a driver whether it lives.
+        claims: Records, given a connection and until when drivers are recorded to live, a driver
+            that claims.
+    """
+
+    def __init__(
+        self,
+        batch: Sequence[Prepared],
+        known: KnownHeads,
+        is_alive: Callable[[sqlite3.Connection, str], bool],
+        claims: Callable[[sqlite3.Connection, dict[str, int], str], None],
+    ) -> None:
+        self._batch = batch
+        self._known = known
+        self._is_alive = is_alive
+        self._claims = claims
+        self._heads: dict[str, Head] = {}
+        self._leases: dict[str, int] = {}
+        self._has_worked = False
+
+    def work(self, connection: sqlite3.Connection) -> tuple[list[AppendAnswer], bool]:
+        """Write, and return the answers, and whether anything is to be committed."""
+        self._heads, self._leases = self._known.take(connection)
+        try:
+            answers = self._answers(connection, is_careful=False)
+        except sqlite3.IntegrityError:
+            # Entries stand behind a head: somebody tampered. Whose they are is found out now.
+            connection.execute(statements.ROLLBACK)
+            connection.execute(statements.BEGIN)
+            self._heads, self._leases = {}, {}
+            answers = self._answers(connection, is_careful=True)
+        self._has_worked = True
+        return answers, AppendAnswer.appended in answers
+
+    def keep_heads(self) -> None:
+        """Remember the heads, where anything was done: what was written is durable."""
+        if not self._has_worked:
+            return
+        for prepared in self._batch:
+            summary = prepared.append.summary
+            if summary.state.is_final:
+                self._heads.pop(prepared.append.transaction_id, None)
+        self._known.keep(self._heads, self._leases)
+
+    def _answers(self, connection: sqlite3.Connection, *, is_careful: bool) -> list[AppendAnswer]:
+        appending = Appending(
+            connection,
+            self._heads,
+            partial(self._is_alive, connection),
+            partial(self._claims, connection, self._leases),
+            is_careful=is_careful,
+        )
+        answers = [appending.answer(prepared) for prepared in self._batch]
+        appending.write_all()
+        return answers
 
 
 def columns_of(
@@ -233,7 +383,7 @@ def _counts(summary: Summary) -> tuple[Any, ...]:
         summary.timeout_seconds,
         summary.steps,
         summary.completed,
-        json.dumps(summary.agents, ensure_ascii=False, separators=(",", ":")),
+        canonical_json(summary.agents).decode("utf-8"),
         summary.name,
         summary.next_agent,
     )

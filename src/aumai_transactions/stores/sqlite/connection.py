@@ -260,6 +260,11 @@ def primary_code(error: Failure) -> int | None:
     return None if code is None else code & 0xFF
 
 
+def is_busy(error: Failure) -> bool:
+    """Tell whether somebody else holds one of SQLite's locks."""
+    return primary_code(error) in _BUSY_CODES
+
+
 def spares_connection(error: Failure) -> bool:
     """Tell whether the connection can be trusted after this error: SQLite itself refused."""
     return primary_code(error) in {
@@ -292,7 +297,7 @@ def store_error(
             f"{path} holds rows that contradict each other ({error}). Nothing was written. Stop "
             "all processes that use it and restore a backup."
         )
-    if code in _BUSY_CODES:
+    if is_busy(error):
         who = holder or "another program (a sqlite3 shell, a backup?)"
         return StoreUnavailable(
             f"{path} is locked by {who}. Nothing was written; try again when it has let go."

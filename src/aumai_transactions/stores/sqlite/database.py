@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from aumai_transactions.errors import StoreError, StoreFormatError, StoreUnavailable
 from aumai_transactions.stores.sqlite import connection as connections
@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
+Work: TypeAlias = "Callable[[sqlite3.Connection], tuple[Result, bool]]"
 _Identity = tuple[int, int]
 _GONE = (
     "was moved, removed or replaced while it was in use. Nothing was written. Put it back, with "
     "its -wal file, and try again"
 )
+
+
+class _Occupied(Exception):
+    """Say that another program holds SQLite's lock, and nobody waits for it."""
 
 
 class Database:
@@ -51,10 +56,14 @@ class Database:
         self.checkpoints = Checkpoints(path)
         self._wait_seconds = wait_seconds
         self.log = path.with_name(path.name + "-wal")
+        # Why as text, too: it is on the way of every commit.
+        self._name, self._log_name = str(path), str(self.log)
         self._connection: sqlite3.Connection | None = None
         self._file: _Identity | None = None
         self._wal_file: _Identity | None = None
         self._is_named = False
+        self._waits = True
+        self._wal_bytes = 0
         self.has_written = False
         try:
             self.connection()
@@ -91,6 +100,7 @@ class Database:
             raise
         self._file, self._wal_file = identity, _identity(self.log)
         self._is_named = False
+        self._waits = True
         return connection
 
     def _look_at_log(self) -> None:
@@ -149,7 +159,7 @@ class Database:
         except OSError as error:
             raise StoreUnavailable(f"{self.path} {_GONE} ({error.strerror}).") from error
 
-    def write(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
+    def write(self, work: Work[Result]) -> Result:
         """Run one write transaction, and return when it is durable.
 
         Args:
@@ -160,22 +170,58 @@ class Database:
         self._make_names_durable()
         try:
             self.writer.acquire()
-            result, is_changed = self._transact(connection, work)
-            if is_changed:
-                self._after_commit(connection)
-            return result
+            return self._written(connection, work, waits=True)
         finally:
             self.writer.release()
 
+    def write_at_once(self, work: Work[Result]) -> Result | None:
+        """Do the same where nobody need be waited for but the disk, for one short write.
+
+        Returns:
+            None where it was not done: another process writes, or there is more to be done than
+            that write.
+        """
+        connection = self._connection
+        if connection is None or not self._is_named or self.checkpoints.wanted(self._wal_bytes):
+            return None
+        self._check_in_place()
+        try:
+            if not self.writer.acquire(waits=False):
+                return None
+            return self._written(connection, work, waits=False)
+        except _Occupied:
+            return None
+        finally:
+            self.writer.release()
+
+    def _written(
+        self, connection: sqlite3.Connection, work: Work[Result], *, waits: bool
+    ) -> Result:
+        result, is_changed = self._transact(connection, work, waits=waits)
+        if is_changed:
+            self._after_commit(connection, waits=waits)
+        return result
+
+    def _begin(self, connection: sqlite3.Connection, *, waits: bool) -> None:
+        """Begin a write transaction; wait for a program that does not know our lock, or do not."""
+        if waits != self._waits:
+            milliseconds = int(self._wait_seconds * 1000) if waits else 0
+            connection.execute(statements.busy_timeout(milliseconds)).fetchall()
+            self._waits = waits
+        try:
+            connection.execute(statements.BEGIN)
+        except sqlite3.OperationalError as error:
+            if waits or not connections.is_busy(error):
+                raise
+            raise _Occupied from error
+
     def _transact(
-        self,
-        connection: sqlite3.Connection,
-        work: Callable[[sqlite3.Connection], tuple[Result, bool]],
+        self, connection: sqlite3.Connection, work: Work[Result], *, waits: bool
     ) -> tuple[Result, bool]:
         execute = connection.execute
         is_committing = False
         try:
-            execute(statements.BEGIN)
+            self._begin(connection, waits=waits)
             result, is_changed = work(connection)
             if is_changed:
                 execute(statements.COUNT_CHANGE)
@@ -236,7 +282,7 @@ class Database:
 
     def _check_in_place(self) -> None:
         """Refuse to use a file that has lost its name."""
-        if _identity(self.path) != self._file:
+        if _identity(self._name) != self._file:
             self._poison()
             raise StoreUnavailable(f"{self.path} {_GONE}.")
 
@@ -249,9 +295,9 @@ class Database:
             names.sync_names(self.path.parent)
             self._is_named = True
 
-    def _after_commit(self, connection: sqlite3.Connection) -> None:
+    def _after_commit(self, connection: sqlite3.Connection, *, waits: bool) -> None:
         self.has_written = True
-        if _identity(self.path) != self._file:
+        if _identity(self._name) != self._file:
             self._poison()
             raise StoreUnavailable(
                 f"{self.path} was moved, removed or replaced while it was written; the last "
@@ -260,7 +306,7 @@ class Database:
                 outcome_unknown=True,
             )
         try:
-            found = self.log.stat()
+            found = os.stat(self._log_name)  # noqa: PTH116 (as in `_identity`)
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._wal_file:
@@ -271,8 +317,11 @@ class Database:
                 "store, put the file back or restore a backup.",
                 outcome_unknown=True,
             )
-        if self.checkpoints.wanted(found.st_size):
+        self._wal_bytes = found.st_size
+        # Why not where nobody waits: it takes long. The next write does it, and is told to wait.
+        if waits and self.checkpoints.wanted(found.st_size):
             self._checkpoint(connection, found.st_size)
+            self._wal_bytes = self.wal_bytes()
 
     def _checkpoint(self, connection: sqlite3.Connection, wal_bytes: int = 0) -> None:
         try:
@@ -336,7 +385,7 @@ class Database:
         return connection
 
 
-def _identity(path: Path) -> _Identity | None:
+def _identity(path: Path | str) -> _Identity | None:
     try:
         found = os.stat(path)  # noqa: PTH116 (on the way of every commit; Path.stat is slower)
     except OSError:

@@ -101,11 +101,11 @@ class LockKeeper:
         append = self._append
         return is_refused(self._table, append.transaction_id, append.holdings or (), append.reads)
 
-    def take(self) -> None:
-        """Let the table say what the append says."""
+    def take(self) -> list[str]:
+        """Let the table say what the append says; return whose turn it is now."""
         append, execute = self._append, self._connection.execute
         if append.holdings is None:
-            return
+            return []
         change = change_of(self._table, append.transaction_id, append.holdings)
         for lock in change.gone:
             execute(statements.REMOVE_LOCK, (lock.ticket,))
@@ -118,8 +118,11 @@ class LockKeeper:
         if change.gone or change.waits:
             names = change.freed | {use.name for use in change.waits}
             rows = execute(statements.LOCKS_ON, (json.dumps(sorted(names)),)).fetchall()
-            for name in whose_turn(_locks(rows), {append.transaction_id: [change]}):
+            woken = list(whose_turn(_locks(rows), {append.transaction_id: [change]}))
+            for name in woken:
                 execute(statements.WAKE, (name,))
+            return woken
+        return []
 
     def _add(self, holding: Holding) -> None:
         values = (

@@ -2,7 +2,8 @@
 
 Owns: every statement but the schema, which stands in `migrations/`.
 Rules:
-  1. Constants, put together from constants. Data arrives as a parameter, always.
+  1. Constants, put together from constants. Data arrives as a parameter, always; but for the one
+     number of our own that `busy_timeout` holds, for a PRAGMA takes no parameters.
   2. `BEGIN IMMEDIATE` only: a transaction that reads first and then wants to write fails at
      once where somebody else has written, whatever the busy timeout says.
 """
@@ -12,6 +13,13 @@ from __future__ import annotations
 BEGIN = "BEGIN IMMEDIATE"
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
+DATA_VERSION = "PRAGMA data_version"
+
+
+def busy_timeout(milliseconds: int) -> str:
+    """Return the statement that says how long SQLite waits for a lock."""
+    return f"PRAGMA busy_timeout = {milliseconds:d}"
+
 
 NEW_STORE = """
 INSERT INTO store (one, store_id, changes, store_id_twice) VALUES (1, :store_id, 0, :store_id)
@@ -169,7 +177,7 @@ RECORD_DRIVER = """
 INSERT INTO drivers (
     driver_id, boot_id, lock_name, lock_inode, lock_device, pid, host, lease_until
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until WHERE lease_until < ?
+ON CONFLICT (driver_id) DO UPDATE SET lease_until = excluded.lease_until
 """
 FORGET_DRIVER = "DELETE FROM drivers WHERE driver_id = ?"
 

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from time import monotonic
@@ -34,7 +35,7 @@ from aumai_transactions.store import (
     StoreInfo,
 )
 from aumai_transactions.stores.sqlite import creation, forking, health, listing, purging, statements
-from aumai_transactions.stores.sqlite.appending import Appending, prepare
+from aumai_transactions.stores.sqlite.appending import BatchAppending, KnownHeads, Prepared, prepare
 from aumai_transactions.stores.sqlite.damage import problems_of
 from aumai_transactions.stores.sqlite.database import Database
 from aumai_transactions.stores.sqlite.journals import journal_of
@@ -51,7 +52,6 @@ Result = TypeVar("Result")
 WRITER_WAIT_SECONDS = 5.0
 NEWS_PAUSE_SECONDS_MIN = 0.005
 NEWS_PAUSE_SECONDS_MAX = 0.25
-_ALWAYS = 2**63 - 1
 
 
 class SqliteStore:
@@ -93,6 +93,7 @@ class SqliteStore:
         self._is_closed = False
         self._is_tidy = False
         self._last_tenant = ""
+        self._heads = KnownHeads()
         # Why realpath: two names of one file must have one -wal and one set of lock files.
         self._path = _real_path(path)
         self._locks = DriverLocks(self._path)
@@ -148,32 +149,46 @@ class SqliteStore:
             self._check_usable()
             self._check_joined(driver_id)
             if self._locks.own[driver_id].is_recorded:
-                self._write(lambda connection: self._record(connection, driver_id, _ALWAYS))
+                self._write(lambda connection: self._record(connection, driver_id))
 
     def append(self, appends: Sequence[Append]) -> list[AppendAnswer]:
         """Make each append durable, or say why not; see `Store.append`."""
         if not appends:
             return []
         batch = [prepare(append) for append in appends]
-        claiming = [append.driver_id for append in appends if append.driver_id is not None]
-        now = self._clock.now() if claiming else 0
         with self._lock:
-            self._check_usable()
-            for driver_id in claiming:
-                self._check_joined(driver_id)
-                # Why before it is: a COMMIT that raised may have recorded the driver too.
-                self._locks.own[driver_id].is_recorded = True
+            return self._append(batch, self._database.write)
 
-            def work(connection: sqlite3.Connection) -> tuple[list[AppendAnswer], bool]:
-                appending = Appending(
-                    connection,
-                    lambda driver_id: self._is_alive(connection, driver_id),
-                    lambda driver_id: self._record(connection, driver_id, now + self._lease // 2),
-                )
-                answers = [appending.answer(prepared) for prepared in batch]
-                return answers, AppendAnswer.appended in answers
+    def append_at_once(self, appends: Sequence[Append]) -> list[AppendAnswer] | None:
+        """Do the same while waiting for nobody but the disk; see `Prompt.append_at_once`."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            batch = [prepare(append) for append in appends]
+            return self._append(batch, self._database.write_at_once)
+        finally:
+            self._lock.release()
 
-            return self._write(work)
+    def _append(self, batch: Sequence[Prepared], write: Callable[..., Result]) -> Result:
+        self._check_usable()
+        claiming = {id_ for one in batch if (id_ := one.append.driver_id) is not None}
+        now = self._clock.now() if claiming else 0
+        for driver_id in claiming:
+            self._check_joined(driver_id)
+            # Why before it is: a COMMIT that raised may have recorded the driver too.
+            self._locks.own[driver_id].is_recorded = True
+        appending = BatchAppending(batch, self._heads, self._is_alive, partial(self._claims, now))
+        answers = write(appending.work)
+        appending.keep_heads()
+        return answers
+
+    def _claims(
+        self, now: int, connection: sqlite3.Connection, leases: dict[str, int], driver_id: str
+    ) -> None:
+        """Record a driver that claims, unless its lease lasts long enough as it is."""
+        if leases.get(driver_id, 0) < now + self._lease // 2:
+            self._record(connection, driver_id)
+            leases[driver_id] = now + self._lease
 
     def read(self, transaction_id: str) -> Journal | None:
         """Return the whole journal; None where the store does not hold the transaction."""
@@ -374,12 +389,11 @@ class SqliteStore:
             return self._database.read(work)
 
     def _write(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
+        self._heads.forget()
         return self._database.write(work)
 
-    def _record(
-        self, connection: sqlite3.Connection, driver_id: str, enough: int
-    ) -> tuple[None, bool]:
-        """Write a driver's row, unless its lease lasts longer than `enough` already."""
+    def _record(self, connection: sqlite3.Connection, driver_id: str) -> tuple[None, bool]:
+        """Write a driver's row."""
         driver = self._locks.own[driver_id]
         lease_until = self._clock.now() + self._lease
         values = (
@@ -391,7 +405,6 @@ class SqliteStore:
             self._pid,
             self._host,
             lease_until,
-            enough,
         )
         connection.execute(statements.RECORD_DRIVER, values)
         return None, True

@@ -41,35 +41,41 @@ class WriterLock:
         self._mark = b""
         self._is_held = False
 
-    def acquire(self) -> None:
-        """Wait for our turn.
+    def acquire(self, *, waits: bool = True) -> bool:
+        """Wait for our turn; tell whether it has come.
+
+        Args:
+            waits: False to look only whether it is our turn now.
 
         Raises:
             StoreUnavailable: Somebody else has held it for too long; names the process.
         """
         if fcntl is None:
-            return
+            return True
         if self._descriptor is None:
             self._open()
         descriptor = self._descriptor
         if descriptor is None:
-            return
+            return True
         pause, waited = _FIRST_PAUSE_SECONDS, 0.0
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not waits:
+                    return False
                 if waited >= self._wait_seconds:
                     raise StoreUnavailable(self._busy()) from None
             except OSError:
                 # Why nothing more: a file system without flock still has SQLite's own lock.
-                return
+                return True
             Event().wait(pause)
             waited += pause
             pause = min(pause * 1.5, _PAUSE_SECONDS_MAX)
         self._is_held = True
         self._sign(descriptor)
+        return True
 
     def release(self) -> None:
         """Let the next one in."""

@@ -221,7 +221,8 @@ def look_after(process: Process, dice: Random) -> Procedure[Any]:
     world, desk = process.world, process.desk
     drawn = dice.random()
     if drawn < 0.05:
-        return (yield from recover(desk, wait_max_seconds=dice.choice((0.0, 10.0))))
+        wait = dice.choice((0.0, 10.0))
+        return (yield from recover(desk, wait_max_seconds=wait, concurrency=4))
     listed = world.store.listed()
     if not listed:
         return None

@@ -20,6 +20,7 @@ from aumai_transactions.calls import call, late, raised, returned, timed_out
 from aumai_transactions.drivers.append_queue import written
 from aumai_transactions.drivers.choosing import Choice
 from aumai_transactions.drivers.desk import Desk
+from aumai_transactions.drivers.in_place import take_in_place
 from aumai_transactions.drivers.late import handing_in
 from aumai_transactions.drivers.manager import ManagerBase
 from aumai_transactions.drivers.operations import (
@@ -30,6 +31,7 @@ from aumai_transactions.drivers.operations import (
     DoNext,
     DoSleep,
     DoStart,
+    DoTogether,
     DoTurn,
     Ended,
 )
@@ -40,6 +42,7 @@ from aumai_transactions.errors import StoreError, StoreUnavailable
 from aumai_transactions.testing.simulator.agenda import SECOND, ProcessClock
 from aumai_transactions.testing.simulator.interrupts import Interrupted
 from aumai_transactions.testing.simulator.store import StoreHandle
+from aumai_transactions.testing.simulator.together import Together
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.operations import Attendant, Operations, Procedure
@@ -331,10 +334,14 @@ class Process:
             else:
                 self.world.agenda.after(0.001, task.go_on, outcome)
 
-    def _block(self, task: Task, operation: DoBlocking | DoTurn) -> None:
-        if isinstance(operation, DoTurn):
-            task.attendant = operation.run
+    def _block(self, task: Task, operation: DoBlocking) -> None:
         self.world.agenda.after(self._latency(), self._at_once, task, operation.function)
+
+    def _turn(self, task: Task, operation: DoTurn) -> None:
+        task.attendant = operation.run
+        self.world.agenda.after(
+            self._latency(), self._at_once, task, partial(take_in_place, operation)
+        )
 
     def _at_once(self, task: Task, function: Callable[[], object]) -> None:
         if not self.is_alive:
@@ -372,6 +379,13 @@ class Process:
         if seconds < 0:
             self.world.watch.wrong(f"L1: a procedure waits for {seconds} s, and so does not wait")
         return max(seconds, 0.0)
+
+    def _together(self, task: Task, operation: DoTogether) -> None:
+        together = Together(self, task, operation)
+        for _ in range(operation.concurrency):
+            together.begin_next()
+        if not operation.procedures:
+            self.world.agenda.after(0, task.go_on, [])
 
     def _start(self, task: Task, operation: DoStart) -> None:
         def on_end(answer: Any, error: BaseException | None) -> None:
@@ -458,9 +472,10 @@ _NOBODY = _Nobody()
 _PERFORM: dict[type, Callable[[Process, Task, Any], None]] = {
     DoAppend: Process._append,  # noqa: SLF001 (this table is a part of it)
     DoBlocking: Process._block,  # noqa: SLF001
-    DoTurn: Process._block,  # noqa: SLF001
+    DoTurn: Process._turn,  # noqa: SLF001
     DoSleep: Process._sleep,  # noqa: SLF001
     DoInbox: Process._inbox,  # noqa: SLF001
+    DoTogether: Process._together,  # noqa: SLF001
     DoNext: Process._next,  # noqa: SLF001
     DoStart: Process._start,  # noqa: SLF001
     DoCall: Process._call,  # noqa: SLF001

@@ -1,6 +1,6 @@
 """Random plans, carried out side by side, and undone: the invariants hold.
 
-`AUMAI_EXAMPLES` says how many are carried out; `make torture` carries out 10,000.
+`AUMAI_EXAMPLES` says how many are carried out; `make nightly` carries out 10,000.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Random programs, random deaths, one plain model of the world: the invariants hold.
 
 `AUMAI_EXAMPLES` says how many programs are lived, instead of the few that every run can afford.
-`make torture` lives 10,000.
+`make nightly` lives 10,000.
 """
 
 import os
