@@ -39,7 +39,8 @@ def workers():
 def yard(request, tmp_path, workers):
     url = None
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres16").store()
+        # Why two: ten processes have to do with what the server has for everybody.
+        url = request.getfixturevalue("postgres16").store(pool_size=2)
     made = Yard(tmp_path, workers, url)
     made.producer.action("act", compensating_action="undo", idempotent=True)(print)
     made.producer.action("undo")(print)

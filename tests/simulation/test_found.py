@@ -108,9 +108,11 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_162, id="two steps that want one resource in different ways"),
         pytest.param(1_984, id="a commit that was decided and could not be recorded"),
         pytest.param(2_589, id="a pivot in doubt, and a reading that has changed since"),
-        # These two were mistakes of the rules that the simulation is held against.
+        # These were mistakes of the rules that the simulation is held against.
         pytest.param(993, id="an undo that kills, and an answer behind it"),
         pytest.param(1_644, id="a late answer that is journaled before its doubt"),
+        pytest.param(1_019_098, id="an undo behind a person's word for a call that never answers"),
+        pytest.param(1_023_882, id="a late answer of what an undo has let stand"),
     ],
 )
 def test_a_seed_that_has_found_something_stays_sound(seed):

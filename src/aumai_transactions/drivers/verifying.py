@@ -228,7 +228,10 @@ def _verify_locks(desk: Desk, saga: Saga) -> Procedure[str | None]:
     """Return what is wrong where the table of locks does not say what a journal says."""
     name = saga.transaction_id
     wanted = {(held.resource, held.mode, held.token) for held in holdings_of(saga)}
-    table = yield from blocking(partial(desk.store.locks, None))
+    try:
+        table = yield from blocking(partial(desk.store.locks, None))
+    except StoreFormatError as error:
+        return str(error) if wanted else None
     lines = {
         (lock.resource, lock.mode, lock.token)
         for lock in table.locks

@@ -3,13 +3,14 @@
 Owns: how it is read, and how a transaction's lines in it are made to say what its journal says.
 Rules:
   1. What may be held is decided by `core.locking`; here it is only looked up and written.
+  2. A line that nobody has ever written so is damaged, and nothing is decided by it.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.locking import (
     Fence,
@@ -20,30 +21,61 @@ from aumai_transactions.core.locking import (
     is_refused,
     whose_turn,
 )
+from aumai_transactions.errors import StoreFormatError
 from aumai_transactions.stores.sqlite import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from aumai_transactions.store import Append
 
 
 def table_of(connection: sqlite3.Connection, resources: Collection[str] | None) -> LockTable:
-    """Return the locks on these resources and on all that are waited for; None for all locks."""
+    """Return the locks on these resources and on all that are waited for; None for all locks.
+
+    Raises:
+        StoreFormatError: A line of it is damaged.
+    """
     if resources is None:
         rows = connection.execute(statements.ALL_LOCKS).fetchall()
         resources = {row[0] for row in rows}
     else:
         values = (json.dumps(list(resources)),)
         rows = connection.execute(statements.LOCKS, values).fetchall()
-    return LockTable([Lock(*row) for row in rows], _fences(connection, resources))
+    return LockTable(_locks(rows), _fences(connection, resources))
+
+
+def _locks(rows: Iterable[tuple[Any, ...]]) -> list[Lock]:
+    found = []
+    for row in rows:
+        lock = Lock(*row)
+        numbers = (lock.ticket, lock.cost, 0 if lock.token is None else lock.token)
+        if lock.mode not in ("exclusive", "shared") or not _are_numbers(numbers):
+            raise _damaged(lock.resource)
+        found.append(lock)
+    return found
 
 
 def _fences(connection: sqlite3.Connection, resources: Collection[str]) -> dict[str, Fence]:
     found = {name: Fence() for name in resources}
     rows = connection.execute(statements.FENCES, (json.dumps(list(resources)),)).fetchall()
-    found |= {name: Fence(token, version) for name, token, version in rows}
+    for name, *numbers in rows:
+        if not _are_numbers(numbers):
+            raise _damaged(name)
+        found[name] = Fence(*numbers)
     return found
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    """Tell whether these are whole numbers: STRICT keeps others from being written, no more."""
+    return all(isinstance(value, int) for value in values)
+
+
+def _damaged(resource: object) -> StoreFormatError:
+    return StoreFormatError(
+        f"the table of locks is damaged where it tells of {resource!r:.100}: nobody can know who "
+        "has it. See what else is damaged with: aumai-transactions verify. Restore a backup."
+    )
 
 
 class LockKeeper:
@@ -62,8 +94,7 @@ class LockKeeper:
         named += [read.name for read in append.reads]
         values = (json.dumps(named), name)
         rows = connection.execute(statements.LOCKS_OF, values).fetchall()
-        locks = [Lock(*row) for row in rows]
-        self._table = LockTable(locks, _fences(connection, {*named}))
+        self._table = LockTable(_locks(rows), _fences(connection, {*named}))
 
     def is_refused(self) -> bool:
         """Tell whether the transaction must not hold this, or has read what has changed."""
@@ -87,8 +118,7 @@ class LockKeeper:
         if change.gone or change.waits:
             names = change.freed | {use.name for use in change.waits}
             rows = execute(statements.LOCKS_ON, (json.dumps(sorted(names)),)).fetchall()
-            locks = [Lock(*row) for row in rows]
-            woken = list(whose_turn(locks, {append.transaction_id: [change]}))
+            woken = list(whose_turn(_locks(rows), {append.transaction_id: [change]}))
             for name in woken:
                 execute(statements.WAKE, (name,))
             return woken

@@ -106,7 +106,7 @@ class StepRules(Told):
     def _on_probe_answered(self, entry: kinds.ProbeAnswered) -> None:
         told = self._told(entry)
         if entry.answer == "done":
-            self._known_done(told)
+            self._said_done(told)
         elif entry.answer == "not_done":
             told.state, told.acted = "failed", False
         else:
@@ -118,6 +118,8 @@ class StepRules(Told):
             return
         told.left.pop(entry.attempt, None)
         told.returned_late.add(entry.attempt)
+        if entry.attempt in told.accounted:
+            return
         if entry.outcome == "succeeded":
             self._late_success(entry.step_id, told)
         elif entry.outcome == "not_done" and entry.attempt == told.attempts == 1:
@@ -130,7 +132,8 @@ class StepRules(Told):
     def _late_success(self, name: str, told: StepTold) -> None:
         """Take in that a call which had been given up has acted after all (the table of C5)."""
         goes_back = self.goes_back or name in self.going_back
-        if told.undo_attempts or told.is_closed or told.state == "failed":
+        is_undone = told.undo_attempts > told.revoked_undos
+        if is_undone or told.is_closed or told.state == "failed":
             told.acted_late = told.acted = True
             told.is_outstanding = told.is_closed or goes_back or self.is_final
         elif told.state == "doubt" and goes_back:
@@ -159,7 +162,7 @@ class StepRules(Told):
         told.is_outstanding = False
         if entry.answer == "happened":
             if told.state == "doubt":
-                self._known_done(told)
+                self._said_done(told)
             told.confirmed = True
         elif entry.answer == "did_not_happen":
             told.state, told.acted = "failed", False

@@ -24,13 +24,16 @@ class StepTold:
         by_person: A person has said what it is.
         is_closed: Its undo has ended well, or a person has said so.
         is_outstanding: An effect may stand, and a person has to look.
+        accounted: The attempts that a probe or a person has said to have done it.
+        revoked_undos: How many undos there had been when one of them revoked the rollback.
     """
 
     __slots__ = (
-        "acted", "acted_late", "approved", "asked", "attempts", "by_person", "confirmed",
-        "definition", "due_at", "is_closed", "is_outstanding", "late_not_done", "late_success",
-        "left", "left_in_place", "needs", "returned_late", "simulated", "state", "undo_asked",
-        "undo_attempts", "undo_running", "unverified", "verifying", "wanted",
+        "accounted", "acted", "acted_late", "approved", "asked", "attempts", "by_person",
+        "confirmed", "definition", "due_at", "is_closed", "is_outstanding", "late_not_done",
+        "late_success", "left", "left_in_place", "needs", "returned_late", "revoked_undos",
+        "simulated", "state", "undo_asked", "undo_attempts", "undo_running", "unverified",
+        "verifying", "wanted",
     )  # fmt: skip
 
     def __init__(self, definition: StepDefinition, needs: tuple[str, ...]) -> None:
@@ -39,6 +42,8 @@ class StepTold:
         self.state = "new"
         self.attempts = 0
         self.undo_attempts = 0
+        self.revoked_undos = 0
+        self.accounted: set[int] = set()
         self.acted = False
         self.acted_late = False
         self.late_not_done = False
@@ -159,6 +164,13 @@ class Told:
         told.state, told.acted, told.due_at = "succeeded", True, None
         if told.definition.pivot:
             self.is_decided = True
+
+    def _said_done(self, told: StepTold) -> None:
+        """Let a probe or a person have said it; that is the answer of an only call too (C5)."""
+        if told.attempts == 1:
+            told.accounted.add(1)
+            told.left.clear()
+        self._known_done(told)
 
     def _take_late(self, told: StepTold) -> None:
         """Let what is undone begin with an answer that came late and was kept."""

@@ -71,6 +71,7 @@ class WholeRules(Told):
         told = self._told(entry)
         self.goes_back = False
         told.undo_running = False
+        told.revoked_undos = told.undo_attempts
         told.state, told.acted = "succeeded", True
 
     def _on_partial_rollback_started(self, entry: kinds.PartialRollbackStarted) -> None:
