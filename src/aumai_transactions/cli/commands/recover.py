@@ -58,10 +58,10 @@ _TONES: dict[str, Tone] = {
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 1024),
-    default=8,
+    default=1,
     show_default=True,
     metavar="N",
-    help="Carry on so many at the same time.",
+    help="Carry on so many at the same time; Ctrl-C then waits for those that are under way.",
 )
 @wait_option()
 @store_option()
