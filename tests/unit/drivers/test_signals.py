@@ -6,9 +6,20 @@ import threading
 
 import pytest
 
+from aumai_transactions.drivers import signals
 from aumai_transactions.drivers.signals import EXIT_CODE, Terminable
 
 GUARD_SECONDS = 10
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_is_open(monkeypatch):
+    """What other tests have left open would be told as well."""
+    monkeypatch.setattr(signals, "_open", {})
+    monkeypatch.setattr(signals, "_heard", [])
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_signal_that_comes_right_before_the_last_block_is_over_ends_the_program():
