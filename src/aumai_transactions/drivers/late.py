@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aumai_transactions.calls import attempt_of, late
 from aumai_transactions.core.decider import decide
 from aumai_transactions.core.evolution import evolve
+from aumai_transactions.core.isolation import holdings_of
 from aumai_transactions.core.observations import HandlerRaised, HandlerReturned
 from aumai_transactions.core.outcome import summary_of
 from aumai_transactions.drivers.desk import Desk, read_saga
@@ -86,9 +87,19 @@ def _record(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[None
         entries = decide(saga, seen, desk.clock.now())
         if not entries:
             return
+        had = holdings_of(saga)
         for entry in entries:
             evolve(saga, entry)
-        append = Append(transaction_id, run.sequence, desk.append_id(), entries, summary_of(saga))
+        has = holdings_of(saga)
+        append = Append(
+            transaction_id,
+            run.sequence,
+            desk.append_id(),
+            entries,
+            summary_of(saga),
+            # What stayed held because the call might still act is let go of with its answer.
+            holdings=None if has == had else has,
+        )
         answer = yield DoAppend(append, run)
         if answer is not AppendAnswer.moved:
             desk.announce(run, entries)

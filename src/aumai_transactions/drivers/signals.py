@@ -78,6 +78,7 @@ def _is_told(loop: asyncio.AbstractEventLoop) -> bool:
         loop.add_signal_handler(signal.SIGTERM, _end)
     except (NotImplementedError, RuntimeError):
         return False  # Not every loop can be told, on every system.
+    _heard.clear()  # What an earlier loop was not told of any more is none of this one's.
     # The loop's own handler does nothing; what wakes the loop is no handler, and stays.
     signal.signal(signal.SIGTERM, _hear)
     return True

@@ -14,8 +14,9 @@ GUARD_SECONDS = 10
 
 @pytest.fixture(autouse=True)
 def nobody_else_is_open(monkeypatch):
-    """What another test has left open in this process is not told of a signal here."""
+    """What other tests have left open would be told as well."""
     monkeypatch.setattr(signals, "_open", {})
+    monkeypatch.setattr(signals, "_heard", [])
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGTERM, before)
