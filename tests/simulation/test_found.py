@@ -108,6 +108,7 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_162, id="two steps that want one resource in different ways"),
         pytest.param(1_984, id="a commit that was decided and could not be recorded"),
         pytest.param(2_589, id="a pivot in doubt, and a reading that has changed since"),
+        pytest.param(1_011_546, id="a commit that waits for a person, and a store that goes away"),
         pytest.param(1_026_322, id="a late refusal that lets go of a resource"),
         # These were mistakes of the rules that the simulation is held against.
         pytest.param(993, id="an undo that kills, and an answer behind it"),

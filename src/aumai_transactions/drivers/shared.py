@@ -352,6 +352,11 @@ class Shared:
         self._break(self.closed)
         self._wake()
 
+    def lose(self, error: StoreError) -> None:
+        """Do nothing more with it here, for how things stand cannot be looked up."""
+        self._break(error)
+        self._wake()
+
     def give_up(self) -> None:
         """Do nothing more with it here; it is settled from the journal, as after a crash."""
         self._break(StoreUnavailable("it was interrupted before its end could be recorded."))

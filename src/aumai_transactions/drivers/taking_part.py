@@ -64,6 +64,7 @@ from aumai_transactions.drivers.telling import Executed, told
 from aumai_transactions.errors import (
     InternalError,
     InvalidTransactionState,
+    StoreError,
     TransactionError,
     TransactionNotFinal,
     rolled_back,
@@ -428,8 +429,7 @@ def finish(
 ) -> Procedure[TransactionResult]:
     """Commit, or roll back, and return the outcome; without a wish, see what is wanted through."""
     until = waiting_until(desk, wait_max_seconds)
-    # Why: nothing but undos, confirmations and held steps begins from here on, and none of them
-    # may be left half-way.
+    # Why: undos, confirmations and held steps must not be left half-way, and nothing else begins.
     part.is_callers = False
     part.goes_back = isinstance(wish, CommitCalled)
     seen: list[Observation] = [] if wish is None else [wish]
@@ -437,9 +437,12 @@ def finish(
         yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
     except InvalidTransactionState:
         raise
-    except Exception:
+    except Exception as error:
         if shared.broken is None:
-            raise
+            if not isinstance(error, StoreError):
+                raise
+            # Why: nobody else would look after it for as long as this process lives.
+            shared.lose(error)
         return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
     except BaseException:
         # An interrupt came between two operations; whoever asked goes on from the journal.
@@ -447,7 +450,12 @@ def finish(
         leave(desk, shared.run)
         raise
     if not shared.saga.state.is_final:
-        yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
+        try:
+            yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
+        except BaseException:
+            # It is this process's yet, and whoever recovers here has to find it.
+            leave(desk, shared.run)
+            raise
     if shared.saga.state is COMMITTED:
         shared.run.hook_warnings += [
             f"step {name} had been carried out before its program was resumed, which did not ask "
