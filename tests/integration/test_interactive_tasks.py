@@ -299,6 +299,8 @@ def test_wherever_a_cancellation_hits_the_end_is_all_or_nothing(run):
                     await tx.execute("agent", "put_in_thread", {"it": "c"}, "take")
                     await put(child, "d")
 
+        # The store is opened in a thread, at first use; that takes any number of turns.
+        await shop.manager.begin()
         ended = set()
         turns = 0
         while True:

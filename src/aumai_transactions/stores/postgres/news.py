@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from threading import Condition, Event
+from threading import Condition, Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +36,9 @@ class News:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._changed = Condition()
+        # Why beside it: Python enters a lock in one go, and a condition not; see `pool.py`.
+        self._guard = Lock()
+        self._changed = Condition(self._guard)
         self._connection: Connection | None = None
         self._count = 0
         self._was_missed = False
@@ -47,13 +49,13 @@ class News:
         """Wait until something was appended, or the time is over; tell which it was."""
         until = monotonic() + seconds
         has_looked = False
-        with self._changed:
+        with self._guard:
             if self._was_missed:
                 self._was_missed = False
                 return True
             seen = self._count
         while True:
-            with self._changed:
+            with self._guard:
                 while self._is_led and self._count == seen and not self._is_closed:
                     left = until - monotonic()
                     if left <= 0 or not self._changed.wait(left):
@@ -72,7 +74,7 @@ class News:
         try:
             has_news = self._read(seconds)
         finally:
-            with self._changed:
+            with self._guard:
                 self._is_led = False
                 self._count += has_news
                 if self._is_closed:
@@ -109,19 +111,19 @@ class News:
 
     def drain(self) -> None:
         """Read what has come where nobody waits: an unread socket holds up the server."""
-        with self._changed:
+        with self._guard:
             if self._is_led or self._connection is None:
                 return
             self._is_led = True
             before = self._count
         self._lead(0)
-        with self._changed:
+        with self._guard:
             # Whoever waits next is told of what came while nobody did.
             self._was_missed = self._was_missed or self._count != before
 
     def close(self) -> None:
         """Let everybody who waits go."""
-        with self._changed:
+        with self._guard:
             self._is_closed = True
             if not self._is_led:
                 self._hang_up()

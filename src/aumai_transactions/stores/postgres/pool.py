@@ -6,7 +6,9 @@ Rules:
   1. A connection is made when nobody can be lent one that is there, up to the pool's size; then
      threads wait for their turn, and not for ever.
   2. What failed in a way that leaves nobody sure of the connection is closed, never lent again.
-  3. There is no thread here. A child of fork closes its copies of the sockets and says nothing on
+  3. An interrupt may come at any moment, and must leave nothing taken that nobody has: what is
+     taken is written down under a lock that Python takes in one go, with whose it is.
+  4. There is no thread here. A child of fork closes its copies of the sockets and says nothing on
      them: the sessions are its parent's.
 """
 
@@ -16,7 +18,8 @@ import os
 import select
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event, Lock, Semaphore
+from queue import Empty, SimpleQueue
+from threading import Event, Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +52,7 @@ WAIT_SECONDS_MAX: Final = 30.0
 # How long a server that was there before may be away: a restart, or a failover.
 AWAY_SECONDS_MAX: Final = 15.0
 _LOOK_SECONDS_MAX: Final = 1.0
+_FREED_SECONDS_MAX: Final = 0.05
 TRIES_MAX: Final = 4
 
 
@@ -86,6 +90,47 @@ class Lent:
         return cursor
 
 
+class _Seats:
+    """Let so many threads in at a time.
+
+    Why no semaphore: Python's takes a lock of its own in more than one go, and an interrupt in
+    between leaves that taken for ever.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._guard = Lock()
+        self._taken: set[int] = set()
+        self._freed: SimpleQueue[None] = SimpleQueue()
+
+    def take(self, seconds: float) -> bool:
+        """Take a seat, which is this thread's until it leaves; False where none became free."""
+        mine, until = get_ident(), monotonic() + seconds
+        while True:
+            with self._guard:
+                # Why mine as well: an interrupt may have kept this thread from leaving.
+                if mine in self._taken or len(self._taken) < self._count:
+                    self._taken.add(mine)
+                    return True
+            left = until - monotonic()
+            if left <= 0:
+                return False
+            try:
+                self._freed.get(timeout=min(left, _FREED_SECONDS_MAX))
+            except Empty:
+                continue  # Who left may have told somebody else, or have been interrupted.
+
+    def leave(self) -> None:
+        """Free this thread's seat, where it has one."""
+        with self._guard:
+            self._taken.discard(get_ident())
+        if self._freed.empty():
+            self._freed.put(None)
+
+
 class Pool:
     """Lend connections.
 
@@ -97,7 +142,7 @@ class Pool:
         self._address = address
         self._pid = os.getpid()
         self._guard = Lock()
-        self._turns = Semaphore(address.pool_size)
+        self._seats = _Seats(address.pool_size)
         self._idle: list[Lent] = []
         self._all: set[Lent] = set()
         self._is_closed = False
@@ -136,13 +181,13 @@ class Pool:
 
     @contextmanager
     def _lent(self, *, is_patient: bool) -> Iterator[Lent]:
-        if not self._turns.acquire(timeout=WAIT_SECONDS_MAX):
-            raise StoreUnavailable(
-                f"{self._address.place}: all {self._address.pool_size} connections of this handle "
-                f"have been in use for {WAIT_SECONDS_MAX:g} s. Nothing was written; try again, or "
-                "raise pool_size in the store's URL."
-            )
         try:
+            if not self._seats.take(WAIT_SECONDS_MAX):
+                raise StoreUnavailable(
+                    f"{self._address.place}: all {self._address.pool_size} connections of this "
+                    f"handle have been in use for {WAIT_SECONDS_MAX:g} s. Nothing was written; try "
+                    "again, or raise pool_size in the store's URL."
+                )
             lent = self._taken() or self._made(is_patient=is_patient)
             try:
                 yield lent
@@ -156,7 +201,7 @@ class Pool:
             finally:
                 self._give_back(lent)
         finally:
-            self._turns.release()
+            self._seats.leave()
 
     def _judge(self, lent: Lent, error: BaseException) -> None:
         """Decide whether the connection can be lent again."""
