@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.crash,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
 ]
 
 PROGRAM = Path(__file__).with_name("fork_program.py")

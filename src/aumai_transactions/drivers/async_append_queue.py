@@ -82,6 +82,10 @@ class _Appending(_Awaited):
         """Take what became of it."""
         self.outcome = outcome
 
+    def give_up(self, error: Exception) -> None:
+        """Take it that nothing more becomes of it."""
+        self.outcome = error
+
 
 class _Turning(_Awaited):
     """Hold a turn that a task waits for; once begun, it holds its lock until it has an outcome."""
@@ -216,24 +220,31 @@ class AsyncAppendQueue:
     def _write_next(self) -> None:
         size = ROUND_MAX if self._promptness.is_given() else BATCH_MAX
         turns, self._turns = self._turns[:size], self._turns[size:]
-        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        room = max(size - len(turns), 1)
+        batch, self._waiting = self._waiting[:room], self._waiting[room:]
+        try:
+            self._write(batch, turns)
+        finally:
+            # Why also behind an interrupt: a turn may have ended that had nothing to write.
+            for turn in turns:
+                turn.tell()
+
+    def _write(self, batch: Sequence[_Appending], turns: Sequence[_Turning]) -> None:
         begun = [turn for turn in turns if self._begin(turn)]
         while True:
             begun = self._wanting_to_append(begun)
             writing: list[_Item] = [*batch, *begun]
-            outcomes = self._written_here(writing) if writing else []
+            if not writing:
+                self._end_write(())
+                return
+            outcomes = self._written_here(writing)
             if outcomes is None:
                 self._write_in_thread(writing)
-                break
-            _take(writing, outcomes)
-            batch = []
-            if not writing:
-                self._end_write(turns)
                 return
+            _take(writing, outcomes)
             for item in writing:
                 item.tell()
-        for turn in turns:
-            turn.tell()
+            batch = ()
 
     def _begin(self, turn: _Turning) -> bool:
         if turn.begin():
@@ -274,7 +285,17 @@ class AsyncAppendQueue:
             refusal = StoreUnavailable(f"no thread can be started for the write ({error}).")
             self._fail(writing, refusal)
         else:
-            work.add_done_callback(lambda _done: self._end_write(writing))
+            work.add_done_callback(lambda done: self._written_in_thread(writing, done.exception()))
+
+    def _written_in_thread(self, writing: Sequence[_Item], error: BaseException | None) -> None:
+        for item in writing if error is not None else ():
+            if item.outcome is _NOT_YET:
+                # A bug, ours or the store's: nobody waits for ever, and the very same appends tell.
+                unknown = StoreUnavailable(
+                    f"the write was broken off ({error!r}).", outcome_unknown=True
+                )
+                item.give_up(unknown)
+        self._end_write(writing)
 
     def _write_all(self, writing: Sequence[_Item]) -> None:
         """Write in this thread, and take the turns to their ends, so that their locks are free.
