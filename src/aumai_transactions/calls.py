@@ -237,7 +237,7 @@ def raised(step: SagaStep, operation: Operation, action: Action, error: BaseExce
         after_seconds=after,
         # Why no other: whatever else a handler raises may be raised before it asked anybody, and
         # says nothing about an earlier attempt under the same key.
-        is_answer=isinstance(error, StepRejected),
+        is_answer=isinstance(error, StepRejected) and not isinstance(error, NotDelivered),
     )
 
 

@@ -1,11 +1,6 @@
 """The manual is complete, and what it shows works.
 
-Rules for the code blocks of the README and of docs/, each a comment on the line above a fence:
-  1. A ```python block is a program: it is run in an empty folder and has to succeed.
-  2. `<!-- continues -->`: the block goes on where the python block before it stopped.
-  3. `<!-- run twice -->`: the first run dies by SIGKILL, and the second one succeeds.
-  4. `<!-- not run: reason -->`: the block is only compiled.
-  5. A ```bash block of the README is run, with `bash -e`, where `<!-- run -->` asks for it.
+What comments above the blocks of code mean stands in `blocks.py`.
 """
 
 import inspect
@@ -14,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -31,59 +25,12 @@ from aumai_transactions.drivers.options import (
     StepOptions,
 )
 from aumai_transactions.drivers.steps import StepDeclaration
+from tests.meta.blocks import blocks_of, programs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
-    re.MULTILINE | re.DOTALL,
-)
-COMMENT_ABOVE = re.compile(r"<!--\s*(?P<words>[^>]*?)\s*-->\s*\Z")
 SECONDS_MAX = 60
 OPTIONS = [BeginOptions, BlockOptions, CallOptions, StepOptions, StepDeclaration]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of code, and what the comment above it asks for."""
-
-    line: int
-    language: str
-    code: str
-    directive: str
-
-    def __str__(self) -> str:
-        return f"line-{self.line}"
-
-
-def blocks_of(markdown: str) -> list[Block]:
-    found = []
-    for fence in FENCE.finditer(markdown):
-        before = markdown[: fence.start()]
-        comment = COMMENT_ABOVE.search(before)
-        found.append(
-            Block(
-                line=before.count("\n") + 1,
-                language=fence["language"],
-                code=fence["code"],
-                directive=comment["words"] if comment else "",
-            )
-        )
-    return found
-
-
-def programs_of(blocks: list[Block]) -> list[Block]:
-    """The python blocks that are run, each with the blocks that it continues in front."""
-    programs: list[Block] = []
-    for block in blocks:
-        if block.language != "python" or block.directive.startswith("not run:"):
-            continue
-        if block.directive == "continues":
-            earlier = programs[-1].code if programs else ""
-            programs.append(replace(block, code=f"{earlier}\n{block.code}"))
-        else:
-            programs.append(block)
-    return programs
 
 
 def or_nothing(found: list) -> list:
@@ -103,7 +50,8 @@ SCRIPTS = [block for block in BLOCKS if block.language == "bash" and block.direc
 EXAMPLES = [
     path.relative_to(ROOT)
     for path in sorted((ROOT / "examples").rglob("*.py"))
-    if path.parent.name == "examples" or "__main__" in path.read_text("utf-8")
+    if path.parent.name == "examples"
+    or ("__main__" in path.read_text("utf-8") and path.parent.name != "integrations")
 ]
 
 
@@ -182,13 +130,13 @@ def test_every_python_block_is_at_least_python():
 
 
 def test_every_comment_above_a_block_is_one_that_is_understood():
-    understood = re.compile(r"|continues|run|run twice|not run: \S.*")
+    understood = re.compile(r"|continues|run|run twice|needs \S+|not run: \S.*")
     strange = [str(b) for b in BLOCKS if not understood.fullmatch(b.directive)]
     assert strange == []
 
 
 def test_every_comment_above_a_block_of_a_page_is_one_that_is_understood():
-    understood = re.compile(r"|continues|not run: \S.*")
+    understood = re.compile(r"|continues|needs \S+|not run: \S.*")
     strange = [
         f"{page}-{block}"
         for page, blocks in PAGES.items()

@@ -34,7 +34,7 @@ from aumai_transactions.models import TransactionResult, TransactionStep
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from aumai_transactions.actions import Action, Handler
+    from aumai_transactions.actions import Handler
     from aumai_transactions.core.observations import StepAsked
     from aumai_transactions.drivers.operations import Procedure
 
@@ -164,17 +164,19 @@ class AsyncTransactionBlock(BlockBase):
         )
 
     @staticmethod
-    async def execute_in(block: BlockBase, asked: StepAsked, action: Action) -> Executed:
-        """Carry out a step of a decorated function in whichever block is around it."""
+    async def execute_in(
+        block: BlockBase, asked: StepAsked, *, once: bool, wait: float = WAIT_SECONDS_MAX
+    ) -> Executed:
+        """Carry out a step in whichever block is around its caller."""
         procedure = taking_part.execute(
             block._desk,  # noqa: SLF001 (one package)
             block._shared,  # noqa: SLF001
             block._part(),  # noqa: SLF001
             asked,
             block._current_group(),  # noqa: SLF001
-            once=action.once,
+            once=once,
             again=False,
-            wait_max_seconds=WAIT_SECONDS_MAX,
+            wait_max_seconds=wait,
         )
         return await block._manager._tasks.run(procedure)  # noqa: SLF001
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from aumai_transactions.actions import ActionRegistry, Handler, checked_seconds
+from aumai_transactions.actions import Action, ActionRegistry, Handler, checked_seconds
 from aumai_transactions.calls import error_record
 from aumai_transactions.core.description import describe
 from aumai_transactions.core.intents import intent_of, named_intent
@@ -379,25 +379,42 @@ class BlockBase(Listener):
             DefinitionError: It could not be found again after a restart; nothing was run.
         """
         self._check_open()
-        registry = self._shared.run.registry
         if self._desk.store.is_durable:
             declared.refuse_unstable()
-        name = declared.action.name
-        for action in declared.actions:
+        options = {option: True for option, wanted in declared.late.items() if wanted}
+        return self.asked_of(
+            declared.actions, data, agent_id=declared.agent_id, options=options_of(options)
+        )
+
+    def asked_of(
+        self,
+        actions: Sequence[Action],
+        data: dict[str, Any],
+        *,
+        agent_id: str | None,
+        options: StepOptions,
+    ) -> StepAsked:
+        """Return what is asked for of an action that the caller brings along.
+
+        Args:
+            actions: The action, the last; and those of its own that undo and confirm it.
+            data: Its data.
+            agent_id: On whose behalf; None for the agent of the code around.
+            options: What the step is besides.
+
+        Raises:
+            DefinitionError: The step cannot be; nothing was run.
+            InvalidData: Something in it is not JSON; nothing was run.
+        """
+        self._check_open()
+        registry = self._shared.run.registry
+        for action in actions:
             known = registry.get(action.name)
             if known is None or known.action is not action:
                 # Why: another function may go by the same name by now, and this one was called.
                 registry.add(action)
-        options = {option: True for option, wanted in declared.late.items() if wanted}
-        return self._asked(
-            declared.agent_id,
-            name,
-            data,
-            None,
-            step_id=None,
-            intent=None,
-            options=options_of(options),
-        )
+        name = actions[-1].name
+        return self._asked(agent_id, name, data, None, step_id=None, intent=None, options=options)
 
     def _intent(
         self,

@@ -26,6 +26,7 @@ from aumai_transactions.actions import (
     ActionRegistry,
     Handler,
     RegisteredAction,
+    Resources,
     name_of,
 )
 from aumai_transactions.core.values import checked_name
@@ -79,6 +80,7 @@ class StepDeclaration(TypedDict, total=False):
     undo_within_seconds: float | None
     identity: tuple[str, ...] | None
     once: bool
+    resources: Resources | None
     pivot: bool
     on_commit: bool
 
@@ -429,7 +431,9 @@ def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Callable[...
             returned: list[Any] = []
             token = RETURNED.set(returned)
             try:
-                executed = await AsyncTransactionBlock.execute_in(block, asked, declared.action)
+                executed = await AsyncTransactionBlock.execute_in(
+                    block, asked, once=declared.action.once
+                )
             finally:
                 RETURNED.reset(token)
             return declared.value_of(executed, returned)
@@ -445,7 +449,7 @@ def _wrapped(plain: Callable[..., Any], declared: DecoratedStep) -> Callable[...
         returned: list[Any] = []
         token = RETURNED.set(returned)
         try:
-            executed = TransactionBlock.execute_in(block, asked, declared.action)
+            executed = TransactionBlock.execute_in(block, asked, once=declared.action.once)
         finally:
             RETURNED.reset(token)
         return declared.value_of(executed, returned)
