@@ -81,7 +81,9 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     # Why no Python path: each environment has the package itself.
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     outside["AUMAI_FRAMEWORK"] = name
-    command = [python, "-m", "pytest", "-q", f"tests/frameworks/{name}"]
+    # Why no error for a warning: frameworks warn of each other.
+    command = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
+    command += [f"tests/frameworks/{name}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode
     seconds = time.monotonic() - began

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.meta.blocks import blocks_of, programs_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from pydantic import BaseModel
+from tests.meta.blocks import FENCE, blocks_of, programs_of
 
 import aumai_transactions
 from aumai_transactions import cli, errors
@@ -25,7 +26,6 @@ from aumai_transactions.drivers.options import (
     StepOptions,
 )
 from aumai_transactions.drivers.steps import StepDeclaration
-from tests.meta.blocks import blocks_of, programs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
