@@ -317,6 +317,11 @@ class Shared:
             if intent is not None and is_in_force(step):
                 self.recorded.setdefault(intent, []).append(step.step_id)
 
+    def forget_recorded(self) -> None:
+        """Let nothing be taken for what was done before: who asks now has not died with it."""
+        self.recorded.clear()
+        self._unclaimed.clear()
+
     def not_asked_again(self) -> list[str]:
         """Return the recorded steps in force that a resumed program has not asked for again."""
         with self.lock:

@@ -1,0 +1,483 @@
+"""Transactions that are open in this process under their ids: `OpenTransactions`.
+
+Owns: how a transaction stays open between two requests of whoever is outside, and who may use it.
+Rules:
+  1. Each is held by a task of its own, which has entered its block and leaves it when it ends: by a
+     commit, a rollback, its timeout, or the end of its event loop. Nothing commits that nobody has
+     committed.
+  2. An id is a name and no secret: who has not begun a transaction is told that there is none.
+  3. What a process that died had open is resumed when it is asked for, by whoever begun it; until
+     then, and once the time for that is over, it is recovery's. The one outside has not died with
+     it: what is asked for after that is asked for once more, and not again.
+  4. In which savepoint a transaction stands is told by the last of its marks, which are steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+
+from aumai_transactions.actions import Action
+from aumai_transactions.core.states import ACTIVE
+from aumai_transactions.core.times import instant
+from aumai_transactions.core.values import checked_name
+from aumai_transactions.drivers.ambient import AMBIENT, SCOPES
+from aumai_transactions.drivers.async_block import AsyncSavepoint
+from aumai_transactions.drivers.blocks import options_of
+from aumai_transactions.drivers.desk import read_saga
+from aumai_transactions.drivers.freezing import checked_count
+from aumai_transactions.drivers.groups import Group, enter
+from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
+from aumai_transactions.errors import (
+    DefinitionError,
+    InvalidData,
+    InvalidTransactionState,
+    StoreError,
+    StoreNotFound,
+    TransactionError,
+    TransactionNotActive,
+    TransactionNotFound,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import TracebackType
+
+    from aumai_transactions.core.saga import Saga
+    from aumai_transactions.drivers.aio import AsyncTransactionManager
+    from aumai_transactions.drivers.async_block import AsyncTransactionBlock
+    from aumai_transactions.drivers.options import BlockOptions
+    from aumai_transactions.models import Transaction, TransactionResult
+
+OPEN_MAX = 256
+OPEN_MAX_EACH = 32
+RESUME_WITHIN_SECONDS = 3_600.0
+RECOVER_EVERY_SECONDS = 60.0
+
+_OWNER, _SERVICE = "principal", "service"
+"""Under which names a transaction's metadata say whose it is, and who holds it open."""
+
+
+class TooManyTransactions(TransactionError):
+    """Say that no more transactions can be open now; none was begun.
+
+    Args:
+        open_max: How many may be.
+        whose: Whose they are.
+    """
+
+    def __init__(self, open_max: int, whose: str) -> None:
+        self.open_max = open_max
+        super().__init__(
+            f"{open_max} transactions{whose} are open already, and no more can be. Nothing was "
+            "begun. Commit one of them, or roll it back."
+        )
+
+
+def _mark(_action: str, _data: dict[str, Any]) -> None:
+    """Stand in the journal."""
+
+
+_MARK = Action("savepoint", _mark, effect="none")
+"""The step by which a savepoint is durable: it is journaled with its first step only."""
+
+
+class OpenTransaction:
+    """Be one transaction that is open here; made by `OpenTransactions`.
+
+    Attributes:
+        block: It; it can be used from any task.
+        owner: Who began it.
+    """
+
+    def __init__(self, block: AsyncTransactionBlock, owner: str) -> None:
+        self.block = block
+        self.owner = owner
+        self._savepoints = _savepoints_of(block)
+        self._turn = asyncio.Lock()
+        self._is_over = asyncio.Event()
+
+    @property
+    def transaction_id(self) -> str:
+        """Its id."""
+        return self.block.transaction_id
+
+    @property
+    def savepoints(self) -> list[str]:
+        """The names of the savepoints that it stands in, the outermost first."""
+        return [one.name for one in self._savepoints]
+
+    @property
+    def is_over(self) -> bool:
+        """True once nothing can be done in it any more."""
+        broken = self.block._shared.broken is not None  # noqa: SLF001 (one package)
+        if broken or self.block.state.is_final or self.block.is_left:
+            self._is_over.set()
+        return self._is_over.is_set()
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[AsyncTransactionBlock]:
+        """Let the code of this block stand in the transaction, and in its savepoint.
+
+        Leaving it ends nothing, whatever is raised.
+        """
+        tokens = AMBIENT.set(self.block), SCOPES.set(SCOPES.get())
+        enter(self.transaction_id, self._savepoints[-1].group if self._savepoints else None)
+        try:
+            yield self.block
+        finally:
+            SCOPES.reset(tokens[1])
+            AMBIENT.reset(tokens[0])
+            _ = self.is_over  # A step that is denied, or out of time, ends the whole.
+
+    async def savepoint(self, name: str) -> None:
+        """Make a savepoint; what is executed from now on belongs to it.
+
+        Args:
+            name: What to call it. It hides an earlier one of the same name.
+
+        Raises:
+            TransactionNotActive: The transaction has ended.
+        """
+        checked_name(name, "savepoint")
+        async with self._turn:
+            with self.inside() as block:
+                made = block.savepoint(name)
+                await self._leave_mark({"name": name})
+            self._savepoints.append(made)
+
+    async def rollback_to(self, name: str) -> None:
+        """Undo what was executed since a savepoint was made; it can be gone back to again.
+
+        Args:
+            name: The savepoint.
+
+        Raises:
+            InvalidTransactionState: It stands in no savepoint of this name; nothing was undone.
+            UndoRefused: Something outside that is in force depends on it; nothing was undone.
+            TransactionRolledBack: An undo failed, so that the whole transaction went back.
+        """
+        async with self._turn:
+            found = [one for one in self._savepoints if one.name == name]
+            if not found:
+                hint = f"It has {', '.join(self.savepoints) or 'none'}. Nothing was undone."
+                call = f"go back to savepoint {name!r:.200} of"
+                state = "in no savepoint of this name"
+                raise InvalidTransactionState(self.transaction_id, state, call, hint)
+            place = self._savepoints.index(found[-1])
+            with self.inside() as block:
+                await block.rollback_to(found[-1])
+                del self._savepoints[place + 1 :]
+                await self._leave_mark({"name": name, "is_back": True})
+
+    async def commit(self, *, wait_max_seconds: float = 30) -> TransactionResult:
+        """Commit it, and return the outcome; look at `state`.
+
+        Where it waits for a person or a time by then, it is let go of, and is committed without
+        anybody's asking again once that has come.
+        """
+        with self.inside() as block:
+            return await block.commit(wait_max_seconds=wait_max_seconds)
+
+    async def rollback(self, note: str = "", *, wait_max_seconds: float = 30) -> TransactionResult:
+        """Undo all of it, and return the outcome.
+
+        Raises:
+            CommitPointPassed: The commit is decided; nothing was changed.
+            InvalidTransactionState: It has ended.
+        """
+        with self.inside() as block:
+            return await block.rollback(note, wait_max_seconds=wait_max_seconds)
+
+    async def _leave_mark(self, data: dict[str, Any]) -> None:
+        block = self.block
+        asked = block.asked_of([_MARK], data, agent_id=None, options=options_of({}))
+        await block.execute_in(block, asked, once=False)
+
+    async def _hold(self) -> None:
+        """Wait until it is over, or its time is."""
+        made: Transaction = self.block._transaction  # noqa: SLF001 (one package)
+        clock = self.block._manager._clock  # noqa: SLF001
+        began_at = round((made.created_at - instant(0)).total_seconds() * 1_000_000)
+        until = began_at + round(made.timeout_seconds * 1_000_000)
+        while not self.is_over and (left := until - clock.now()) >= 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), left / 1_000_000 + 0.001)
+
+
+class _Opened(NamedTuple):
+    one: OpenTransaction
+    task: asyncio.Task[None]
+
+
+class OpenTransactions:
+    """Hold transactions open under their ids, for a program whose requests name them.
+
+    Args:
+        manager: Whose they are. With a store that outlives the process, they do so as well.
+        service: Which program it is; what another one of the same store has begun is not found.
+        open_max: How many can be open at once.
+        open_max_each: How many of one owner.
+        timeout_seconds: How long each may take at most.
+        resume_within_seconds: How long after a crash it can be gone on with; None to have it undone
+            by the next recovery.
+        recover_every_seconds: How often it is looked what dead processes have left; the first time
+            before anything is begun or resumed. None not to look.
+
+    Raises:
+        DefinitionError: One of these cannot be.
+    """
+
+    def __init__(
+        self,
+        manager: AsyncTransactionManager,
+        *,
+        service: str = "",
+        open_max: int = OPEN_MAX,
+        open_max_each: int = OPEN_MAX_EACH,
+        timeout_seconds: float = BLOCK_TIMEOUT_SECONDS,
+        resume_within_seconds: float | None = RESUME_WITHIN_SECONDS,
+        recover_every_seconds: float | None = RECOVER_EVERY_SECONDS,
+    ) -> None:
+        self.manager = manager
+        self.timeout_seconds = timeout_seconds
+        self._service = service
+        self._open_max = checked_count(open_max, "open_max")
+        self._open_max_each = checked_count(open_max_each, "open_max_each")
+        self._resume_within_seconds = resume_within_seconds
+        self._recover_every_seconds = recover_every_seconds
+        self._opened: dict[str, _Opened] = {}
+        self._opening: dict[asyncio.Task[None], str] = {}
+        self._alone = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+
+    def of(self, owner: str = "") -> list[OpenTransaction]:
+        """Return those that somebody has open here, the oldest first."""
+        held = [one for one, _ in self._opened.values()]
+        return [one for one in held if one.owner == owner and not one.is_over]
+
+    async def begin(
+        self,
+        *,
+        owner: str = "",
+        timeout_seconds: float | None = None,
+        **options: Unpack[BlockOptions],
+    ) -> OpenTransaction:
+        """Begin one. It is durable with its first step; before that there is nothing to undo.
+
+        Args:
+            owner: Who begins it, and who alone may use it. It stands in the journal.
+            timeout_seconds: How long it may take; None for the most that it may.
+            **options: As for `manager.transaction`.
+
+        Raises:
+            TooManyTransactions: Too many are open already.
+            DefinitionError: It is to take longer than it may, or an option cannot be.
+        """
+        seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
+        if not seconds <= self.timeout_seconds:
+            message = f"a transaction may take {self.timeout_seconds:g} seconds here, at most."
+            raise DefinitionError(message)
+        await self._recovered_once()
+        self._refuse_too_many(owner)
+        noted = options.get("metadata", {})
+        options["metadata"] = {**noted, _OWNER: owner, _SERVICE: self._service}
+        if self._resume_within_seconds is not None:
+            options.setdefault("on_crash", "wait")
+            if options["on_crash"] == "wait":
+                options.setdefault("resume_within_seconds", self._resume_within_seconds)
+
+        async def make() -> AsyncTransactionBlock:
+            return self.manager.transaction(seconds, **options)
+
+        return await self._open(make, owner, outlives_caller=False)
+
+    async def find(self, transaction_id: str, *, owner: str = "") -> OpenTransaction:
+        """Return an open transaction; resume it, where the process that had it open has died.
+
+        Args:
+            transaction_id: Its id.
+            owner: Who asks.
+
+        Raises:
+            TransactionNotFound: There is none; or somebody else has begun it.
+            TransactionNotActive: It has ended; nothing can be done in it.
+            InvalidTransactionState: Another process that lives has it open.
+        """
+        if (found := self._held(transaction_id, owner)) is not None:
+            return found
+        await self._recovered_once()
+        async with self._alone:
+            if (found := self._held(transaction_id, owner)) is not None:
+                return found  # Somebody else has asked for it at the same time.
+            saga = await self._stored(transaction_id, owner)
+            if saga.state is not ACTIVE or saga.commit_requested or saga.rollback_requested:
+                hint = "Nothing was done. Begin another one."
+                state = "ending" if saga.state is ACTIVE else saga.state.value.replace("_", " ")
+                raise TransactionNotActive(transaction_id, state, "do anything in", hint)
+            self._refuse_too_many(owner)
+
+            async def make() -> AsyncTransactionBlock:
+                block = await self.manager.resume(transaction_id)
+                # Why: who asks for something now has not died, and has not asked for it before.
+                block._shared.forget_recorded()  # noqa: SLF001 (one package)
+                return block
+
+            return await self._open(make, owner, outlives_caller=True)
+
+    async def result(self, transaction_id: str, *, owner: str = "") -> TransactionResult:
+        """Return the outcome of one, as far as it has one, whether it is open or not.
+
+        Raises:
+            TransactionNotFound: There is none; or somebody else has begun it.
+        """
+        if self._held(transaction_id, owner) is None:
+            await self._stored(transaction_id, owner)
+        return await self.manager.get_result(transaction_id)
+
+    async def close(self) -> None:
+        """Roll back what is open; the manager stays open."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+        tasks = [task for _, task in self._opened.values()]
+        for task in (*tasks, *self._opening):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._opening, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        """Return this."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Roll back what is open."""
+        await self.close()
+
+    def _held(self, transaction_id: str, owner: str) -> OpenTransaction | None:
+        found = self._opened.get(transaction_id)
+        if found is None or found.one.is_over:
+            return None
+        if found.one.owner != owner:
+            raise TransactionNotFound(transaction_id, self._place())
+        return found.one
+
+    async def _stored(self, transaction_id: str, owner: str) -> Saga:
+        """Return one that was begun here, or before a crash.
+
+        Raises:
+            TransactionNotFound: There is none, or it is none of theirs.
+        """
+        try:
+            desk = await self.manager._desk()  # noqa: SLF001 (one package)
+            name = checked_name(transaction_id, "transaction_id")
+            saga = await self.manager._run(read_saga(desk, name))  # noqa: SLF001
+        except (InvalidData, StoreNotFound, TransactionNotFound):
+            raise TransactionNotFound(transaction_id, self._place()) from None
+        noted = saga.plan.metadata or {}
+        if (noted.get(_OWNER), noted.get(_SERVICE)) != (owner, self._service):
+            raise TransactionNotFound(transaction_id, self._place())
+        return saga
+
+    def _place(self) -> str:
+        return self._service or "this program"
+
+    def _refuse_too_many(self, owner: str) -> None:
+        owners = [one.owner for one, _ in self._opened.values() if not one.is_over]
+        owners += self._opening.values()
+        if len(owners) >= self._open_max:
+            raise TooManyTransactions(self._open_max, "")
+        if owners.count(owner) >= self._open_max_each:
+            raise TooManyTransactions(self._open_max_each, " of yours")
+
+    async def _open(
+        self,
+        make: Callable[[], Awaitable[AsyncTransactionBlock]],
+        owner: str,
+        *,
+        outlives_caller: bool,
+    ) -> OpenTransaction:
+        """Let a task hold a transaction, and return it once it is open."""
+        opened: asyncio.Future[OpenTransaction] = asyncio.get_running_loop().create_future()
+        # Why no context: it is nested in nothing, and nothing of the one who begins it is its own.
+        task = asyncio.create_task(self._held_open(make, owner, opened), context=Context())
+        self._opening[task] = owner
+        try:
+            # Why shielded: one that is resumed is there, whoever asks for it.
+            return await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            if not outlives_caller:
+                task.cancel()  # Nobody knows its id.
+            raise
+
+    async def _held_open(
+        self,
+        make: Callable[[], Awaitable[AsyncTransactionBlock]],
+        owner: str,
+        opened: asyncio.Future[OpenTransaction],
+    ) -> None:
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
+        name = ""
+        try:
+            async with await make() as block:
+                one, name = OpenTransaction(block, owner), block.transaction_id
+                self._opened[name] = _Opened(one, task)
+                self._opening.pop(task)
+                opened.set_result(one)
+                await one._hold()  # noqa: SLF001 (its own)
+                if not (block.state.is_final or block._shared.has_let_go):  # noqa: SLF001
+                    # Why no commit: nobody has asked for it.
+                    await block.rollback("it was not committed in time, or could not go on")
+        except TransactionError as error:
+            # Why nobody is told of an end: whoever asks is answered from the journal.
+            if not opened.done():
+                opened.set_exception(error)
+        except BaseException as error:
+            if not opened.done():
+                opened.set_exception(error)
+            raise
+        finally:
+            self._opening.pop(task, None)
+            self._opened.pop(name, None)
+
+    async def _recovered_once(self) -> None:
+        """Settle what dead processes have left, before anything else; and again, now and then."""
+        if self._recover_every_seconds is None or self._keeper is not None:
+            return
+        async with self._alone:
+            if self._keeper is None:
+                with contextlib.suppress(StoreNotFound):
+                    await self.manager.recover(wait_max_seconds=0)
+                again = self._recover_again(self._recover_every_seconds)
+                self._keeper = asyncio.create_task(again, context=Context())
+
+    async def _recover_again(self, seconds: float) -> None:
+        while True:
+            await self.manager._clock.sleep_async(seconds)  # noqa: SLF001 (one package)
+            async with self._alone:
+                # What cannot be written now is looked at the next time.
+                with contextlib.suppress(StoreError):
+                    await self.manager.recover(wait_max_seconds=0)
+
+
+def _savepoints_of(block: AsyncTransactionBlock) -> list[AsyncSavepoint]:
+    """Return the savepoints that a transaction stands in, the outermost first."""
+    shared = block._shared  # noqa: SLF001 (one package)
+    with shared.lock:
+        marks = [one for one in shared.saga.steps if one.definition.action == _MARK.name]
+        scope = marks[-1].scope if marks else None
+        chain = [] if scope is None else [one.definition for one in scope.chain()]
+    found: list[AsyncSavepoint] = []
+    group: Group | None = None
+    for told in reversed(chain):
+        group = Group(told.scope_id, told.kind, told.name, group, told.expires_at)
+        group.is_placed = True
+        found.append(AsyncSavepoint(block, group))
+    enter(block.transaction_id, None)
+    return found
