@@ -47,6 +47,9 @@ FRAMEWORKS: dict[str, Framework] = {}
 """By the name of the folder with their tests."""
 
 
+Words = list[str | Path]
+
+
 def names_of(requirements: tuple[str, ...]) -> tuple[str, ...]:
     """Return requirements without their versions."""
     return tuple(one.partition("==")[0].partition(">=")[0] for one in requirements)
@@ -65,7 +68,7 @@ def environment(name: str, kind: str, requirements: tuple[str, ...], extra: str 
     package = str(ROOT) if extra is None else f"{ROOT}[{extra}]"
     # Why without the constraints of CI: they pin what the frameworks pin otherwise.
     outside = {key: value for key, value in os.environ.items() if key != "PIP_CONSTRAINT"}
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install: Words = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, *TOOLS, *requirements, "-e", package], check=True, env=outside)
     done.touch()
     return python
@@ -82,7 +85,7 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     outside["AUMAI_FRAMEWORK"] = name
     # Why no error for a warning: frameworks warn of each other.
-    command = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
+    command: Words = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
     command += [f"tests/frameworks/{name}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode

@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "run": "run",
         "submit": "submit",
         "worker": "worker",
+        "mcp": "gateway",
         "check": "check",
         "create": "start",
         "add-step": "start",

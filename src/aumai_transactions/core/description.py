@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aumai_transactions.core.approvals import digest_of
 from aumai_transactions.core.conflicts import in_force
 from aumai_transactions.core.planning import may_have_decided
 from aumai_transactions.core.scopes import is_in_force
@@ -117,4 +118,5 @@ def _described(saga: Saga, step: SagaStep, now: int) -> DescribedStep:
         can_be_undone=can,
         undo_before=None if until is None else instant(until),
         error=None if error is None else str(error),
+        digest=digest_of(definition, step.resolved_data) if step.index in saga.approvals else None,
     )

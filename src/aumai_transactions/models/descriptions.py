@@ -25,6 +25,7 @@ class DescribedStep(Model):
         can_be_undone: True where it can be undone now.
         undo_before: Until when it can be undone, where that is limited.
         error: Why it failed, or is in doubt.
+        digest: Of what a person is to allow, where it waits for that; for `approve(digest=…)`.
     """
 
     step_id: str
@@ -35,6 +36,7 @@ class DescribedStep(Model):
     can_be_undone: bool = False
     undo_before: AwareDatetime | None = None
     error: str | None = None
+    digest: str | None = None
 
 
 class ConflictNotice(Model):

@@ -1,0 +1,142 @@
+"""`mcp`: the gateway in front of other MCP servers.
+
+Owns: how it is started at a terminal and by a host, and what it says.
+Rules:
+  1. Standard output is the protocol's; whatever is for people goes to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aumai_transactions.cli.exits import Code, Refused
+from aumai_transactions.cli.session import session
+from aumai_transactions.cli.settings import Settings, default_store, quiet_option, store_option
+
+
+@click.command("mcp")
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help='The servers, as hosts write them ("mcpServers"), and what undoes their tools.',
+)
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Serve many clients over HTTP instead of one over standard input and output.",
+)
+@click.option(
+    "--unix", metavar="PATH", help="Serve over HTTP on a Unix socket, for its owner alone."
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Another name under which it is asked over HTTP, as a proxy's; may be given again.",
+)
+@click.option(
+    "--fingerprint",
+    is_flag=True,
+    help="Print the fingerprint of the tools as they are now, and end.",
+)
+@store_option()
+@quiet_option()
+@click.pass_obj
+def mcp_command(
+    settings: Settings,
+    config: Path,
+    http: str | None,
+    unix: str | None,
+    names: tuple[str, ...],
+    fingerprint: bool,
+) -> Code:
+    r"""Stand in front of MCP servers, and let agents use their tools in transactions.
+
+    \b
+    aumai-transactions mcp --config mcp.json
+    aumai-transactions mcp --config mcp.json --http 127.0.0.1:8765
+    aumai-transactions mcp --config mcp.json --fingerprint
+    """
+    try:
+        from aumai_transactions.mcp import serving
+        from aumai_transactions.mcp.config import load
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "aumai_transactions":
+            raise
+        message = (
+            f"the gateway needs a package that is not installed ({error.name}): "
+            "pip install 'aumai-transactions[mcp]'"
+        )
+        raise Refused(message, Code.error) from error
+    configuration = load(config)
+    if fingerprint:
+        settings.out.say(asyncio.run(serving.fingerprint_of(configuration)))
+        return Code.done
+    if settings.store is None:
+        settings.store = configuration.transactions.store
+    _log_to_stderr(quiet=settings.is_quiet)
+    address = _address(http, unix, names)
+    with session(settings, create=True) as held:
+        guards = default_store().parent / "mcp"
+        if address is None:
+            work = serving.serve_stdio(configuration, held.store, guards)
+        else:
+            say = settings.err.say
+            where = serving.Address(*address)
+            work = serving.serve_http(configuration, held.store, guards, where, say)
+        try:
+            _run(work)
+        finally:
+            held.changed()
+    return Code.done
+
+
+def _address(
+    http: str | None, unix: str | None, names: tuple[str, ...]
+) -> tuple[str, int, str | None, tuple[str, ...]] | None:
+    if http is not None and unix is not None:
+        raise click.UsageError("--http and --unix exclude each other.")
+    if unix is not None:
+        return ("localhost", 0, str(Path(unix).absolute()), names)
+    if http is None:
+        if names:
+            raise click.UsageError("--name is for --http and --unix.")
+        return None
+    host, separator, port = http.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65_535:
+        raise click.BadParameter("it is like 127.0.0.1:8765", param_hint="--http")
+    return (host.strip("[]") or "127.0.0.1", int(port), None, names)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends, or until it is told to; then it ends in order."""
+
+    async def run() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+
+
+def _log_to_stderr(*, quiet: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("aumai-transactions mcp: %(message)s"))
+    log = logging.getLogger("aumai_transactions.mcp")
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if quiet else logging.INFO)

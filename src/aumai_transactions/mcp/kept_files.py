@@ -1,0 +1,320 @@
+"""Files as they were before a call, and how they come to be that again.
+
+Owns: reading files and folders into JSON, writing them back byte for byte, and which paths a server
+may be trusted with.
+Rules:
+  1. Nothing outside of the folders that the operator named is read or written, wherever a link
+     leads.
+  2. What is put back is on the disk before it is said to be: the file, and its name.
+  3. Putting back twice is putting back once, and where nothing has changed nothing is written.
+  4. What would be lost by going back, because somebody else has put it there, is not removed: it
+     is said instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import secrets
+import stat
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from aumai_transactions.errors import StepRejected
+from aumai_transactions.models import Resource
+
+BYTES_MAX = 64 * 2**20
+PACKED_BYTES_MAX = 1_400_000
+ENTRIES_MAX = 10_000
+
+_LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.tmp")
+"""What servers that replace a file at once leave beside it where they are killed meanwhile."""
+
+
+class NotKept(StepRejected):
+    """Say that files cannot be kept, so that a call must not be made."""
+
+
+class Folders:
+    """Know which paths are inside the folders that an operator named.
+
+    Args:
+        folders: Absolute paths of them.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self.folders = tuple(Path(os.path.realpath(folder)) for folder in folders)
+
+    def path(self, given: object) -> Path:
+        """Return where a path leads, its own last part aside, as long as that is inside.
+
+        Raises:
+            NotKept: It is no absolute path, or leads outside.
+        """
+        if not isinstance(given, str) or "\0" in given or not Path(given).is_absolute():
+            message = f"{_shown(given)} is no absolute path, so it cannot be told what to keep."
+            raise NotKept(message)
+        path = Path(os.path.realpath(given))
+        if not any(path == one or one in path.parents for one in self.folders):
+            named = ", ".join(str(one) for one in self.folders) or "none"
+            message = f"{_shown(given)} is in none of the folders that may be kept ({named})."
+            raise NotKept(message)
+        return path
+
+    def place(self, given: object) -> Path:
+        """Return where something itself is, be it a link or not, as long as that is inside.
+
+        Raises:
+            NotKept: It is no absolute path, or leads outside.
+        """
+        if not isinstance(given, str) or "\0" in given or not Path(given).is_absolute():
+            raise NotKept(
+                f"{_shown(given)} is no absolute path, so it cannot be told what to keep."
+            )
+        path = Path(os.path.normpath(given))
+        return self.path(str(path.parent)) / path.name if path.name else self.path(given)
+
+    def uses(self, paths: Sequence[Path]) -> list[Resource]:
+        """Return what a change of these paths claims: each alone, the folders around together.
+
+        Why the folders: who moves or makes a folder must not do it under somebody who writes in it.
+        """
+        alone = {f"file:{path}" for path in paths}
+        around = {
+            f"file:{parent}"
+            for path in paths
+            for parent in path.parents
+            if any(parent == one or one in parent.parents for one in self.folders)
+        }
+        return [
+            *(Resource(name=name) for name in sorted(alone)),
+            *(Resource.shared(name) for name in sorted(around - alone)),
+        ]
+
+
+def kept(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return files and folders as they are, as JSON.
+
+    Raises:
+        NotKept: They are too large, or of a kind that cannot be put back.
+    """
+    room = [BYTES_MAX, ENTRIES_MAX]
+    entries = [_entry(path, room) for path in paths]
+    packed = sum(len(one.get("data", "")) for entry in entries for one in _all(entry))
+    if packed > PACKED_BYTES_MAX:
+        named = ", ".join(str(path) for path in paths)
+        message = (
+            f"{named} is too large to be kept: {packed:,} bytes when packed, of "
+            f"{PACKED_BYTES_MAX:,}. Without being kept it cannot be changed in a transaction."
+        )
+        raise NotKept(message)
+    return {"files": entries}
+
+
+def put_back(record: dict[str, Any], folders: Folders) -> None:
+    """Make files and folders what they were.
+
+    Raises:
+        NotKept: A path leads outside by now.
+        OSError: It could not be written; or a folder that was not there holds something now.
+    """
+    for entry in reversed(record["files"]):
+        folders.path(entry["path"])
+        _put_back(entry)
+        for name in reversed(entry.get("missing", ())):
+            folder = Path(name)
+            if os.path.lexists(folder):
+                _remove_empty(folder)
+
+
+def seen_of_move(source: Path, destination: Path) -> dict[str, Any]:
+    """Return what tells later whether something was moved.
+
+    Raises:
+        NotKept: There is something at its destination already.
+    """
+    if os.path.lexists(destination):
+        raise NotKept(f"{destination} is there already; moving onto it could not be undone.")
+    told: dict[str, Any] = {"source": str(source), "destination": str(destination)}
+    with contextlib.suppress(FileNotFoundError):
+        found = source.lstat()
+        told["thing"] = [found.st_dev, found.st_ino]
+    return {"moved": told}
+
+
+def move_back(record: dict[str, Any], folders: Folders) -> None:
+    """Move back what was moved; nothing is done where nothing was.
+
+    Raises:
+        NotKept: A path leads outside by now.
+        FileExistsError: There is something else at its old place.
+        FileNotFoundError: It is at neither place.
+    """
+    told = record["moved"]
+    thing = told.get("thing")
+    if thing is None:
+        return  # There was nothing to move.
+    source, destination = folders.path(told["source"]), folders.path(told["destination"])
+    if _is(source, thing):
+        return
+    if not _is(destination, thing):
+        message = f"what was moved from {source} is not at {destination} any more"
+        raise FileNotFoundError(message)
+    if os.path.lexists(source):
+        raise FileExistsError(f"{source} is there again, as something else")
+    destination.rename(source)
+    _sync_folder(source.parent)
+    _sync_folder(destination.parent)
+
+
+def _is(path: Path, thing: list[int]) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return [found.st_dev, found.st_ino] == thing
+
+
+def _entry(path: Path, room: list[int]) -> dict[str, Any]:
+    room[1] -= 1
+    if room[1] < 0:
+        raise NotKept(f"{path} holds more than {ENTRIES_MAX:,} files, which is too much to keep.")
+    entry: dict[str, Any] = {"path": str(path)}
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        missing = [one for one in path.parents if not os.path.lexists(one)]
+        return entry | {"kind": "absent", "missing": [str(one) for one in reversed(missing)]}
+    except OSError as error:
+        raise NotKept(f"{path} cannot be kept: {error.strerror}.") from error
+    entry["mode"] = stat.S_IMODE(found.st_mode)
+    if stat.S_ISLNK(found.st_mode):
+        return entry | {"kind": "link", "to": str(path.readlink())}
+    if stat.S_ISDIR(found.st_mode):
+        inside = [_entry(one, room) for one in sorted(path.iterdir())]
+        return entry | {"kind": "folder", "inside": inside}
+    if not stat.S_ISREG(found.st_mode):
+        raise NotKept(f"{path} is neither a file nor a folder, and cannot be put back.")
+    room[0] -= found.st_size
+    if room[0] < 0:
+        raise NotKept(f"{path} is more than {BYTES_MAX:,} bytes, which is too much to keep.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NotKept(f"{path} cannot be kept: {error.strerror}.") from error
+    packed = base64.b64encode(zlib.compress(data, 1)).decode()
+    return entry | {"kind": "file", "data": packed, "mtime": found.st_mtime_ns}
+
+
+def _all(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield entry
+    for one in entry.get("inside", ()):
+        yield from _all(one)
+
+
+def _put_back(entry: dict[str, Any]) -> None:
+    path, kind = Path(entry["path"]), entry["kind"]
+    if kind == "absent":
+        if path.is_dir() and not path.is_symlink():
+            _remove_empty(path)
+        else:
+            path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    elif kind == "link":
+        if not path.is_symlink() or str(path.readlink()) != entry["to"]:
+            _clear(path)
+            path.symlink_to(entry["to"])
+            _sync_folder(path.parent)
+    elif kind == "folder":
+        _put_folder_back(path, entry)
+    else:
+        _put_file_back(path, entry)
+    _remove_leftovers(path)
+
+
+def _put_folder_back(path: Path, entry: dict[str, Any]) -> None:
+    if not path.is_dir() or path.is_symlink():
+        _clear(path)
+        path.mkdir(parents=True)
+    inside = {Path(one["path"]).name for one in entry["inside"]}
+    for found in list(path.iterdir()):
+        if found.name not in inside:
+            _clear(found)
+    for one in entry["inside"]:
+        _put_back(one)
+    path.chmod(entry["mode"])
+    _sync_folder(path)
+    _sync_folder(path.parent)
+
+
+def _put_file_back(path: Path, entry: dict[str, Any]) -> None:
+    data = zlib.decompress(base64.b64decode(entry["data"]))
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        same = stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == entry["mode"]
+        if same and found.st_size == len(data) and path.read_bytes() == data:
+            os.utime(path, ns=(found.st_atime_ns, entry["mtime"]))
+            return
+    if path.is_dir() and not path.is_symlink():
+        _remove_empty(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(16)}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), entry["mode"])
+            file.flush()
+            os.utime(file.fileno(), ns=(entry["mtime"], entry["mtime"]))
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a server that was killed while it replaced a file has left beside it."""
+    with contextlib.suppress(OSError):
+        for one in list(path.parent.iterdir()):
+            if one.name.startswith(path.name) and _LEFTOVER.fullmatch(one.name[len(path.name) :]):
+                one.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        for one in list(path.iterdir()):
+            _clear(one)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"{folder} was not there before, and holds something now; it is left as it is"
+        raise OSError(error.errno, message) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shown(given: object) -> str:
+    return repr(given)[:200]
