@@ -135,8 +135,8 @@ def load(path: Path) -> Configuration:
     for name in loaded.servers:
         if not SERVER_NAME.fullmatch(name):
             message = (
-                f"{path}: mcpServers.{name}: a server's name is of letters, digits, - and single _, "
-                "and at most 63 of them, for its tools are called <name>__<tool>."
+                f"{path}: mcpServers.{name}: a server's name is of letters, digits, - and single "
+                "_, and at most 63 of them, for its tools are called <name>__<tool>."
             )
             raise DefinitionError(message)
     return loaded

@@ -31,6 +31,7 @@ from aumai_transactions.errors import (
     OutcomeUnknown,
     StepRejected,
     TransactionError,
+    TransactionNotActive,
 )
 from aumai_transactions.mcp.calls import NotPrepared
 from aumai_transactions.mcp.telling import listed, result_told, status_told
@@ -296,8 +297,7 @@ class Gateway:
             case "tx_rollback":
                 return await self._rollback(request)
             case "tx_commit":
-                opened = await self._find(request)
-                return _told(result_told(await opened.commit()))
+                return await self._commit(request)
             case _:
                 return await self._approve(request)
 
@@ -307,8 +307,32 @@ class Gateway:
         opened = await self._opened.begin(owner=request.whose, name=name or None)
         return _told({"transaction_id": opened.transaction_id})
 
+    async def _commit(self, request: Request) -> Answer:
+        try:
+            opened = await self._find(request)
+        except TransactionNotActive:
+            return await self._ended(request, "committed")
+        return _told(result_told(await opened.commit()))
+
+    async def _ended(self, request: Request, wanted: str) -> Answer:
+        """Return the outcome of a transaction that has ended already as it was to end.
+
+        Why no error: who was not told of the first answer asks again.
+        """
+        name = request.text("transaction_id")
+        result = await self._opened.result(name, owner=request.whose)
+        told = result_told(result)
+        if result.state.value == wanted:
+            return _told(told)
+        raise TransactionNotActive(name, result.state.value, "end", "It has ended otherwise.")
+
     async def _rollback(self, request: Request) -> Answer:
-        opened = await self._find(request)
+        try:
+            opened = await self._find(request)
+        except TransactionNotActive:
+            if request.arguments.get("savepoint") is not None:
+                raise
+            return await self._ended(request, "rolled_back")
         if request.arguments.get("savepoint") is not None:
             await opened.rollback_to(request.text("savepoint"))
             return _told(await status_told(self._opened, opened.transaction_id, request.whose))

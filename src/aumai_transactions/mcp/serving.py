@@ -17,6 +17,8 @@ import json
 import logging
 import os
 import secrets
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp.server.stdio import stdio_server
@@ -33,7 +35,6 @@ from aumai_transactions.mcp.upstreams import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
 
     from aumai_transactions.mcp.config import Configuration
     from aumai_transactions.store import Store
@@ -43,6 +44,7 @@ log = logging.getLogger("aumai_transactions.mcp")
 TOKEN_VARIABLE = "AUMAI_TRANSACTIONS_MCP_TOKEN"  # noqa: S105 (the name of a variable)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SERVICE = "mcp"
+GRACE_SECONDS = 10
 
 
 class Address(NamedTuple):
@@ -147,30 +149,58 @@ async def serve_http(
     import uvicorn
 
     tokens = _tokens(configuration, address, say)
-    async with running(configuration, store, guards) as (gateway, _tools):
-        app: Any = gateway.server().streamable_http_app(
-            transport_security=TransportSecuritySettings(
-                allowed_hosts=_hosts(address), allowed_origins=_origins(address)
+    with contextlib.closing(_bound(address)) as bound:
+        async with running(configuration, store, guards) as (gateway, _tools):
+            app: Any = gateway.server().streamable_http_app(
+                transport_security=TransportSecuritySettings(
+                    allowed_hosts=_hosts(address), allowed_origins=_origins(address)
+                )
             )
-        )
-        server = uvicorn.Server(
-            uvicorn.Config(
-                OnlyWithToken(app, tokens),
-                host=address.host,
-                port=address.port,
-                uds=address.socket,
-                log_level="warning",
-                lifespan="on",
-                timeout_graceful_shutdown=10,
+            only = OnlyWithToken(app, tokens)
+            limit = GRACE_SECONDS
+            server = uvicorn.Server(
+                uvicorn.Config(only, log_level="warning", timeout_graceful_shutdown=limit)
             )
-        )
-        if address.socket is not None:
-            os.umask(0o177)  # Why: the socket is for its owner alone from its first moment on.
-        told = asyncio.create_task(_tell_when_up(server, address, say))
-        try:
-            await server.serve()
-        finally:
-            told.cancel()
+            told = asyncio.create_task(_tell_when_up(server, address, bound, say))
+            try:
+                await server.serve(sockets=[bound])
+            finally:
+                told.cancel()
+    if address.socket is not None:
+        await asyncio.to_thread(os.unlink, address.socket)
+
+
+def _bound(address: Address) -> socket.socket:
+    """Return the socket that clients connect to, taken.
+
+    Raises:
+        DefinitionError: It cannot be had.
+    """
+    if address.socket is not None:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        where: Any = address.socket
+        # Why before it is bound: it is for its owner alone from its first moment on.
+        before = os.umask(0o177)
+    else:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        where, before = (address.host, address.port), None
+    try:
+        made.bind(where)
+    except OSError as error:
+        made.close()
+        message = f"{_named(address)} cannot be had: {error.strerror or error}. Name another one."
+        raise DefinitionError(message) from error
+    finally:
+        if before is not None:
+            os.umask(before)
+    return made
+
+
+def _named(address: Address) -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return address.socket or f"{host}:{address.port}"
 
 
 class OnlyWithToken:
@@ -286,12 +316,13 @@ def _origins(address: Address) -> list[str]:
     return [f"http://{host}" for host in _hosts(address)]
 
 
-async def _tell_when_up(server: Any, address: Address, say: Callable[[str], None]) -> None:
+async def _tell_when_up(
+    server: Any, address: Address, bound: socket.socket, say: Callable[[str], None]
+) -> None:
     while not server.started:  # noqa: ASYNC110 (it has no event for that)
         await asyncio.sleep(0.02)
     if address.socket is not None:
         say(f"serving MCP on the socket {address.socket}")
         return
-    port = server.servers[0].sockets[0].getsockname()[1]
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    say(f"serving MCP on http://{host}:{port}/mcp")
+    there = address._replace(port=bound.getsockname()[1])
+    say(f"serving MCP on http://{_named(there)}/mcp")

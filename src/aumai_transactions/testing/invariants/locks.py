@@ -110,8 +110,12 @@ class LockRules:
             for name, rules in journals.items()
             for resource, mode in rules.held.items()
         }
-        for place in sorted({*shown.items()} ^ {*said.items()}):
-            yield f"I10: the table of locks and the journals do not agree about {place}"
+        for (name, resource), mode in sorted({*shown.items()} ^ {*said.items()}):
+            who = "the table says" if (name, resource) in shown else "the journals say"
+            yield (
+                f"I10: the table of locks and the journals do not agree; {who}: {name} has "
+                f"{resource} ({mode})"
+            )
 
 
 def _decides(rules: JournalRules, entry: Entry) -> bool:
@@ -130,6 +134,6 @@ def _kept_by(rules: JournalRules) -> set[str]:
     return {
         use.name
         for told in rules.steps.values()
-        if told.is_outstanding
+        if told.is_outstanding or told.undo_asked
         for use in told.definition.resources
     }
