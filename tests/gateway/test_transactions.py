@@ -300,7 +300,7 @@ def test_a_killed_gateway_comes_back_and_the_agent_goes_on(tmp_path: Path, ends:
                         "toy__give", {"name": "3", "guest": "Bob", "transaction_id": tx}
                     )
                 )
-                while "3" not in bench.has():
+                while "3" not in bench.has():  # noqa: ASYNC110 (another process writes it)
                     await asyncio.sleep(0.01)
                 serving.kill()
                 hangs.cancel()

@@ -270,7 +270,7 @@ class Calls:
         folders, about = self._folders[tool.server], {"args": arguments}
         if rule.moves is not None:
             moved = (rule.moves.source, rule.moves.destination)
-            return [folders.place(fill(one, about)) for one in moved]
+            return [folders.path(fill(one, about)) for one in moved]
         found: list[Path] = []
         for one in rule.files or ():
             if isinstance(one, FileIn):

@@ -50,7 +50,7 @@ class Folders:
         self.folders = tuple(Path(os.path.realpath(folder)) for folder in folders)
 
     def path(self, given: object) -> Path:
-        """Return where a path leads, its own last part aside, as long as that is inside.
+        """Return where a path leads, as long as that is inside.
 
         Raises:
             NotKept: It is no absolute path, or leads outside.
@@ -64,19 +64,6 @@ class Folders:
             message = f"{_shown(given)} is in none of the folders that may be kept ({named})."
             raise NotKept(message)
         return path
-
-    def place(self, given: object) -> Path:
-        """Return where something itself is, be it a link or not, as long as that is inside.
-
-        Raises:
-            NotKept: It is no absolute path, or leads outside.
-        """
-        if not isinstance(given, str) or "\0" in given or not Path(given).is_absolute():
-            raise NotKept(
-                f"{_shown(given)} is no absolute path, so it cannot be told what to keep."
-            )
-        path = Path(os.path.normpath(given))
-        return self.path(str(path.parent)) / path.name if path.name else self.path(given)
 
     def uses(self, paths: Sequence[Path]) -> list[Resource]:
         """Return what a change of these paths claims: each alone, the folders around together.
@@ -139,11 +126,8 @@ def seen_of_move(source: Path, destination: Path) -> dict[str, Any]:
     """
     if os.path.lexists(destination):
         raise NotKept(f"{destination} is there already; moving onto it could not be undone.")
-    told: dict[str, Any] = {"source": str(source), "destination": str(destination)}
-    with contextlib.suppress(FileNotFoundError):
-        found = source.lstat()
-        told["thing"] = [found.st_dev, found.st_ino]
-    return {"moved": told}
+    there = os.path.lexists(source)
+    return {"moved": {"source": str(source), "destination": str(destination), "there": there}}
 
 
 def move_back(record: dict[str, Any], folders: Folders) -> None:
@@ -151,32 +135,24 @@ def move_back(record: dict[str, Any], folders: Folders) -> None:
 
     Raises:
         NotKept: A path leads outside by now.
-        FileExistsError: There is something else at its old place.
+        FileExistsError: There is something at both places.
         FileNotFoundError: It is at neither place.
     """
     told = record["moved"]
-    thing = told.get("thing")
-    if thing is None:
-        return  # There was nothing to move.
-    source, destination = folders.path(told["source"]), folders.path(told["destination"])
-    if _is(source, thing):
+    if not told["there"]:
         return
-    if not _is(destination, thing):
-        message = f"what was moved from {source} is not at {destination} any more"
-        raise FileNotFoundError(message)
-    if os.path.lexists(source):
-        raise FileExistsError(f"{source} is there again, as something else")
-    destination.rename(source)
-    _sync_folder(source.parent)
-    _sync_folder(destination.parent)
-
-
-def _is(path: Path, thing: list[int]) -> bool:
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    return [found.st_dev, found.st_ino] == thing
+    source, destination = folders.path(told["source"]), folders.path(told["destination"])
+    is_there, is_away = os.path.lexists(source), os.path.lexists(destination)
+    # Why not by what it is: a server that writes to a file may put another one in its place.
+    if is_there and is_away:
+        message = f"{source} and {destination} are both there; one of them somebody else has made"
+        raise FileExistsError(message)
+    if not is_there and not is_away:
+        raise FileNotFoundError(f"neither {source} nor {destination} is there any more")
+    if is_away:
+        destination.rename(source)
+        _sync_folder(source.parent)
+        _sync_folder(destination.parent)
 
 
 def _entry(path: Path, room: list[int]) -> dict[str, Any]:
