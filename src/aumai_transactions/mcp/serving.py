@@ -34,7 +34,7 @@ from aumai_transactions.mcp.toolbox import Offered, fingerprint, offered
 from aumai_transactions.mcp.upstreams import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from aumai_transactions.mcp.config import Configuration
     from aumai_transactions.store import Store
@@ -149,7 +149,7 @@ async def serve_http(
     import uvicorn
 
     tokens = _tokens(configuration, address, say)
-    with contextlib.closing(_bound(address)) as bound:
+    with _bound(address) as bound:
         async with running(configuration, store, guards) as (gateway, _tools):
             app: Any = gateway.server().streamable_http_app(
                 transport_security=TransportSecuritySettings(
@@ -166,12 +166,11 @@ async def serve_http(
                 await server.serve(sockets=[bound])
             finally:
                 told.cancel()
-    if address.socket is not None:
-        await asyncio.to_thread(os.unlink, address.socket)
 
 
-def _bound(address: Address) -> socket.socket:
-    """Return the socket that clients connect to, taken.
+@contextlib.contextmanager
+def _bound(address: Address) -> Iterator[socket.socket]:
+    """Take the socket that clients connect to, and let go of it when the block is left.
 
     Raises:
         DefinitionError: It cannot be had.
@@ -195,7 +194,12 @@ def _bound(address: Address) -> socket.socket:
     finally:
         if before is not None:
             os.umask(before)
-    return made
+    try:
+        yield made
+    finally:
+        made.close()
+        if address.socket is not None:
+            Path(address.socket).unlink(missing_ok=True)
 
 
 def _named(address: Address) -> str:
