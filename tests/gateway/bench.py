@@ -25,7 +25,7 @@ from mcp.client.streamable_http import streamable_http_client
 TOY = Path(__file__).with_name("toy_server.py")
 TOKEN = "a-token-for-this-test-alone"
 READY_SECONDS = 60
-ROOMS = {
+ROOMS: dict[str, Any] = {
     "room": {"effect": "none"},
     "give": {
         "before": {"tool": "room", "arguments": {"name": "$args.name"}},

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "mcp-servers"
-NPM = ("@modelcontextprotocol/server-filesystem@2026.8.31",)
-NPM += ("@modelcontextprotocol/server-memory@2026.8.31",)
-PYPI = {
+NPM: tuple[str, ...] = (
+    "@modelcontextprotocol/server-filesystem@2026.8.31",
+    "@modelcontextprotocol/server-memory@2026.8.31",
+)
+PYPI: dict[str, tuple[str, ...]] = {
     "git": ("mcp-server-git==2026.10.19",),
     "fetch": ("mcp-server-fetch==2026.10.24",),
     # Its release does not know the second major version of the SDK.
@@ -64,7 +66,7 @@ def pypi_server(name: str) -> list[str]:
     def install(folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
-        command = [python, "-m", "pip", "install", "--quiet", *PYPI[name]]
+        command = [str(python), "-m", "pip", "install", "--quiet", *PYPI[name]]
         subprocess.run(command, check=True, env=_outside())
 
     folder = _installed(name, PYPI[name], install)

@@ -233,7 +233,7 @@ def test_an_agent_cannot_allow_its_own_calls(tmp_path: Path) -> None:
                 request_state=f"{tx}:{step}:x",
                 allow_input_required=True,
             )
-            assert forged.is_error
+            assert getattr(forged, "is_error", False)
             assert bench.log() == []
 
     run(main())

@@ -39,7 +39,7 @@ from aumai_transactions.mcp.texts import cleaned, cleaned_json
 from aumai_transactions.mcp.toolbox import META_KEY, Offered, own_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mcp.server.context import ServerRequestContext
 
@@ -109,6 +109,7 @@ class Gateway:
         calls: What carries them out.
         opened: The transactions that are open.
         settings: What the operator declares.
+        command: Return a command line on the gateway's store, for people.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class Gateway:
         calls: Calls,
         opened: OpenTransactions,
         settings: Settings,
+        command: Callable[..., str],
     ) -> None:
+        self._command = command
         self._tools = tools
         self._calls = calls
         self._opened = opened
@@ -235,10 +238,10 @@ class Gateway:
         self, request: Request, pending: ApprovalPending, tool: str, arguments: Any
     ) -> Answer | None:
         """Ask the client's person; return None once they have answered."""
+        command = self._command("approve", pending.transaction_id, pending.step_id)
         told = (
             f"Step {pending.step_id} ({tool}) waits until a person allows it; it was not made. "
-            f"Somebody may run: aumai-transactions approve {pending.transaction_id} "
-            f"{pending.step_id}. Then make the same call again."
+            f"Somebody may run: {command}. Then make the same call again."
         )
         capabilities = request.ctx.session.client_capabilities
         can_ask = capabilities is not None and capabilities.elicitation is not None

@@ -65,7 +65,7 @@ class Address(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running(
-    configuration: Configuration, store: Store, guards: Path
+    configuration: Configuration, store: Store, guards: Path, command: Callable[..., str]
 ) -> AsyncIterator[tuple[Gateway, dict[str, Offered]]]:
     """Start the servers, and hold a gateway in front of them until the block is left.
 
@@ -73,6 +73,7 @@ async def running(
         configuration: What the operator declares.
         store: Where journals are kept.
         guards: Where the locks of gateways and their servers are.
+        command: Return a command line on this store, for people.
 
     Raises:
         DefinitionError: A server cannot be started, or has other tools than it should.
@@ -102,7 +103,7 @@ async def running(
                 resume_within_seconds=settings.resume_within_seconds,
             ) as opened,
         ):
-            yield Gateway(tools, calls, opened, settings), tools
+            yield Gateway(tools, calls, opened, settings, command), tools
     finally:
         await asyncio.gather(*(one.close() for one in servers.values()), return_exceptions=True)
         guard.close()
@@ -126,9 +127,11 @@ async def fingerprint_of(configuration: Configuration) -> str:
         await asyncio.gather(*(one.close() for one in servers.values()), return_exceptions=True)
 
 
-async def serve_stdio(configuration: Configuration, store: Store, guards: Path) -> None:
+async def serve_stdio(
+    configuration: Configuration, store: Store, guards: Path, command: Callable[..., str]
+) -> None:
     """Serve one client over standard input and output, until it ends."""
-    async with running(configuration, store, guards) as (gateway, _tools):
+    async with running(configuration, store, guards, command) as (gateway, _tools):
         server = gateway.server()
         async with stdio_server() as (reads, writes):
             await server.run(reads, writes, server.create_initialization_options())
@@ -138,6 +141,8 @@ async def serve_http(
     configuration: Configuration,
     store: Store,
     guards: Path,
+    command: Callable[..., str],
+    *,
     address: Address,
     say: Callable[[str], None],
 ) -> None:
@@ -150,7 +155,7 @@ async def serve_http(
 
     tokens = _tokens(configuration, address, say)
     with _bound(address) as bound:
-        async with running(configuration, store, guards) as (gateway, _tools):
+        async with running(configuration, store, guards, command) as (gateway, _tools):
             app: Any = gateway.server().streamable_http_app(
                 transport_security=TransportSecuritySettings(
                     allowed_hosts=_hosts(address), allowed_origins=_origins(address)

@@ -55,10 +55,8 @@ def test_an_operators_own_rule_goes_before_a_ready_made_one() -> None:
 def test_rules_that_need_to_know_where_the_data_is_say_so() -> None:
     with pytest.raises(DefinitionError, match=r'"files": \["/absolute/path"\]'):
         rules_of("memory", ServerRules(rules="memory"))
-    (file,) = (
-        rules_of("m", ServerRules(rules="memory", files=["$odd"]))["create_entities"].files or ()
-    )
-    assert file == "$$odd"
+    found = rules_of("m", ServerRules(rules="memory", files=["$odd"]))
+    assert found["create_entities"].files == ["$$odd"]
 
 
 def test_rules_that_are_not_there_are_named_beside_those_that_are() -> None:

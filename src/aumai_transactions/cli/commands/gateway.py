@@ -84,18 +84,23 @@ def mcp_command(
     if fingerprint:
         settings.out.say(asyncio.run(serving.fingerprint_of(configuration)))
         return Code.done
-    if settings.store is None:
-        settings.store = configuration.transactions.store
+    if settings.store is None and configuration.transactions.store is not None:
+        settings.store, settings.names_store = configuration.transactions.store, True
     _log_to_stderr(quiet=settings.is_quiet)
     address = _address(http, unix, names)
     with session(settings, create=True) as held:
         guards = default_store().parent / "mcp"
         if address is None:
-            work = serving.serve_stdio(configuration, held.store, guards)
+            work = serving.serve_stdio(configuration, held.store, guards, settings.command)
         else:
-            say = settings.err.say
-            where = serving.Address(*address)
-            work = serving.serve_http(configuration, held.store, guards, where, say)
+            work = serving.serve_http(
+                configuration,
+                held.store,
+                guards,
+                settings.command,
+                address=serving.Address(*address),
+                say=settings.err.say,
+            )
         try:
             _run(work)
         finally:
