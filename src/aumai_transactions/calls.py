@@ -11,6 +11,8 @@ Rules:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from aumai_transactions.actions import StepContext
@@ -55,11 +57,6 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
     """Return what a handler may know about the call that is about to be made."""
     definition = step.definition
     undoing = operation == "compensation"
-    outputs = {
-        saga.steps[index].step_id: clone(saga.steps[index].output)
-        for index in saga.completed
-        if index != step.index
-    }
     return StepContext(
         transaction_id=saga.transaction_id,
         step_id=definition.step_id,
@@ -73,12 +70,55 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
         in_doubt=operation != "action" and step.doubt is not None,
         ran=saga.ran,
         token=saga.token,
-        outputs=outputs,
+        outputs=Outputs(saga, step) if saga.completed else _NO_OUTPUTS,
         output=None if operation == "action" else clone(step.output),
         error=(str(saga.error) if saga.error else saga.reason) if undoing else None,
         can_continue=undoing and may_continue(saga, step),
         resources=fencing_tokens(saga, step),
     )
+
+
+class Outputs(Mapping[str, Any]):
+    """Show what the other steps had returned when a call was made, by step id.
+
+    Why no dict: most handlers look at none of them, and a transaction may have thousands.
+
+    Args:
+        saga: The transaction.
+        step: The step that is called.
+    """
+
+    __slots__ = ("_by_id", "_completed", "_saga", "_step")
+
+    def __init__(self, saga: Saga, step: SagaStep) -> None:
+        self._saga, self._step = saga, step
+        self._completed = tuple(saga.completed)
+        self._by_id: dict[str, SagaStep] | None = None
+
+    def _steps(self) -> dict[str, SagaStep]:
+        if self._by_id is None:
+            found = (self._saga.steps[index] for index in self._completed)
+            self._by_id = {one.step_id: one for one in found if one is not self._step}
+        return self._by_id
+
+    def __getitem__(self, step_id: str) -> Any:
+        """Return a copy of what a step had returned."""
+        return clone(self._steps()[step_id].output)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the ids of the steps, in the order in which they had succeeded."""
+        return iter(self._steps())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._steps())
+
+    def __repr__(self) -> str:
+        """Show it as a dict."""
+        return repr(dict(self))
+
+
+_NO_OUTPUTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def _called(definition: StepDefinition, operation: Operation) -> str:
