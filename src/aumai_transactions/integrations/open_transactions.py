@@ -40,13 +40,11 @@ from aumai_transactions.errors import (
     TransactionNotActive,
     TransactionNotFound,
 )
-from aumai_transactions.store import Query
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
-    from aumai_transactions.core.outcome import Summary
     from aumai_transactions.core.saga import Saga
     from aumai_transactions.drivers.aio import AsyncTransactionManager
     from aumai_transactions.drivers.async_block import AsyncTransactionBlock
@@ -338,24 +336,6 @@ class OpenTransactions:
         if self._held(transaction_id, owner) is None:
             await self._stored(transaction_id, owner)
         return await self.manager.get_result(transaction_id)
-
-    async def latest(self, *, owner: str = "", limit: int = 50) -> list[Summary]:
-        """Return somebody's latest transactions in the store, the newest first, open or not.
-
-        Args:
-            owner: Who asks.
-            limit: How many of the store's latest are looked at; others' are left out of them.
-        """
-        try:
-            found = await self.manager.find(Query(newest_first=True, limit=limit))
-        except StoreNotFound:
-            return []
-        theirs = []
-        for one in found:
-            with contextlib.suppress(TransactionNotFound):
-                await self._stored(one.summary.transaction_id, owner)
-                theirs.append(one.summary)
-        return theirs
 
     async def close(self) -> None:
         """Roll back what is open; the manager stays open."""

@@ -5,12 +5,14 @@ Owns: which fields there are, and which of them others have written.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.errors import TransactionNotActive
+from aumai_transactions.errors import TransactionNotActive, TransactionNotFound
 from aumai_transactions.mcp.calls import BEFORE
 from aumai_transactions.mcp.texts import cleaned
 from aumai_transactions.mcp.toolbox import SEPARATOR
+from aumai_transactions.store import Query
 
 if TYPE_CHECKING:
     from aumai_transactions.integrations.open_transactions import OpenTransactions
@@ -62,13 +64,16 @@ async def status_told(opened: OpenTransactions, name: str, whose: str) -> dict[s
 
 
 async def listed(opened: OpenTransactions, whose: str) -> dict[str, Any]:
-    """Return somebody's open transactions, and the latest of theirs that have ended."""
+    """Return somebody's open transactions, and theirs among the latest of the store."""
     there = [one.transaction_id for one in opened.of(whose)]
-    others = [
-        {"transaction_id": one.transaction_id, "state": one.state.value}
-        for one in await opened.latest(owner=whose, limit=LISTED_MAX)
-        if one.transaction_id not in there
-    ]
+    others = []
+    for one in await opened.manager.find(Query(newest_first=True, limit=LISTED_MAX)):
+        name = one.summary.transaction_id
+        if name in there:
+            continue
+        with contextlib.suppress(TransactionNotFound):
+            result = await opened.result(name, owner=whose)
+            others.append({"transaction_id": name, "state": result.state.value})
     return {"open": there, "others": others}
 
 

@@ -150,9 +150,8 @@ class Upstream:
         self._client = None
         if self._keeper is not None:
             self._gone.set()
-            with contextlib.suppress(Exception):
-                await self._keeper
-            self._keeper = None
+            keeper, self._keeper = self._keeper, None
+            await asyncio.wait([keeper])
 
     async def _connected(self) -> Client:
         async with self._turn:
