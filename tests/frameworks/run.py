@@ -43,7 +43,9 @@ class Framework(NamedTuple):
     extra: str | None = None
 
 
-FRAMEWORKS: dict[str, Framework] = {}
+FRAMEWORKS: dict[str, Framework] = {
+    "mcp": Framework(lowest=("mcp==2.2.0",), newest=("mcp==2.3.0",), extra="mcp"),
+}
 """By the name of the folder with their tests."""
 
 
@@ -86,7 +88,8 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     outside["AUMAI_FRAMEWORK"] = name
     # Why no error for a warning: frameworks warn of each other.
     command: Words = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
-    command += [f"tests/frameworks/{name}"]
+    # Why no conftest above: what it imports is in the environment of the other tests.
+    command += ["--confcutdir=tests/frameworks", f"tests/frameworks/{name}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode
     seconds = time.monotonic() - began
