@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_agent_sdk import tool
-from conftest import connected
+from conftest import connected  # type: ignore[import-not-found]  # (beside it)
 
 from aumai_transactions import AsyncTransactionManager, TransactionManager
 from aumai_transactions.integrations.claude_agent_sdk import ClaudeTools
