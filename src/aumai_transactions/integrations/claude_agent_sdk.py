@@ -24,7 +24,7 @@ except ImportError as error:
     message = "This needs the Claude Agent SDK: pip install 'aumai-transactions[claude]'"
     raise ImportError(message) from error
 
-from aumai_transactions.core.states import ACTIVE, PENDING
+from aumai_transactions.core.states import ACTIVE, COMMITTED, COMMITTING, PENDING
 from aumai_transactions.core.values import shown
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.errors import (
@@ -103,6 +103,7 @@ class ClaudeTools:
         self.transaction = transaction
         self._own: dict[str, str] = {}
         self._free: set[object] = set()
+        self._offered: set[str] = set()
         self._allowed: set[str] = set()
         self._elsewhere: dict[str, ToolCalls] = {}
         self._running: dict[str, _Running] = {}
@@ -123,6 +124,8 @@ class ClaudeTools:
                     message = f"a tool must be what @tool returned, not {shown(one)}."
                     raise DefinitionError(message)
                 self._own[_called(server, one.name)] = one.name
+                if one.handler in self._free:
+                    self._offered.add(_called(server, one.name))
             made[server] = create_sdk_mcp_server(
                 server, tools=[self._wrapped(one) for one in those]
             )
@@ -220,12 +223,13 @@ class ClaudeTools:
     async def _let_go_on(self, told: Hook, tool_use_id: str | None) -> Hook:
         name, arguments = told["tool_name"], dict(told["tool_input"])
         block: BlockBase | None = AMBIENT.get()
-        if block is not None and block.state not in (PENDING, ACTIVE):
-            return _refused(f"The transaction has ended: it is {_state(block)}.", stops=True)
         own = self._own.get(name)
         rule = self._rules.get(own or name)
+        is_step = name not in self._offered and self._is_step(own or name, rule)
+        if (ended := _ended(block, is_step=is_step)) is not None:
+            return _refused(ended, stops=True)
         asks = self._calls.requires_approval(own or name, arguments)
-        if own is None and self._is_step(name, rule):
+        if own is None and is_step:
             if block is None:
                 if self._required:
                     raise NoActiveTransaction(f"tool {name!r}")
@@ -296,9 +300,7 @@ class ClaudeTools:
                 if not is_for_the_model(error):
                     return _stop(str(error))
                 return _shown(told, str(error))
-        if block is not None and block.state not in (PENDING, ACTIVE):
-            return _stop(f"The transaction has ended: it is {_state(block)}.")
-        return {}
+        return {} if (ended := _ended(block, is_step=False)) is None else _stop(ended)
 
     async def _stopped(self, told: Hook, _tool_use_id: str | None, _context: object) -> Hook:
         """Record that the calls did not happen of which nothing was heard in this turn."""
@@ -404,8 +406,18 @@ def _key(name: str, arguments: Mapping[str, Any]) -> str:
     return json.dumps([name, arguments], sort_keys=True, default=str)
 
 
-def _state(block: BlockBase) -> str:
-    return block.state.value.replace("_", " ")
+def _ended(block: BlockBase | None, *, is_step: bool) -> str | None:
+    """Return what is to be said where a transaction has ended; None where a call may go on.
+
+    Args:
+        block: The transaction.
+        is_step: False for a call that changes nothing. What was committed can be talked about, as
+            behind a pivot.
+    """
+    fine = (PENDING, ACTIVE) if is_step else (PENDING, ACTIVE, COMMITTING, COMMITTED)
+    if block is None or block.state in fine:
+        return None
+    return f"The transaction has ended: it is {block.state.value.replace('_', ' ')}."
 
 
 def _summary(function: Any) -> str:

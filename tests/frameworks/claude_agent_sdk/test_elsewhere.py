@@ -238,6 +238,26 @@ def test_a_failure_can_be_declared_to_leave_it_open_whether_it_happened(connect)
     run(test())
 
 
+def test_behind_the_commit_point_nothing_more_is_done_and_the_agent_may_finish(connect):
+    async def test():
+        tools = ClaudeTools({"Write": ToolRule(pivot=True), "Edit": unwrite})
+        servers = {"trip": tools.offered()}
+        async with AsyncTransactionManager() as manager, manager.transaction() as tx:
+            async with connect(tools, servers) as code:
+                assert await code.before("Write", WRITE, "u1") is None
+                assert await after(code, "u1", "Write", WRITE, None) == {}
+                assert tx.state == "committed"
+                assert await code.before("Read", {"file_path": "a.txt"}, "u2") is None
+                await code.use("mcp__trip__transaction_status", {})
+                assert code.stopped is None
+                assert "it is committed" in await code.before("Edit", WRITE, "u3")
+                assert "it is committed" in str(code.stopped)
+        assert tx.result.state == "committed"
+        assert states_of(tx) == [("Write", "succeeded")]
+
+    run(test())
+
+
 def test_a_hook_that_cannot_do_its_work_blocks_the_call(connect):
     async def test():
         def breaks(_told: dict[str, Any]) -> bool:
