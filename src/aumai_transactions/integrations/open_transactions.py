@@ -161,7 +161,10 @@ class OpenTransaction:
             found = [one for one in self._savepoints if one.name == name]
             if not found:
                 hint = f"It has {', '.join(self.savepoints) or 'none'}. Nothing was undone."
-                call, state = f"go back to savepoint {name!r:.200} of", "in none of this name"
+                call, state = (
+                    f"go back to savepoint {name!r:.200} of",
+                    "in no savepoint of this name",
+                )
                 raise InvalidTransactionState(self.transaction_id, state, call, hint)
             place = self._savepoints.index(found[-1])
             with self.inside() as block:
