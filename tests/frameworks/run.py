@@ -43,8 +43,16 @@ class Framework(NamedTuple):
     extra: str | None = None
 
 
-FRAMEWORKS: dict[str, Framework] = {}
-"""By the name of the folder with their tests."""
+FRAMEWORKS: dict[str, Framework] = {
+    # Its package brings a program of 380 MB, which no test runs.
+    "claude-agent-sdk": Framework(
+        lowest=("claude-agent-sdk==0.2.177",),
+        newest=("claude-agent-sdk==0.2.189",),
+        extra="claude",
+    ),
+    "mcp": Framework(lowest=("mcp==2.2.0",), newest=("mcp==2.3.0",), extra="mcp"),
+}
+"""By name; the folder with their tests has `_` for each `-` in it, so that it is a package."""
 
 
 Words = list[str | Path]
@@ -86,7 +94,9 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     outside["AUMAI_FRAMEWORK"] = name
     # Why no error for a warning: frameworks warn of each other.
     command: Words = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
-    command += [f"tests/frameworks/{name}"]
+    # Why no conftest above: what it imports is in the environment of the other tests.
+    command += ["--confcutdir=tests/frameworks"]
+    command += [f"tests/frameworks/{name.replace('-', '_')}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode
     seconds = time.monotonic() - began

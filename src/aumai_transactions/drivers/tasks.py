@@ -358,14 +358,19 @@ class TaskRunner:
         task = asyncio.current_task()
         cancellations = 0 if task is None else task.cancelling()
         serving = Serving(operation)
+        arrived: asyncio.CancelledError | None = None
         try:
             return await call(operation.callee, operation.arguments)
+        except asyncio.CancelledError as cancelled:
+            arrived = cancelled
+            raise
         finally:
             serving.over()
             if task is not None and task.cancelling() > cancellations:
-                # Why here: a handler may have caught it, and answered all the same.
+                # Why here: a handler may have caught it, and answered all the same. Why itself:
+                # by its message anyio knows whether a cancellation is one of its own.
                 run = operation.run
-                run.interrupt = run.interrupt or asyncio.CancelledError()
+                run.interrupt = run.interrupt or arrived or asyncio.CancelledError()
 
     async def _called_in_thread(self, operation: DoCall) -> object:
         run = operation.run

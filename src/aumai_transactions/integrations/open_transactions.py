@@ -76,11 +76,7 @@ class TooManyTransactions(TransactionError):
         )
 
 
-def _mark(_action: str, _data: dict[str, Any]) -> None:
-    """Stand in the journal."""
-
-
-_MARK = Action("savepoint", _mark, effect="none")
+_MARK = Action("savepoint", lambda _action, _data: None, effect="none")
 """The step by which a savepoint is durable: it is journaled with its first step only."""
 
 
@@ -163,8 +159,10 @@ class OpenTransaction:
             found = [one for one in self._savepoints if one.name == name]
             if not found:
                 hint = f"It has {', '.join(self.savepoints) or 'none'}. Nothing was undone."
-                call = f"go back to savepoint {name!r:.200} of"
-                state = "in no savepoint of this name"
+                call, state = (
+                    f"go back to savepoint {name!r:.200} of",
+                    "in no savepoint of this name",
+                )
                 raise InvalidTransactionState(self.transaction_id, state, call, hint)
             place = self._savepoints.index(found[-1])
             with self.inside() as block:
@@ -178,8 +176,8 @@ class OpenTransaction:
         Where it waits for a person or a time by then, it is let go of, and is committed without
         anybody's asking again once that has come.
         """
-        with self.inside() as block:
-            return await block.commit(wait_max_seconds=wait_max_seconds)
+        with self.inside():
+            return await self.block.commit(wait_max_seconds=wait_max_seconds)
 
     async def rollback(self, note: str = "", *, wait_max_seconds: float = 30) -> TransactionResult:
         """Undo all of it, and return the outcome.
@@ -192,16 +190,15 @@ class OpenTransaction:
             return await block.rollback(note, wait_max_seconds=wait_max_seconds)
 
     async def _leave_mark(self, data: dict[str, Any]) -> None:
-        block = self.block
-        asked = block.asked_of([_MARK], data, agent_id=None, options=options_of({}))
-        await block.execute_in(block, asked, once=False)
+        asked = self.block.asked_of([_MARK], data, agent_id=None, options=options_of({}))
+        await self.block.execute_in(self.block, asked, once=False)
 
     async def _hold(self) -> None:
         """Wait until it is over, or its time is."""
         made: Transaction = self.block._transaction  # noqa: SLF001 (one package)
         clock = self.block._manager._clock  # noqa: SLF001
-        began_at = round((made.created_at - instant(0)).total_seconds() * 1_000_000)
-        until = began_at + round(made.timeout_seconds * 1_000_000)
+        seconds = (made.created_at - instant(0)).total_seconds() + made.timeout_seconds
+        until = round(seconds * 1_000_000)
         while not self.is_over and (left := until - clock.now()) >= 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_over.wait(), left / 1_000_000 + 0.001)
@@ -282,8 +279,8 @@ class OpenTransactions:
             raise DefinitionError(message)
         await self._recovered_once()
         self._refuse_too_many(owner)
-        noted = options.get("metadata", {})
-        options["metadata"] = {**noted, _OWNER: owner, _SERVICE: self._service}
+        noted = {_OWNER: owner, _SERVICE: self._service}
+        options["metadata"] = {**options.get("metadata", {}), **noted}
         if self._resume_within_seconds is not None:
             options.setdefault("on_crash", "wait")
             if options["on_crash"] == "wait":
@@ -314,9 +311,9 @@ class OpenTransactions:
                 return found  # Somebody else has asked for it at the same time.
             saga = await self._stored(transaction_id, owner)
             if saga.state is not ACTIVE or saga.commit_requested or saga.rollback_requested:
-                hint = "Nothing was done. Begin another one."
                 state = "ending" if saga.state is ACTIVE else saga.state.value.replace("_", " ")
-                raise TransactionNotActive(transaction_id, state, "do anything in", hint)
+                call, hint = "do anything in", "Nothing was done. Begin another one."
+                raise TransactionNotActive(transaction_id, state, call, hint)
             self._refuse_too_many(owner)
 
             async def make() -> AsyncTransactionBlock:
@@ -372,7 +369,7 @@ class OpenTransactions:
         """Return one that was begun here, or before a crash.
 
         Raises:
-            TransactionNotFound: There is none, or it is none of theirs.
+            TransactionNotFound: There is none, or it is not theirs.
         """
         try:
             desk = await self.manager._desk()  # noqa: SLF001 (one package)

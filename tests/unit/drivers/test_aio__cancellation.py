@@ -185,6 +185,33 @@ def test_a_cancellation_that_a_handler_catches_is_raised_once_its_answer_is_undo
     asyncio.run(story())
 
 
+@STORES
+def test_a_cancelled_step_raises_the_very_cancellation_by_which_others_know_it(make_store, store):
+    async def story():
+        running = asyncio.Event()
+        undone = []
+
+        async def act(action, data):
+            running.set()
+            await asyncio.Event().wait()
+
+        async def undo(action, data):
+            undone.append(action)
+
+        handlers = {"act": act, "undo": undo}
+        async with AsyncTransactionManager(handlers, store=make_store(store)) as manager:
+            async with manager.transaction() as tx:
+                acting = asyncio.create_task(tx.execute("agent", "act", {}, "undo"))
+                await running.wait()
+                acting.cancel("Cancelled via cancel scope 7")
+                with pytest.raises(asyncio.CancelledError) as caught:
+                    await acting
+                assert caught.value.args == ("Cancelled via cancel scope 7",)
+            assert undone == ["undo"]
+
+    asyncio.run(story())
+
+
 def test_a_timeout_inside_a_handler_is_its_own_and_cancels_nothing_else():
     async def story():
         async def act(action, data):
