@@ -1,4 +1,4 @@
-.PHONY: help venv test simulate check-deep nightly coverage lint bench bench-check docs ci
+.PHONY: help venv test simulate check-deep nightly coverage lint bench bench-check integrations ci
 SEED ?= 1
 SEEDS ?= 100
 FUZZ_SECONDS ?= 240
@@ -28,7 +28,7 @@ bench:     ## measure beside the least that is possible; WHAT=growth, fleet, dea
 	python benchmarks/$(WHAT).py $(ARGS)
 bench-check: ## compare the instructions of five paths with what was recorded; ARGS=--record
 	python benchmarks/check.py $(ARGS)
-docs:      ## build the documentation (pip install zensical first)
-	zensical build --strict --clean
+integrations: ## test each adapter with its real framework, lowest and newest; ARGS="langchain mcp"
+	python tests/frameworks/run.py $(ARGS)
 ci:        ## do what CI does, in fresh virtual environments
 	.ci/run

@@ -170,3 +170,11 @@ def test_the_benchmark_writes_a_table_and_a_picture_between_the_markers(tmp_path
 def test_the_page_has_a_place_for_what_is_measured():
     page = (ROOT / "docs" / "performance.md").read_text("utf-8")
     assert page.index("<!-- measured: ") < page.index("<!-- end of what was measured -->")
+
+
+def test_the_benchmark_of_the_gateway_compares_calls_with_the_servers_own():
+    ran = run("benchmarks/gateway.py", "--calls", "2", "--rounds", "1")
+    assert ran.returncode == 0, ran.stderr
+    titles = [line.partition(":")[0] for line in ran.stdout.splitlines()]
+    assert titles == ["the server itself", "through the gateway", "in a transaction"] * 2
+    assert ran.stdout.count("over the bare call") == 4
