@@ -161,6 +161,27 @@ def test_the_tools_are_what_they_were_when_it_began(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
+def test_a_tool_that_becomes_another_one_is_not_called_any_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, transactions={"policy": "allow"})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            await asked(client, "toy__shout", text="one", transaction_id=tx)
+            bench.rooms.with_name(f"{bench.rooms.name}.changed").touch()
+            bench.orders("die-before")
+            await refused(client, "toy__give", name="1", guest="Ann", transaction_id=tx)
+            # It was started anew, and says something else of one of its tools.
+            await asked(client, "toy__give", name="1", guest="Ann", transaction_id=tx)
+            for more in ({"transaction_id": tx}, {}):
+                told = await refused(client, "toy__shout", text="two", **more)
+                assert "another tool called shout now" in told
+            await asked(client, "tx_commit", transaction_id=tx)
+
+    run(main())
+    assert bench.log() == ["shout one", "free 1", "give 1 Ann"]
+
+
 def bench_fingerprint(bench: Bench) -> str:
     ran = subprocess.run(
         bench.command("--fingerprint"), env=bench.environment, capture_output=True, text=True,

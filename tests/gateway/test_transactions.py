@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.bench import Bench, asked, begun, refused, run, text
+from tests.gateway.bench import Bench, asked, begun, refused, run, text, toy
 
 ERAS = ("auto", "legacy")
 
@@ -154,6 +156,58 @@ def test_a_gateway_that_ends_in_order_undoes_what_nobody_has_committed(tmp_path:
         async with bench.stdio() as client:
             told = (await asked(client, "tx_status", transaction_id=tx)).structured_content
             assert told["state"] == "rolled_back"
+
+    run(main())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("over", ["http", "stdio"])
+def test_a_gateway_that_is_told_to_end_undoes_what_nobody_has_committed(
+    tmp_path: Path, number: signal.Signals, over: str
+) -> None:
+    bench = Bench(tmp_path)
+
+    async def half(client: Any) -> None:
+        tx = await begun(client)
+        await asked(client, "toy__give", name="1", guest="Ann", transaction_id=tx)
+        assert bench.has() == {"1": "Ann"}
+
+    async def by_http() -> None:
+        with bench.http() as serving:
+            async with serving.client() as client:
+                await half(client)
+            serving.process.send_signal(number)
+            assert serving.process.wait(60) == 0
+            assert "Traceback" not in "\n".join(serving.said)
+
+    async def by_stdio() -> None:
+        with contextlib.suppress(BaseExceptionGroup):
+            async with bench.stdio() as client:
+                await half(client)
+                os.kill(int(bench.pid_file.read_text()), number)
+                # It lets go of its standard output when it has ended, and not before.
+                while True:
+                    await client.call_tool("tx_list", {})
+
+    run(by_http() if over == "http" else by_stdio())
+    assert bench.has() == {}
+
+
+def test_a_call_that_takes_too_long_is_ended_and_undone(tmp_path: Path) -> None:
+    table = {**toy(tmp_path / "rooms.json"), "timeout_seconds": 1}
+    bench = Bench(tmp_path, {"toy": table})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            await asked(client, "toy__give", name="1", guest="Ann", transaction_id=tx)
+            bench.orders("hang-after")
+            told = await refused(client, "toy__give", name="1", guest="Bob", transaction_id=tx)
+            assert "undone" in told
+            assert bench.has() == {"1": "Ann"}
+            await asked(client, "toy__give", name="2", guest="Bob", transaction_id=tx)
+            await asked(client, "tx_commit", transaction_id=tx)
+        assert bench.has() == {"1": "Ann", "2": "Bob"}
 
     run(main())
 

@@ -30,6 +30,7 @@ from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.mcp.calls import Calls
 from aumai_transactions.mcp.gateway import LOCAL, Gateway
 from aumai_transactions.mcp.guard import Guards
+from aumai_transactions.mcp.standard_input import Lines
 from aumai_transactions.mcp.toolbox import Offered, fingerprint, offered
 from aumai_transactions.mcp.upstreams import Upstream
 
@@ -133,7 +134,8 @@ async def serve_stdio(
     """Serve one client over standard input and output, until it ends."""
     async with running(configuration, store, guards, command) as (gateway, _tools):
         server = gateway.server()
-        async with stdio_server() as (reads, writes):
+        lines: Any = Lines()
+        async with stdio_server(stdin=lines) as (reads, writes):
             await server.run(reads, writes, server.create_initialization_options())
 
 
@@ -168,9 +170,23 @@ async def serve_http(
             )
             told = asyncio.create_task(_tell_when_up(server, address, bound, say))
             try:
-                await server.serve(sockets=[bound])
+                await _until_told(server, bound)
             finally:
                 told.cancel()
+
+
+async def _until_told(server: Any, bound: socket.socket) -> None:
+    """Serve until this task is cancelled, and then let requests that are under way end."""
+    # Why no handlers of its own: they would send the signal once more when it has ended, into the
+    # middle of what is rolled back then.
+    server.capture_signals = contextlib.nullcontext
+    work = asyncio.ensure_future(server.serve(sockets=[bound]))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await work
+        raise
 
 
 @contextlib.contextmanager

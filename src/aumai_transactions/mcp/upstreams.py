@@ -74,28 +74,22 @@ class Upstream:
         self._keeper: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._known: dict[str, str] | None = None
+        self._changed: set[str] = set()
 
     async def tools(self) -> list[types.Tool]:
-        """Return all its tools.
+        """Return all its tools; what they are now they have to be for as long as this lives.
 
         Raises:
             DefinitionError: It cannot be started or reached, or does not come to an end.
         """
         try:
-            client = await self._connected()
-            found: list[types.Tool] = []
-            cursor: str | None = None
-            for _ in range(PAGES_MAX):
-                page = await client.list_tools(cursor=cursor)
-                found += page.tools
-                cursor = page.next_cursor
-                if not cursor:
-                    return found
+            found = await _listed(await self._connected(), self.name)
         except (NotDelivered, MCPError, OSError, TimeoutError) as error:
             message = f"mcpServers.{self.name} does not work: {error}."
             raise DefinitionError(message) from error
-        message = f"mcpServers.{self.name} lists more than {PAGES_MAX} pages of tools."
-        raise DefinitionError(message)
+        self._known = {tool.name: _dumped(tool) for tool in found}
+        return found
 
     async def call(
         self, tool: str, arguments: dict[str, Any], *, key: str | None, seconds: float | None
@@ -114,6 +108,12 @@ class Upstream:
             OutcomeUnknown: No answer came.
         """
         client = await self._connected()
+        if tool in self._changed:
+            message = (
+                f"{self.name} has another tool called {tool} now than when the gateway began, and "
+                "it was not called; whoever runs the gateway has to look, and to start it anew"
+            )
+            raise StepRejected(message)
         meta: Any = None if key is None else {"dev.aumai/idempotency-key": key}
         limit = self._server.timeout_seconds if seconds is None else seconds
         try:
@@ -169,7 +169,18 @@ class Upstream:
                 await self.close()
                 message = f"{self.name} did not begin within {START_SECONDS_MAX:g} s"
                 raise NotDelivered(message) from None
+            if self._known is not None:
+                await self._compare(self._client, self._known)
             return self._client
+
+    async def _compare(self, client: Client, known: dict[str, str]) -> None:
+        """Find out which tools have become others, since the server has been started anew."""
+        try:
+            now = {tool.name: _dumped(tool) for tool in await _listed(client, self.name)}
+        except (MCPError, OSError, TimeoutError, DefinitionError) as error:
+            await self.close()
+            raise NotDelivered(f"{self.name} does not list its tools: {error}") from error
+        self._changed = {name for name, told in known.items() if now.get(name) != told}
 
     async def _let_go(self, client: Client) -> None:
         """Give a connection up whose server is gone; the next call makes another one."""
@@ -222,6 +233,27 @@ class Upstream:
             command=command, args=arguments, env=server.env, cwd=server.cwd
         )
         return stdio_client(parameters)
+
+
+async def _listed(client: Client, name: str) -> list[types.Tool]:
+    """Return all tools of a server.
+
+    Raises:
+        DefinitionError: There is no end to them.
+    """
+    found: list[types.Tool] = []
+    cursor: str | None = None
+    for _ in range(PAGES_MAX):
+        page = await client.list_tools(cursor=cursor)
+        found += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            return found
+    raise DefinitionError(f"mcpServers.{name} lists more than {PAGES_MAX} pages of tools.")
+
+
+def _dumped(tool: types.Tool) -> str:
+    return tool.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def _cause(error: BaseException) -> str:
