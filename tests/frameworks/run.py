@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "frameworks"
-TOOLS = ("pytest==9.2.0", "pytest-xdist==3.8.0")
+TOOLS = ("pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15")
 
 
 class Framework(NamedTuple):
@@ -43,7 +43,13 @@ class Framework(NamedTuple):
     extra: str | None = None
 
 
-FRAMEWORKS: dict[str, Framework] = {}
+FRAMEWORKS: dict[str, Framework] = {
+    "pydantic-ai": Framework(
+        lowest=("pydantic-ai-slim==2.37.0",),
+        newest=("pydantic-ai-slim==2.68.0",),
+        extra="pydantic-ai",
+    ),
+}
 """By the name of the folder with their tests."""
 
 
