@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-WANTED = os.environ.get("AUMAI_FRAMEWORK")
+WANTED = os.environ.get("AUMAI_FRAMEWORK", "").replace("-", "_")
 
 collect_ignore = [
     one.name

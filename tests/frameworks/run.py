@@ -50,7 +50,7 @@ FRAMEWORKS: dict[str, Framework] = {
         extra="pydantic-ai",
     ),
 }
-"""By the name of the folder with their tests."""
+"""By name; the folder with their tests has `_` for each `-` in it, so that it is a package."""
 
 
 def names_of(requirements: tuple[str, ...]) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def environment(name: str, kind: str, requirements: tuple[str, ...], extra: str 
     package = str(ROOT) if extra is None else f"{ROOT}[{extra}]"
     # Why without the constraints of CI: they pin what the frameworks pin otherwise.
     outside = {key: value for key, value in os.environ.items() if key != "PIP_CONSTRAINT"}
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, *TOOLS, *requirements, "-e", package], check=True, env=outside)
     done.touch()
     return python
@@ -88,8 +88,8 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     outside["AUMAI_FRAMEWORK"] = name
     # Why no error for a warning: frameworks warn of each other.
-    command = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
-    command += [f"tests/frameworks/{name}"]
+    command: list[str | Path] = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
+    command += [f"tests/frameworks/{name.replace('-', '_')}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode
     seconds = time.monotonic() - began

@@ -52,6 +52,7 @@ except ImportError:  # Before 2.66.
     def record_durable_unit(*, executed: bool) -> None:
         """Tell nobody."""
 
+
 _ANYTHING = TypeAdapter(Any)
 _DIFFERS = {"timestamp", "run_id", "conversation_id", "instructions"}
 

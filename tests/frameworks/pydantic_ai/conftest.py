@@ -1,4 +1,4 @@
-"""What the tests of the adapter for pydantic-ai share: a model that follows a script, and hotels."""
+"""What the tests of the adapter for pydantic-ai share: a scripted model, and hotels."""
 
 from __future__ import annotations
 
@@ -72,4 +72,3 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
-

@@ -65,14 +65,14 @@ def test_a_run_that_ends_commits_and_an_exception_in_the_block_undoes_it(world, 
         async with AsyncTransactionManager() as manager:
             async with manager.transaction() as tx:
                 assert (await agent.run("go")).output == "done"
-            assert tx.result.state == "committed"
+            assert tx.state == "committed"
             assert world.rooms == ["Ritz"]
             world.rooms.clear()
             with pytest.raises(KeyError):
                 async with manager.transaction() as tx:
                     await agent.run("go")
                     raise KeyError
-            assert tx.result.state == "rolled_back"
+            assert tx.state == "rolled_back"
 
     asyncio.run(main())
     assert world.undone == [("Ritz", "Ritz 7")]
@@ -122,9 +122,7 @@ def test_a_step_under_the_frameworks_decorator_keeps_its_schema_and_is_one_step(
         return world.book(hotel)
 
     decorated = step(name="reserve of pydantic-ai", compensating_action=world.cancel)(reserve)
-    assert (
-        Tool(decorated).function_schema.json_schema == Tool(reserve).function_schema.json_schema
-    )
+    assert Tool(decorated).function_schema.json_schema == Tool(reserve).function_schema.json_schema
     toolset = FunctionToolset([decorated], id="own")
     call = ("reserve", {"hotel": "Ritz", "day": "2026-05-01"})
     capabilities = [Transactional()]
@@ -146,7 +144,7 @@ def test_a_tools_error_goes_to_the_model_and_aborts_nothing(world):
         agent.run_sync("go")
     assert world.told[1] == ["ValueError: the Astoria is full"]
     assert states(tx) == ["failed", "succeeded"]
-    assert tx.result.state == "committed"
+    assert tx.state == "committed"
 
 
 def test_errors_of_the_framework_end_the_run(world):
@@ -161,7 +159,7 @@ def test_errors_of_the_framework_end_the_run(world):
     )
     with pytest.raises(UsageLimitExceeded), TransactionManager().transaction() as tx:
         agent.run_sync("go")
-    assert tx.result.state == "rolled_back"
+    assert tx.state == "rolled_back"
 
 
 def test_a_tool_that_asks_for_another_try_takes_effect_once(world):
@@ -201,7 +199,7 @@ def test_retries_that_are_used_up_end_the_run_and_undo_it(world):
     )
     with pytest.raises(UnexpectedModelBehavior), TransactionManager().transaction() as tx:
         agent.run_sync("go")
-    assert tx.result.state == "rolled_back"
+    assert tx.state == "rolled_back"
     assert world.rooms == []
 
 
@@ -340,7 +338,7 @@ def test_a_call_after_the_end_is_refused_and_ends_the_run(world):
     )
     with pytest.raises(TransactionNotActive), TransactionManager().transaction() as tx:
         agent.run_sync("go")
-    assert tx.result.state == "rolled_back"
+    assert tx.state == "rolled_back"
     assert world.calls == ["Ritz"]
     assert world.rooms == []
 
@@ -476,9 +474,7 @@ def test_a_call_that_is_put_off_did_not_happen_and_is_named_where_the_run_is_ove
         "output_type": [str, DeferredToolRequests],
     }
     with TransactionManager().transaction() as tx:
-        agent = world.agent(
-            ("later", {"hotel": "Ritz"}), capabilities=[Transactional()], **options
-        )
+        agent = world.agent(("later", {"hotel": "Ritz"}), capabilities=[Transactional()], **options)
         result = agent.run_sync("go")
         assert [one.tool_name for one in result.output.calls] == ["later"]
         answers = result.output.build_results(calls={"call 0.0": "Ritz 9"})
