@@ -44,6 +44,11 @@ class Framework(NamedTuple):
 
 
 FRAMEWORKS: dict[str, Framework] = {
+    "openai-agents": Framework(
+        lowest=("openai-agents==0.19.2",),
+        newest=("openai-agents==0.24.0",),
+        extra="openai-agents",
+    ),
     "pydantic-ai": Framework(
         lowest=("pydantic-ai-slim==2.37.0",),
         newest=("pydantic-ai-slim==2.68.0",),
