@@ -1,8 +1,8 @@
 """Let an agent of pydantic-ai book a trip whose hotel is full, and undo what it has booked."""
 
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
-from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from aumai_transactions import TransactionManager
 from aumai_transactions.integrations.pydantic_ai import Transactional
@@ -21,7 +21,7 @@ def cancel_flight(city: str, result: str) -> None:
     print(f"cancelled {result} to {city}")
 
 
-def model(messages, _info):  # Plays the part of a language model, offline.
+def model(messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:  # Offline.
     match sum(isinstance(one, ModelResponse) for one in messages):
         case 0:
             return ModelResponse([ToolCallPart("book_flight", {"city": "Oslo"})])

@@ -45,7 +45,7 @@ class Framework(NamedTuple):
 
 FRAMEWORKS: dict[str, Framework] = {
     "openai-agents": Framework(
-        lowest=("openai-agents==0.19.2",),
+        lowest=("openai-agents==0.21.0",),
         newest=("openai-agents==0.24.0",),
         extra="openai-agents",
     ),
@@ -76,7 +76,8 @@ def environment(name: str, kind: str, requirements: tuple[str, ...], extra: str 
     package = str(ROOT) if extra is None else f"{ROOT}[{extra}]"
     # Why without the constraints of CI: they pin what the frameworks pin otherwise.
     outside = {key: value for key, value in os.environ.items() if key != "PIP_CONSTRAINT"}
-    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet"]
+    install += ["--disable-pip-version-check"]
     subprocess.run([*install, *TOOLS, *requirements, "-e", package], check=True, env=outside)
     done.touch()
     return python
@@ -93,7 +94,8 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     outside["AUMAI_FRAMEWORK"] = name
     # Why no error for a warning: frameworks warn of each other.
-    command: list[str | Path] = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
+    command: list[str | Path] = [python, "-m", "pytest", "-q", "-n0"]
+    command += ["-o", "filterwarnings=default"]
     command += [f"tests/frameworks/{name.replace('-', '_')}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode

@@ -16,14 +16,14 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 
 from aumai_transactions.drivers.ambient import AMBIENT
-from aumai_transactions.errors import ApprovalPending, DefinitionError, TransactionError
+from aumai_transactions.errors import DefinitionError, TransactionError
 from aumai_transactions.integrations.offered import roll_back_transaction, transaction_status
 from aumai_transactions.integrations.tool_calls import (
     Others,
@@ -41,7 +41,7 @@ try:
     from agents.tool_context import ToolContext
 except ImportError as error:  # pragma: no cover
     message = (
-        "the adapter for the OpenAI Agents SDK needs openai-agents 0.19.2 or newer: "
+        "the adapter for the OpenAI Agents SDK needs openai-agents 0.21 or newer: "
         "pip install 'aumai-transactions[openai-agents]'"
     )
     raise ImportError(message) from error
@@ -60,7 +60,7 @@ class NotProtected(UserWarning):
     """Say that tools of an agent are no part of its transactions."""
 
 
-class _PutOff(Exception):  # noqa: N818 (it says what has happened)
+class _PutOff(Exception):
     """Say that a call waits for the SDK's answer."""
 
 
@@ -172,6 +172,10 @@ def _agent(agent: Agent[Any], options: _Options, made: dict[int, Agent[Any]]) ->
     copy.handoffs = [
         _agent(one, options, made) if isinstance(one, Agent) else one for one in agent.handoffs
     ]
+    for one in agent.handoffs:
+        refers = getattr(one, "_agent_ref", None)
+        if callable(refers):
+            _look_into(refers(), options)
     if agent.mcp_servers:
         copy.mcp_servers = [cast("MCPServer", _Server(one, options)) for one in agent.mcp_servers]
         copy.mcp_config = cast("Any", {"failure_error_function": tool_error, **agent.mcp_config})
@@ -180,17 +184,43 @@ def _agent(agent: Agent[Any], options: _Options, made: dict[int, Agent[Any]]) ->
 
 def _tools(tools: Sequence[Tool], options: _Options) -> list[Tool]:
     left = [one.name for one in tools if not isinstance(one, FunctionTool)]
-    if left:
-        words = (
-            f"not protected by the transaction, for they are no function tools: {', '.join(left)}. "
-            "What they do is not journaled, and nothing undoes it."
-        )
-        if options.denies:
-            raise DefinitionError(words)
-        warnings.warn(words, NotProtected, stacklevel=4)
+    _name_left_out(left, "for they are no function tools", options)
+    for one in tools:
+        if getattr(one, "_is_agent_tool", False) and one.name not in options.rules:
+            _look_into(getattr(one, "_agent_instance", None), options)
     return [
         _Function(one, options).tool() if isinstance(one, FunctionTool) else one for one in tools
     ]
+
+
+def _look_into(agent: Any, options: _Options) -> None:
+    """Name what is left out of an agent that others call, or hand over to."""
+    left = [one.name for one in getattr(agent, "tools", ()) if not _is_protected(one)]
+    left += [one.name for one in getattr(agent, "mcp_servers", ()) if type(one) is not _Server]
+    why = f"for the agent {getattr(agent, 'name', '')!r} was not made transactional first"
+    _name_left_out(left, why, options)
+
+
+def _is_protected(tool: Tool) -> bool:
+    owner = getattr(getattr(tool, "on_invoke_tool", None), "__self__", None)
+    return isinstance(owner, _Function) or is_step(getattr(tool, "__wrapped__", None))
+
+
+def _name_left_out(names: list[str], why: str, options: _Options) -> None:
+    """Say loudly what is no part of the transaction.
+
+    Raises:
+        DefinitionError: Nothing may be left out.
+    """
+    if not names:
+        return
+    words = (
+        f"not protected by the transaction, {why}: {', '.join(names)}. "
+        "What they do is not journaled, and nothing undoes it."
+    )
+    if options.denies:
+        raise DefinitionError(words)
+    warnings.warn(words, NotProtected, stacklevel=5)
 
 
 class _Function:
@@ -222,7 +252,7 @@ class _Function:
             if arguments is None:  # The tool says itself what is wrong with them.
                 return await self._bare.on_invoke_tool(context, raw)
             return await self._options.calls.run_async(self._call(context, arguments, raw))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (what ends the run is raised again)
             return await self._told(context, error)
 
     def _call(
@@ -337,7 +367,7 @@ class _Server(MCPServer):
         return await options.calls.run_async(call)
 
 
-_Server.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # The server has them.
+_Server.__abstractmethods__ = frozenset()  # The server has them.
 
 
 def _mcp_result(output: Any) -> Any:

@@ -131,9 +131,7 @@ class _Journal(JournalCallableOperationBackend[None]):
             return await body()
 
         call: ToolCall[object] = ToolCall(name=name, arguments=asked, call=make)
-        # Why any exception: a request has no effect, so that none that failed is in doubt.
-        control_flow = (Exception,) if rule is READ else ()
-        answer = await ToolCalls({name: rule}, control_flow=control_flow).run_async(call)
+        answer = await ToolCalls({name: rule}).run_async(call)
         if answer is None and not has_run and rule is READ:
             return await body()  # It was too long to be recorded.
         record_durable_unit(executed=has_run)

@@ -54,9 +54,7 @@ RULES = {
     "book_flight": ToolRule(cancel, name="flight"),
     "book_hotel": ToolRule(cancel, name="hotel"),
 }
-agent = transactional_agent(
-    shared.World().agent(*TURNS, tools=[book_flight, book_hotel]), RULES
-)
+agent = transactional_agent(shared.World().agent(*TURNS, tools=[book_flight, book_hotel]), RULES)
 
 
 async def main() -> None:

@@ -1,5 +1,4 @@
 """Tests of approvals of a rule as interruptions of the OpenAI Agents SDK."""
-# ruff: noqa: PT012 (an exception leaves a whole block)
 
 from __future__ import annotations
 
@@ -25,9 +24,7 @@ LUX = ("book", {"hotel": "Lux"})
 def agent_of(world: Any, *turns: Any, asked_by: Any = "ann", **options: Any) -> Any:
     rule = ToolRule(world.cancel, requires_approval=lambda data: data["hotel"] != "Savoy")
     tool = function_tool(world.book, name_override="book", **options)
-    return transactional_agent(
-        world.agent(*turns, tools=[tool]), {"book": rule}, asked_by=asked_by
-    )
+    return transactional_agent(world.agent(*turns, tools=[tool]), {"book": rule}, asked_by=asked_by)
 
 
 def states(tx: Any) -> list[str]:
@@ -165,3 +162,30 @@ def test_a_tool_in_an_agent_that_is_a_tool_asks_through_it(world):
 
     assert states(in_transaction(program)) == ["succeeded"]
     assert world.rooms == ["Ritz"]
+
+
+def test_what_the_sdk_was_not_asked_about_waits_for_an_answer_from_elsewhere(world):
+    def cleaned(_step: Any) -> dict[str, Any]:
+        return {"hotel": "Ritz"}
+
+    agent = agent_of(world, SAVOY)
+
+    async def main() -> Any:
+        asked = asyncio.Event()
+
+        def heard(event: Any) -> None:
+            if event.kind == "approval_requested":
+                asked.set()
+
+        hooks: Any = {"before_record": cleaned, "on_event": heard}
+        async with AsyncTransactionManager(**hooks) as manager:
+            async with manager.transaction() as tx:
+                task = asyncio.create_task(Runner.run(agent, "go"))
+                await asked.wait()
+                await manager.approve(tx.transaction_id, "s1", by="bob")
+                assert (await task).interruptions == []
+            return tx
+
+    tx = asyncio.run(main())
+    assert world.calls == ["Ritz"]
+    assert "bob allowed step s1" in str(tx.result)

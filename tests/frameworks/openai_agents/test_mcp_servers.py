@@ -1,4 +1,5 @@
 """Tests of MCP servers of an agent, whose tools are no function tools of its own."""
+# ruff: noqa: PT012 (an exception leaves a whole block)
 
 from __future__ import annotations
 
@@ -104,8 +105,6 @@ def test_a_call_after_the_end_ends_the_run(world):
     async def end(tx: Any) -> None:
         await tx.rollback("enough")
 
-    with pytest.raises((TransactionNotActive, UserError)) as raised:
+    with pytest.raises((TransactionNotActive, UserError), match="it is rolled_back"):
         run(made, before=end)
-    error: Any = raised.value
-    assert isinstance(error if isinstance(error, TransactionNotActive) else error.__cause__, TransactionNotActive)
     assert world.calls == []

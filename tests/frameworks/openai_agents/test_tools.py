@@ -261,7 +261,7 @@ def test_a_step_after_the_end_ends_the_run_as_well(world):
         assert tx.state == "rolled_back"
     assert world.rooms == []
     # What a tool alone says of its errors: the model is told, and the journal all the same.
-    _, result = run(world.agent(("own", {"hotel": "Astoria"}), tools=[safe]))
+    run(world.agent(("own", {"hotel": "Astoria"}), tools=[safe]))
     assert "error occurred" in world.model.told[1][0]
 
 
@@ -310,6 +310,21 @@ def test_a_handoff_leads_to_the_agent_that_it_was_made_of(world):
     first = transactional_agent(Agent("first", model=second.model, handoffs=[handoff(second)]))
     tx, _ = run(first)
     assert states(tx) == ["succeeded"]
+
+
+def test_agents_that_were_not_made_transactional_are_named_loudly(world):
+    plain = Agent("plain", tools=[tool(world)])
+    with pytest.warns(NotProtected, match="'plain' was not made transactional first: book"):
+        transactional_agent(Agent("first", tools=[plain.as_tool("ask", "Ask.")]))
+    with pytest.warns(NotProtected, match="'plain' was not made transactional first: book"):
+        transactional_agent(Agent("first", handoffs=[handoff(plain)]))
+    with pytest.raises(DefinitionError, match="plain"):
+        transactional_agent(Agent("first", handoffs=[handoff(plain)]), others="deny")
+    safe = transactional_agent(plain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = Agent("first", tools=[safe.as_tool("ask", "Ask.")], handoffs=[handoff(safe)])
+        transactional_agent(made)
 
 
 def test_what_cannot_be_protected_is_named_loudly_or_refused(world):
@@ -361,7 +376,8 @@ def test_a_cancelled_run_is_undone(world):
             await asyncio.Event().wait()
             return hotel
 
-        agent = world.agent(RITZ, ("wait", {"hotel": "Ritz"}), tools=[tool(world), function_tool(wait)])
+        tools = [tool(world), function_tool(wait)]
+        agent = world.agent(RITZ, ("wait", {"hotel": "Ritz"}), tools=tools)
         async with AsyncTransactionManager() as manager:
             block = manager.transaction()
 

@@ -1,4 +1,5 @@
 """Tests of approvals of a rule as the deferred approvals of pydantic-ai."""
+# ruff: noqa: PT012 (an exception leaves a whole block)
 
 from __future__ import annotations
 
@@ -73,6 +74,18 @@ def test_a_denial_undoes_the_transaction(world, answer):
     assert "ann denied step s2" in str(raised.value)
     assert world.calls == ["Savoy"]
     assert world.rooms == []
+
+
+def test_nothing_else_that_was_allowed_is_done_once_one_call_was_denied(world):
+    agent = agent_of(world, [RITZ, ("book", {"hotel": "Lux"})])
+    with pytest.raises(TransactionRolledBack), TransactionManager().transaction():
+        result = agent.run_sync("go")
+        answers = {one.tool_call_id: at == 0 for at, one in enumerate(result.output.approvals)}
+        agent.run_sync(
+            message_history=result.all_messages(),
+            deferred_tool_results=result.output.build_results(approvals=answers),
+        )
+    assert world.calls == []
 
 
 @pytest.mark.parametrize("is_given", [True, False])

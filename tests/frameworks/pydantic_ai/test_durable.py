@@ -112,20 +112,21 @@ def test_a_tool_that_answers_otherwise_than_it_did_is_told_to_the_model(world):
     assert world.told[told:] == [["Astoria 9"]]
 
 
-def test_a_request_that_failed_is_no_record_and_is_made_again(world):
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), ConnectionResetError("gone")])
+def test_a_request_that_failed_is_no_record_and_is_made_again(world, error):
     asked: list[int] = []
 
     def flaky(_messages: Any, _info: Any) -> ModelResponse:
         asked.append(1)
         if len(asked) == 1:
-            raise TimeoutError("no answer")
+            raise error
         if len(asked) == 2:
             raise ModelHTTPError(503, "flaky")
         return ModelResponse(parts=[TextPart("at last")])
 
     agent = agent_of_name("trip", flaky)
     with TransactionManager().transaction() as tx:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(type(error)):
             agent.run_sync("go")
         with pytest.raises(ModelHTTPError):
             agent.run_sync("go")
