@@ -24,8 +24,8 @@ def cancel_flight(city: str, result: str) -> None:
     print(f"cancelled {result} to {city}")
 
 
-flight = [function_call("book_flight", {"city": "Oslo"})]
-hotel = [function_call("book_hotel", {"city": "Oslo"})]
+flight = [function_call("book_flight", {"city": "Oslo"}, call_id="1")]
+hotel = [function_call("book_hotel", {"city": "Oslo"}, call_id="2")]
 model = ScriptedModel([flight, hotel, [assistant_message("no trip")]])  # Plays one, offline.
 agent = Agent("trip", model=model, tools=[book_flight, book_hotel])
 agent = transactional_agent(agent, {"book_flight": cancel_flight})
