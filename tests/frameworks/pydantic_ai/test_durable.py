@@ -6,12 +6,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelHTTPError, Tool
+from pydantic_ai import Agent, DeferredToolRequests, ModelHTTPError, Tool
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
 
 from aumai_transactions import TransactionManager
-from aumai_transactions.integrations import roll_back_transaction, transaction_status
+from aumai_transactions.integrations import (
+    ToolRule,
+    roll_back_transaction,
+    transaction_status,
+)
 from aumai_transactions.integrations.pydantic_ai import Transactional
 from aumai_transactions.integrations.pydantic_ai_durability import Durable
 from aumai_transactions.stores.memory import MemoryStore
@@ -146,6 +150,29 @@ def test_an_answer_that_is_too_long_to_be_recorded_is_asked_for_again(world):
     with resumed(TransactionManager(store=store)):
         assert len(agent_of_name("trip", long).run_sync("go").output) == 3_000_000
     assert len(asked) == 2
+
+
+def test_a_run_that_waits_for_a_person_is_asked_about_again_by_another_process(world):
+    def waits(*turns: Any) -> Any:
+        rules = {"book": ToolRule(world.cancel, requires_approval=True)}
+        return world.agent(
+            *turns,
+            tools=[Tool(world.book, name="book")],
+            output_type=[str, DeferredToolRequests],
+            capabilities=[Durable(), Transactional(rules)],
+        )
+
+    store = MemoryStore()
+    died(TransactionManager(store=store), waits(RITZ))
+    agent = waits()
+    with resumed(TransactionManager(store=store)) as tx:
+        result = agent.run_sync("go")
+        assert len(world.told) == 1
+        answers = result.output.build_results(approve_all=True)
+        again = agent.run_sync(message_history=result.all_messages(), deferred_tool_results=answers)
+        assert again.output == "done"
+    assert world.rooms == ["Ritz"]
+    assert tx.state == "committed"
 
 
 def test_a_model_that_has_rolled_back_may_say_why(world):

@@ -419,6 +419,22 @@ def test_a_streamed_run_is_a_transaction_too(world):
     assert world.rooms == ["Ritz"]
 
 
+def test_a_run_that_is_left_in_its_middle_is_undone(world):
+    async def main() -> list[str]:
+        async with AsyncTransactionManager() as manager:
+            begins = Transactional({"book": world.cancel}, manager=manager)
+            agent = world.agent(RITZ, SAVOY, tools=[tool(world)])
+            async with agent.iter("go", capabilities=[begins]) as nodes:
+                async for _ in nodes:
+                    if world.rooms:
+                        break
+            return [one.state.value async for one in manager.get_all_transactions()]
+
+    assert asyncio.run(main()) == ["rolled_back"]
+    assert world.calls == ["Ritz"]
+    assert world.rooms == []
+
+
 class Stay(BaseModel):
     """Say where and when."""
 
