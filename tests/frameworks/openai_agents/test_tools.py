@@ -143,6 +143,18 @@ def test_a_step_under_the_decorator_keeps_its_schema_and_is_one_step(world):
     assert isinstance(raised.value.__cause__, NoActiveTransaction)
 
 
+def test_an_async_step_is_one_step_with_and_without_the_adapter(world):
+    @step(name="async reserve of openai-agents", compensating_action=world.cancel)
+    async def reserve(hotel: str) -> str:
+        """Reserve a room."""
+        return await world.book_async(hotel)
+
+    made = function_tool(reserve)
+    for tools in ([made], transactional_tools([made])):
+        tx, _ = run(world.agent(("reserve", {"hotel": "Ritz"}), tools=tools))
+        assert [one.action for one in tx.steps] == ["async reserve of openai-agents"]
+
+
 def test_an_error_that_becomes_a_text_for_the_model_is_no_success_in_the_journal(world):
     agent = world.agent(ASTORIA, RITZ, tools=[tool(world)])
     tx, result = run(transactional_agent(agent, {"book": world.cancel}))

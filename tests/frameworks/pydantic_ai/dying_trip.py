@@ -1,7 +1,8 @@
 """A trip that dies by SIGKILL inside of its second tool, and what comes after: a child process.
 
 Argument: `die` (recovery undoes it), `die waiting`, `recover`, `resume`, `undo`; `streamed` behind
-them runs the agent as a stream. What happens in the world stands in `log`.
+them runs the agent as a stream, `delegated` lets another agent ask it. What happens in the world
+stands in `log`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 
 from aumai_transactions import AsyncTransactionManager
-from aumai_transactions.integrations import ToolRule, transaction_status
+from aumai_transactions.integrations import READ, ToolRule, transaction_status
 from aumai_transactions.integrations.pydantic_ai import Transactional
 from aumai_transactions.integrations.pydantic_ai_durability import Durable
 
@@ -79,7 +80,30 @@ agent = Agent(
 )
 
 
+async def ask() -> str:
+    """Ask the agent that books trips."""
+    return str((await agent.run("Oslo, please.")).output)
+
+
+def delegate(messages: list[ModelMessage], _info: Any) -> ModelResponse:
+    said = sum(isinstance(one, ModelResponse) for one in messages)
+    note(f"desk {said}")
+    if said:
+        return ModelResponse(parts=[TextPart(f"asked: {messages[-1].parts[0].content}")])
+    return ModelResponse(parts=[ToolCallPart("ask", {}, "call")])
+
+
+desk = Agent(
+    FunctionModel(delegate),
+    name="desk",
+    tools=[ask],
+    capabilities=[Durable(), Transactional({"ask": READ})],
+)
+
+
 async def run() -> str:
+    if "delegated" in sys.argv:
+        return str((await desk.run("Oslo, please.")).output)
     if "streamed" not in sys.argv:
         return str((await agent.run("Oslo, please.")).output)
     async with agent.run_stream("Oslo, please.") as streamed:

@@ -53,6 +53,15 @@ def test_a_durable_run_goes_on_where_it_was(tmp_path, how):
     assert log(tmp_path) == ["cancel Oslo: None", "hotel in Oslo", "model 2"]
 
 
+def test_an_agent_that_another_one_asks_goes_on_where_it_was(tmp_path):
+    run(tmp_path, "die", "waiting", "delegated")
+    assert log(tmp_path) == ["desk 0", *DIED]
+    told = run(tmp_path, "resume", "delegated")
+    assert "asked: done: room 7" in told
+    assert "committed" in told
+    assert log(tmp_path) == ["cancel Oslo: None", "hotel in Oslo", "model 2", "desk 1"]
+
+
 def test_a_durable_run_can_be_undone_instead(tmp_path):
     run(tmp_path, "die", "waiting")
     assert "rolled_back" in run(tmp_path, "undo")

@@ -136,6 +136,28 @@ def test_a_step_under_the_frameworks_decorator_keeps_its_schema_and_is_one_step(
         agent.run_sync("go")
 
 
+def test_an_async_step_in_an_async_block_is_one_step(world):
+    @step(name="async reserve of pydantic-ai", compensating_action=world.cancel)
+    async def reserve(hotel: str) -> str:
+        """Reserve a room."""
+        return await world.book_async(hotel)
+
+    async def main() -> Any:
+        async with AsyncTransactionManager() as manager:
+            for capabilities in ([], [Transactional()]):
+                agent = world.agent(
+                    ("reserve", {"hotel": "Ritz"}), tools=[reserve], capabilities=capabilities
+                )
+                with pytest.raises(KeyError):
+                    async with manager.transaction() as tx:
+                        await agent.run("go")
+                        raise KeyError
+                assert [one.action for one in tx.steps] == ["async reserve of pydantic-ai"]
+
+    asyncio.run(main())
+    assert world.undone == [("Ritz", "Ritz 7")] * 2
+
+
 def test_a_tools_error_goes_to_the_model_and_aborts_nothing(world):
     agent = world.agent(
         ASTORIA, RITZ, tools=[tool(world)], capabilities=[Transactional({"book": world.cancel})]
