@@ -53,6 +53,7 @@ Failed = Callable[[Any], str | None]
 """What tells why a tool's result is a failure; None where it is none."""
 
 _ANYTHING = TypeAdapter(Any)
+_OFFERED = (transaction_status, roll_back_transaction)
 _RAISES = {"_failure_error_function": None, "_use_default_failure_error_function": False}
 
 
@@ -177,7 +178,10 @@ def _agent(agent: Agent[Any], options: _Options, made: dict[int, Agent[Any]]) ->
         if callable(refers):
             _look_into(refers(), options)
     if agent.mcp_servers:
-        copy.mcp_servers = [cast("MCPServer", _Server(one, options)) for one in agent.mcp_servers]
+        copy.mcp_servers = [
+            one if type(one) is _Server else cast("MCPServer", _Server(one, options))
+            for one in agent.mcp_servers
+        ]
         copy.mcp_config = cast("Any", {"failure_error_function": tool_error, **agent.mcp_config})
     return copy
 
@@ -189,7 +193,10 @@ def _tools(tools: Sequence[Tool], options: _Options) -> list[Tool]:
         if getattr(one, "_is_agent_tool", False) and one.name not in options.rules:
             _look_into(getattr(one, "_agent_instance", None), options)
     return [
-        _Function(one, options).tool() if isinstance(one, FunctionTool) else one for one in tools
+        _Function(one, options).tool()
+        if isinstance(one, FunctionTool) and not _is_wrapped(one)
+        else one
+        for one in tools
     ]
 
 
@@ -201,9 +208,14 @@ def _look_into(agent: Any, options: _Options) -> None:
     _name_left_out(left, why, options)
 
 
-def _is_protected(tool: Tool) -> bool:
+def _is_wrapped(tool: Tool) -> bool:
     owner = getattr(getattr(tool, "on_invoke_tool", None), "__self__", None)
-    return isinstance(owner, _Function) or is_step(getattr(tool, "__wrapped__", None))
+    return isinstance(owner, _Function)
+
+
+def _is_protected(tool: Tool) -> bool:
+    function = getattr(tool, "__wrapped__", None)
+    return _is_wrapped(tool) or is_step(function) or function in _OFFERED
 
 
 def _name_left_out(names: list[str], why: str, options: _Options) -> None:
@@ -233,9 +245,8 @@ class _Function:
         self._bare = replace(tool, **_RAISES)
         function = getattr(tool, "__wrapped__", None)
         is_agent = bool(getattr(tool, "_is_agent_tool", False)) and tool.name not in options.rules
-        offered = (transaction_status, roll_back_transaction)
         self._is_step = is_step(function)
-        self._is_own = self._is_step or is_agent or function in offered
+        self._is_own = self._is_step or is_agent or function in _OFFERED
 
     def tool(self) -> FunctionTool:
         """Return the tool whose calls these are."""

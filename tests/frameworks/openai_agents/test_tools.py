@@ -339,6 +339,12 @@ def test_agents_that_were_not_made_transactional_are_named_loudly(world):
         transactional_agent(made)
 
 
+def test_an_agent_that_is_made_transactional_twice_keeps_its_first_rules(world):
+    once = transactional_agent(world.agent(RITZ, tools=[tool(world)]), {"book": world.cancel})
+    tx, _ = run(transactional_agent(once))
+    assert [(one.action, one.compensating_action) for one in tx.steps] == [("book", "book.undo")]
+
+
 def test_what_cannot_be_protected_is_named_loudly_or_refused(world):
     tools = [tool(world), WebSearchTool()]
     with pytest.warns(NotProtected, match="web_search"):
