@@ -20,13 +20,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from aumai_transactions.drivers.ambient import AMBIENT
-from aumai_transactions.integrations.pydantic_ai import Transactional
 from aumai_transactions.integrations.tool_calls import ToolCall, ToolCalls
 from aumai_transactions.integrations.tool_rules import READ, ToolRule
 
 try:
     from pydantic_ai import RunContext
-    from pydantic_ai.capabilities import CapabilityOrdering
     from pydantic_ai.durable_exec import (
         JSON_CODEC,
         BaseDurabilityCapability,
@@ -89,12 +87,6 @@ class Durable(BaseDurabilityCapability[Any]):
         """Return what records operations of this agent."""
         config = RoleBasedOperationConfig(model=None, event=None, capability=None, tool=None)
         return _Journal(agent_name=self.name, config=config)
-
-    def get_ordering(self) -> CapabilityOrdering:
-        """Stand inside of `Transactional`, which may begin the transaction."""
-        base = super().get_ordering()
-        inside = (*base.wrapped_by, Transactional)
-        return CapabilityOrdering(position=base.position, wrapped_by=inside)
 
 
 class _Journal(JournalCallableOperationBackend[None]):
