@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "frameworks"
-TOOLS = ("pytest==9.2.0", "pytest-xdist==3.8.0")
+TOOLS = ("pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15")
 
 
 class Framework(NamedTuple):
@@ -51,6 +51,16 @@ FRAMEWORKS: dict[str, Framework] = {
         extra="claude",
     ),
     "mcp": Framework(lowest=("mcp==2.2.0",), newest=("mcp==2.3.0",), extra="mcp"),
+    "openai-agents": Framework(
+        lowest=("openai-agents==0.21.0",),
+        newest=("openai-agents==0.24.0",),
+        extra="openai-agents",
+    ),
+    "pydantic-ai": Framework(
+        lowest=("pydantic-ai-slim==2.37.0",),
+        newest=("pydantic-ai-slim==2.68.0",),
+        extra="pydantic-ai",
+    ),
 }
 """By name; the folder with their tests has `_` for each `-` in it, so that it is a package."""
 
