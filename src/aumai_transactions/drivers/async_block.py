@@ -20,12 +20,14 @@ from aumai_transactions.drivers.options import StepOptions, checked_wait
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
 from aumai_transactions.drivers.telling import Executed
+from aumai_transactions.drivers.unfinished import is_put_off, put_off
 from aumai_transactions.errors import (
     CommitPointPassed,
     InvalidTransactionState,
     StoreError,
     TransactionError,
     TransactionNotActive,
+    TransactionNotFinal,
     TransactionRolledBack,
     rolled_back,
 )
@@ -309,6 +311,9 @@ class AsyncTransactionBlock(BlockBase):
         if self._result is not None and (self._result.is_final or self._shared.has_let_go):
             self._raise_ended(error, self._result)
             return
+        if error is None and is_put_off(self._shared):
+            self._result = await self._run(put_off(self._desk, self._shared, self._part()))
+            raise TransactionNotFinal(self._result)
         wish = self._wish_at_end(error)
         try:
             result = await self._finish(wish)
