@@ -43,7 +43,13 @@ class Framework(NamedTuple):
     extra: str | None = None
 
 
-FRAMEWORKS: dict[str, Framework] = {}
+FRAMEWORKS: dict[str, Framework] = {
+    "langchain": Framework(
+        lowest=("langchain==1.0.1", "langgraph==1.0.2", "langgraph-prebuilt==1.0.2"),
+        newest=("langchain==1.5.2", "langgraph==1.2.24", "langgraph-prebuilt==1.1.3"),
+        extra="langchain",
+    ),
+}
 """By the name of the folder with their tests."""
 
 
@@ -65,7 +71,7 @@ def environment(name: str, kind: str, requirements: tuple[str, ...], extra: str 
     package = str(ROOT) if extra is None else f"{ROOT}[{extra}]"
     # Why without the constraints of CI: they pin what the frameworks pin otherwise.
     outside = {key: value for key, value in os.environ.items() if key != "PIP_CONSTRAINT"}
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, *TOOLS, *requirements, "-e", package], check=True, env=outside)
     done.touch()
     return python
@@ -82,8 +88,9 @@ def run(name: str, kind: str, framework: Framework, *, latest: bool, more: list[
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     outside["AUMAI_FRAMEWORK"] = name
     # Why no error for a warning: frameworks warn of each other.
-    command = [python, "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
-    command += [f"tests/frameworks/{name}"]
+    command = [str(python), "-m", "pytest", "-q", "-n0", "-o", "filterwarnings=default"]
+    # Why no conftest above: what it imports is in the environment of the other tests.
+    command += ["--confcutdir=tests/frameworks", f"tests/frameworks/{name}"]
     command += ["tests/frameworks/test_shown.py", *more]
     code = subprocess.run(command, cwd=ROOT, env=outside, check=False).returncode
     seconds = time.monotonic() - began

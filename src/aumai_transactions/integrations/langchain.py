@@ -1,4 +1,4 @@
-"""LangChain and LangGraph: `TransactionMiddleware`, and `transaction_tool_node` for bare graphs.
+"""LangChain and LangGraph: `TransactionMiddleware`, and `TransactionToolNode` for bare graphs.
 
 Owns: what a call of a tool looks like there, what its results and interrupts mean, and when a run
 is over.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ try:
 
     from aumai_transactions.integrations.langchain_results import (
         answer_of,
-        beside,
+        calls_in,
         failure_of,
         is_invalid_resume,
         recorded,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.blocks import BlockBase
     from aumai_transactions.errors import ApprovalPending
 
-__all__ = ["TransactionMiddleware", "transaction_tool_node"]
+__all__ = ["TransactionMiddleware", "TransactionToolNode"]
 
 
 class TransactionMiddleware(AgentMiddleware):  # type: ignore[misc]
@@ -178,15 +179,8 @@ class TransactionMiddleware(AgentMiddleware):  # type: ignore[misc]
         return with_prompt(request, f"{prompt}\n\n{section}" if prompt else section)
 
 
-def transaction_tool_node(
-    tools: Sequence[Any],
-    rules: Rules | None = None,
-    *,
-    others: Others = "journal",
-    transaction: BlockBase | None = None,
-    **options: Any,
-) -> Any:
-    """Return a `ToolNode` whose tools are steps of the transaction around the run of its graph.
+class TransactionToolNode(ToolNode):  # type: ignore[misc]
+    """Be a node of a graph whose tools are steps of the transaction around the graph's run.
 
     Args:
         tools: The tools.
@@ -198,15 +192,45 @@ def transaction_tool_node(
     Raises:
         DefinitionError: A rule cannot be; the message says why.
     """
-    calls = _NodeCalls(rules, others=others, transaction=transaction)
-    calls.messages_key = options.get("messages_key", "messages")
-    return ToolNode(
-        tools,
-        wrap_tool_call=calls.made,
-        awrap_tool_call=calls.made_async,
-        handle_tool_errors=_raised,
-        **options,
-    )
+
+    def __init__(
+        self,
+        tools: Sequence[Any],
+        rules: Rules | None = None,
+        *,
+        others: Others = "journal",
+        transaction: BlockBase | None = None,
+        **options: Any,
+    ) -> None:
+        calls = _NodeCalls(rules, others=others, transaction=transaction)
+        self._key = options.get("messages_key", "messages")
+        super().__init__(
+            tools,
+            wrap_tool_call=calls.made,
+            awrap_tool_call=calls.made_async,
+            handle_tool_errors=_raised,
+            **options,
+        )
+
+    def invoke(self, input: Any, config: Any = None, **more: Any) -> Any:  # noqa: A002 (its name)
+        """Make the calls of a message."""
+        token = _TOGETHER.set(calls_in(input, self._key))
+        try:
+            return super().invoke(input, config, **more)
+        finally:
+            _TOGETHER.reset(token)
+
+    async def ainvoke(self, input: Any, config: Any = None, **more: Any) -> Any:  # noqa: A002
+        """Make the calls of a message."""
+        token = _TOGETHER.set(calls_in(input, self._key))
+        try:
+            return await super().ainvoke(input, config, **more)
+        finally:
+            _TOGETHER.reset(token)
+
+
+_TOGETHER: ContextVar[Sequence[Any]] = ContextVar("aumai_transactions_calls_together", default=())
+"""The calls that one task of a graph makes."""
 
 
 def _raised(error: Exception) -> str:
@@ -280,8 +304,6 @@ class _Calls:
 class _NodeCalls(_Calls):
     """Make the calls of a node, of whose run nothing is known but what passes through here."""
 
-    messages_key = "messages"
-
     def call_of(self, block: BlockBase, request: Any, make: Callable[[Any], Any]) -> ToolCall[Any]:
         """Return a call, unless its question could be answered by the answer to another one.
 
@@ -291,7 +313,7 @@ class _NodeCalls(_Calls):
         call = request.tool_call
         asking = [
             one["id"]
-            for one in beside(request.state, self.messages_key)
+            for one in _TOGETHER.get()
             if self.calls.requires_approval(one["name"], one["args"])
         ]
         if call["id"] in asking[1:]:

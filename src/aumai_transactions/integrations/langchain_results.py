@@ -146,17 +146,18 @@ def answer_of(says: Any, digest: str) -> bool | None:
     return says if isinstance(says, bool) else None
 
 
-def beside(state: Any, messages_key: str) -> list[Any]:
-    """Return the calls that are made in one task of a graph."""
-    if isinstance(state, list):
-        if state and isinstance(state[-1], dict) and state[-1].get("type") == "tool_call":
-            return state  # Sent to the node by themselves.
-        messages = state
-    elif isinstance(state, dict):
-        messages = state.get(messages_key, [])
-    else:
-        messages = getattr(state, messages_key, [])
-    return next((one.tool_calls for one in reversed(messages) if one.type == "ai"), [])
+def calls_in(given: Any, messages_key: str) -> list[Any]:
+    """Return the calls that a node of tools makes of what it is given."""
+    if isinstance(given, list) and given and isinstance(given[-1], dict):
+        return given  # Sent to it by themselves.
+    if isinstance(given, dict) and "tool_call" in given:
+        return [given["tool_call"]]
+    messages = given if isinstance(given, list) else None
+    if isinstance(given, dict):
+        messages = given.get(messages_key)
+    elif messages is None:
+        messages = getattr(given, messages_key, None)
+    return next((one.tool_calls for one in reversed(messages or []) if one.type == "ai"), [])
 
 
 def is_invalid_resume(error: BaseException) -> bool:
