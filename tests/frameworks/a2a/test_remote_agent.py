@@ -211,7 +211,10 @@ def test_outside_of_a_transaction_and_after_its_end_no_message_is_sent():
 def test_an_agent_that_is_asked_may_answer_by_a_transaction_of_its_own():
     rooms: list[str] = []
 
-    @step(name="a2a: reserve", compensating_action=lambda room: rooms.remove(room))
+    def free(room: str) -> None:
+        rooms.remove(room)
+
+    @step(name="a2a: reserve", compensating_action=free)
     async def reserve(room: str) -> None:
         rooms.append(room)
 

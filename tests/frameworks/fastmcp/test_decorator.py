@@ -15,6 +15,7 @@ from fastmcp.exceptions import ToolError
 
 from aumai_transactions import (
     AsyncTransactionManager,
+    OutcomeUnknown,
     StepContext,
     StepInDoubt,
     StepRejected,
@@ -27,11 +28,12 @@ BOOKED: list[str] = []
 CALLS: list[str] = []
 KEYS: list[str] = []
 SERVERS: list[FastMCP] = []
+BEGUN: list[asyncio.Event] = []
 
 
 @pytest.fixture(autouse=True)
 def world() -> None:
-    for one in (BOOKED, CALLS, KEYS, SERVERS):
+    for one in (BOOKED, CALLS, KEYS, SERVERS, BEGUN):
         one.clear()
 
 
@@ -43,7 +45,7 @@ def _book(what: str) -> str:
     return f"{what} 7"
 
 
-# ------------------------------------------------------------------------- tools of one's own server
+# ------------------------------------------------------------------------ tools of one's own server
 
 
 def cancel(what: str, result: Any) -> None:
@@ -126,7 +128,7 @@ def test_a_client_in_memory_that_connects_in_a_block_brings_its_transaction_alon
     assert CALLS[:2] == ["flight", "hotel"]
 
 
-# ------------------------------------------------------------------- tools of somebody else's server
+# ------------------------------------------------------------------ tools of somebody else's server
 
 
 def theirs() -> FastMCP:
@@ -141,6 +143,8 @@ def theirs() -> FastMCP:
     async def reserve_slowly(what: str) -> str:
         """Reserve something, and never answer."""
         _book(what)
+        for begun in BEGUN:
+            begun.set()
         await asyncio.Event().wait()
         return what
 
@@ -174,10 +178,15 @@ async def reserve_quietly(what: str) -> str:
     return str(result.data)
 
 
-@step(name="fastmcp: reserve slowly", compensating_action=release, in_doubt_on=(Exception,))
-async def reserve_slowly(what: str) -> str:
+@step(name="fastmcp: reserve carefully", compensating_action=release)
+async def reserve_carefully(what: str, tool: str = "reserve_slowly") -> str:
     async with Client(SERVERS[0]) as client:
-        return str((await client.call_tool("reserve_slowly", {"what": what}, timeout=0.3)).data)
+        try:
+            return str((await client.call_tool(tool, {"what": what}, timeout=0.3)).data)
+        except ToolError:
+            raise
+        except Exception as error:
+            raise OutcomeUnknown(str(error)) from error
 
 
 def test_a_call_of_a_remote_tool_is_a_step_and_its_undo_is_another_call():
@@ -218,12 +227,15 @@ def test_an_answer_that_never_came_is_in_doubt_and_undone():
         SERVERS.append(theirs())
         async with AsyncTransactionManager() as manager, manager.transaction() as tx:
             with pytest.raises(StepInDoubt) as raised:
-                await reserve_slowly("hotel")
+                await reserve_carefully("hotel")
             assert raised.value.undone
+            with pytest.raises(ToolError):
+                await reserve_carefully("full hotel", "reserve")
         assert tx.result.state == "committed"
+        assert [one.state.value for one in tx.steps] == ["compensated", "failed"]
 
     asyncio.run(main())
-    assert CALLS == ["hotel"]
+    assert CALLS == ["hotel", "full hotel"]
     assert BOOKED == []
 
 
@@ -246,20 +258,17 @@ def test_a_cancelled_call_is_undone():
         async with Client(SERVERS[0]) as client:
             return str((await client.call_tool("reserve_slowly", {"what": what})).data)
 
-    async def trip(manager: AsyncTransactionManager, begun: asyncio.Event) -> None:
+    async def trip(manager: AsyncTransactionManager) -> None:
         async with manager.transaction():
             await reserve("flight")
-            asyncio.get_running_loop().call_soon(begun.set)
             await hang("hotel")
 
     async def main() -> None:
         SERVERS.append(theirs())
-        begun = asyncio.Event()
+        BEGUN.append(asyncio.Event())
         async with AsyncTransactionManager() as manager:
-            running = asyncio.create_task(trip(manager, begun))
-            await begun.wait()
-            while "hotel" not in CALLS:
-                await asyncio.sleep(0)
+            running = asyncio.create_task(trip(manager))
+            await BEGUN[0].wait()
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running

@@ -69,7 +69,7 @@ class Script(BaseLlm):
 
     turns: list[Any]
 
-    async def generate_content_async(self, llm_request: Any, stream: bool = False):
+    async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
         said = sum(one.role == "model" for one in llm_request.contents)
         if said >= len(self.turns):
             parts = [types.Part(text="done")]
@@ -107,14 +107,14 @@ def of(name: str, *things: str) -> list[Any]:
     return [(name, {"what": thing}) for thing in things]
 
 
-def test_the_schema_of_a_tool_is_unchanged():
+def test_the_schema_of_a_tool_is_unchanged() -> None:
     mine = FunctionTool(book)._get_declaration()
     theirs = FunctionTool(inspect.unwrap(book))._get_declaration()
     assert mine.model_dump() == theirs.model_dump()
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_run_that_ends_commits_and_one_that_raises_is_undone(*, is_async):
+def test_a_run_that_ends_commits_and_one_that_raises_is_undone(*, is_async: bool) -> None:
     tool = book_async if is_async else book
     turns = [of(tool.__name__, "flight", "hotel")]
 
@@ -134,7 +134,7 @@ def test_a_run_that_ends_commits_and_one_that_raises_is_undone(*, is_async):
     assert sorted(BOOKED) == ["flight", "hotel"]
 
 
-def test_a_tools_error_ends_the_run_and_undoes_it():
+def test_a_tools_error_ends_the_run_and_undoes_it() -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="full hotel"), TransactionManager().transaction():
             await run(runner_of([of("book", "flight"), of("book", "full hotel")], [book]))
@@ -144,7 +144,7 @@ def test_a_tools_error_ends_the_run_and_undoes_it():
     assert BOOKED == []
 
 
-def test_a_plugin_that_swallows_errors_lets_the_model_find_another_way():
+def test_a_plugin_that_swallows_errors_lets_the_model_find_another_way() -> None:
     plugin = ReflectAndRetryToolPlugin(max_retries=3)
 
     async def main() -> None:
@@ -156,7 +156,7 @@ def test_a_plugin_that_swallows_errors_lets_the_model_find_another_way():
     assert BOOKED == ["hotel"]
 
 
-def test_what_is_planned_again_under_a_new_call_id_is_answered_from_the_record():
+def test_what_is_planned_again_under_a_new_call_id_is_answered_from_the_record() -> None:
     async def main() -> list[Any]:
         with TransactionManager().transaction():
             return await run(runner_of([of("book", "flight"), of("book", "flight")], [book]))
@@ -165,7 +165,7 @@ def test_what_is_planned_again_under_a_new_call_id_is_answered_from_the_record()
     assert CALLS == ["flight"]
 
 
-def test_equal_calls_side_by_side_have_one_effect():
+def test_equal_calls_side_by_side_have_one_effect() -> None:
     async def main() -> list[Any]:
         async with AsyncTransactionManager() as manager, manager.transaction():
             return await run(runner_of([of("book_async", "car", "car", "car")], [book_async]))
@@ -174,7 +174,7 @@ def test_equal_calls_side_by_side_have_one_effect():
     assert CALLS == ["car"]
 
 
-def test_a_call_after_the_end_does_nothing_even_where_a_plugin_swallows_the_refusal():
+def test_a_call_after_the_end_does_nothing_even_where_a_plugin_swallows_the_refusal() -> None:
     plugin = ReflectAndRetryToolPlugin(max_retries=3, throw_exception_if_retry_exceeded=False)
 
     async def main() -> None:
@@ -188,7 +188,7 @@ def test_a_call_after_the_end_does_nothing_even_where_a_plugin_swallows_the_refu
     assert CALLS == []
 
 
-def test_the_sync_runner_has_a_thread_of_its_own_where_a_step_is_bound_or_refused():
+def test_the_sync_runner_has_a_thread_of_its_own_where_a_step_is_bound_or_refused() -> None:
     asked = types.Content(role="user", parts=[types.Part(text="go")])
 
     def run_sync(tool: Any) -> None:
@@ -208,7 +208,7 @@ def test_the_sync_runner_has_a_thread_of_its_own_where_a_step_is_bound_or_refuse
     assert BOOKED == ["flight"]
 
 
-def test_a_cancelled_run_is_undone():
+def test_a_cancelled_run_is_undone() -> None:
     HANGS.append(asyncio.Event())
 
     async def trip(manager: AsyncTransactionManager) -> None:
@@ -231,7 +231,7 @@ def test_a_cancelled_run_is_undone():
 TOOLS = [book, book_async]
 
 
-def test_a_confirmation_that_is_waited_for_is_no_step_and_the_run_has_ended_all_the_same():
+def test_a_confirmation_that_is_waited_for_is_no_step_and_the_run_has_ended_all_the_same() -> None:
     tool = FunctionTool(book, require_confirmation=True)
 
     async def main() -> None:
@@ -244,7 +244,7 @@ def test_a_confirmation_that_is_waited_for_is_no_step_and_the_run_has_ended_all_
     assert CALLS == []
 
 
-def test_tools_that_one_does_not_own_are_made_steps_in_one_line():
+def test_tools_that_one_does_not_own_are_made_steps_in_one_line() -> None:
     def theirs(what: str) -> dict[str, str]:
         """Book something."""
         return _book(what)
