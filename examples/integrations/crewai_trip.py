@@ -39,7 +39,7 @@ class Script(BaseLLM):
 agent = Agent(role="r", goal="g", backstory="b", llm=Script(model="script"), tools=[book])
 task = Task(description="Book a trip.", expected_output="A trip.", agent=agent)
 with transaction(name="trip") as tx:
-    Crew(agents=[agent], tasks=[task], cache=False).kickoff()
+    Crew(agents=[agent], tasks=[task]).kickoff()
     if len(booked) < 2:
         tx.rollback("no hotel")
 print(tx.result)

@@ -55,7 +55,7 @@ FRAMEWORKS: dict[str, Framework] = {
     "a2a": Framework(
         lowest=("a2a-sdk[http-server]==1.0.3",), newest=("a2a-sdk[http-server]==1.3.0",)
     ),
-    "crewai": Framework(lowest=("crewai==1.9.3",), newest=("crewai==1.15.30",)),
+    "crewai": Framework(lowest=("crewai==1.15.0",), newest=("crewai==1.15.30",)),
 }
 """By the name of the folder with their tests."""
 

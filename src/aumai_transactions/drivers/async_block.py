@@ -27,7 +27,6 @@ from aumai_transactions.errors import (
     StoreError,
     TransactionError,
     TransactionNotActive,
-    TransactionNotFinal,
     TransactionRolledBack,
     rolled_back,
 )
@@ -311,12 +310,13 @@ class AsyncTransactionBlock(BlockBase):
         if self._result is not None and (self._result.is_final or self._shared.has_let_go):
             self._raise_ended(error, self._result)
             return
-        if error is None and is_put_off(self._shared):
-            self._result = await self._run(put_off(self._desk, self._shared, self._part()))
-            raise TransactionNotFinal(self._result)
         wish = self._wish_at_end(error)
         try:
-            result = await self._finish(wish)
+            if error is None and is_put_off(self._shared):
+                waiting = put_off(self._desk, self._shared, self._part())
+                self._result = result = await self._run(waiting)
+            else:
+                result = await self._finish(wish)
         except (StoreError, InvalidTransactionState) as problem:
             self._result = self._desk.result_of(self._shared.run)
             if error is None:

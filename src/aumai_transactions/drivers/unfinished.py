@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import RollbackCalled
+from aumai_transactions.core.states import ACTIVE, PENDING
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX, leave, waiting_until
 from aumai_transactions.drivers.groups import Group
@@ -64,7 +65,8 @@ def goes_back(shared: Shared) -> RollbackCalled | None:
 
 def is_put_off(shared: Shared) -> bool:
     """True where a transaction is to wait for its program though its block is left."""
-    return bool(shared.unfinished) and shared.on_crash in ("wait", "resume")
+    stands = shared.saga.state in (PENDING, ACTIVE) and shared.broken is None
+    return stands and bool(shared.unfinished) and shared.on_crash in ("wait", "resume")
 
 
 def put_off(desk: Desk, shared: Shared, part: Part) -> Procedure[TransactionResult]:
@@ -79,4 +81,6 @@ def put_off(desk: Desk, shared: Shared, part: Part) -> Procedure[TransactionResu
     result = desk.result_of(shared.run)
     shared.run.result = result
     leave(desk, shared.run)
+    if part.interrupt is not None:
+        raise part.interrupt
     return result

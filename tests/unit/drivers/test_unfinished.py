@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aumai_transactions import (
+    ApprovalPending,
     AsyncTransactionManager,
     TransactionManager,
     TransactionNotFinal,
@@ -125,6 +126,38 @@ def test_what_nobody_resumes_in_time_goes_back(world: World, make_sync: Any, clo
     manager.recover()
     assert manager.get_result(tx.transaction_id).state == "rolled_back"
     assert world.rooms == []
+
+
+def test_a_transaction_that_has_gone_back_meanwhile_does_not_wait(
+    manager: TransactionManager, world: World
+) -> None:
+    manager.action("pay", compensating_action="cancel", requires_approval=True)(world.book)
+    with pytest.raises(TransactionRolledBack) as raised, manager.transaction(**WAITS) as tx:
+        book(tx, "Ritz")
+        with pytest.raises(ApprovalPending) as pending:
+            tx.execute("agent", "pay", {"hotel": "Savoy"}, wait_max_seconds=0)
+        begin_run(tx, "run", "the agent waits")
+        manager.deny(tx.transaction_id, pending.value.step_id, by="ann")
+        with pytest.raises(TransactionRolledBack):
+            book(tx, "Lux")
+    assert raised.value.result.reason == "denied"
+    assert world.rooms == []
+
+
+def test_a_block_that_is_left_while_a_step_needs_an_approval_waits_and_asks_no_longer(
+    manager: TransactionManager, world: World
+) -> None:
+    manager.action("pay", compensating_action="cancel", requires_approval=True)(world.book)
+    with pytest.raises(TransactionNotFinal), manager.transaction(**WAITS) as tx:
+        with pytest.raises(ApprovalPending) as pending:
+            tx.execute("agent", "pay", {"hotel": "Savoy"}, wait_max_seconds=0)
+        begin_run(tx, "run", "the agent waits")
+    assert tx.result is not None
+    assert not tx.result.is_final
+    with manager.resume(tx.transaction_id) as tx:
+        manager.approve(tx.transaction_id, pending.value.step_id, by="ann")
+        assert tx.execute("agent", "pay", {"hotel": "Savoy"}) == "Savoy 7"
+    assert world.calls == ["Savoy"]
 
 
 def test_a_nested_block_is_left_as_ever_and_its_root_is_not(
