@@ -61,6 +61,18 @@ FRAMEWORKS: dict[str, Framework] = {
         newest=("pydantic-ai-slim==2.68.0",),
         extra="pydantic-ai",
     ),
+    "langchain": Framework(
+        lowest=("langchain==1.0.1", "langgraph==1.0.2", "langgraph-prebuilt==1.0.2"),
+        newest=("langchain==1.5.2", "langgraph==1.2.24", "langgraph-prebuilt==1.1.3"),
+        extra="langchain",
+    ),
+    # Why no extra for those below: they need no adapter, and CrewAI's pins would hold others back.
+    "google-adk": Framework(lowest=("google-adk==2.0.0",), newest=("google-adk==2.13.0",)),
+    "fastmcp": Framework(lowest=("fastmcp==2.13.0",), newest=("fastmcp==4.2.3",)),
+    "a2a": Framework(
+        lowest=("a2a-sdk[http-server]==1.0.3",), newest=("a2a-sdk[http-server]==1.3.0",)
+    ),
+    "crewai": Framework(lowest=("crewai==1.15.0",), newest=("crewai==1.15.30",)),
 }
 """By name; the folder with their tests has `_` for each `-` in it, so that it is a package."""
 

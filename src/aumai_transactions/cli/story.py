@@ -230,7 +230,7 @@ def _waiting_lines(
         return [
             "",
             screen.styled(f"  {until_text(waiting.until, SystemClock().now())}", "warn"),
-            "    its program has died, and may go on with it until then: manager.resume(…)",
+            "    its program has gone, and may go on with it until then: manager.resume(…)",
             "    then it is rolled back; to undo everything at once:",
             f"      {command('rollback', name)}",
         ]

@@ -177,7 +177,7 @@ def _resume(saga: Saga, due: int | None) -> Waiting:
     limit = "" if until is None else f" until {_shown(until)}"
     then = "" if until is None else ". Then it is rolled back"
     detail = (
-        f"its program has died and may go on with it{limit}: "
+        f"its program has gone and may go on with it{limit}: "
         f"manager.resume({saga.transaction_id!r}){then}"
     )
     return Waiting(reason="resume", detail=detail, until=until)

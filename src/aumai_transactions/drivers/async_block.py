@@ -20,6 +20,7 @@ from aumai_transactions.drivers.options import StepOptions, checked_wait
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
 from aumai_transactions.drivers.telling import Executed
+from aumai_transactions.drivers.unfinished import is_put_off, put_off
 from aumai_transactions.errors import (
     CommitPointPassed,
     InvalidTransactionState,
@@ -311,7 +312,11 @@ class AsyncTransactionBlock(BlockBase):
             return
         wish = self._wish_at_end(error)
         try:
-            result = await self._finish(wish)
+            if error is None and is_put_off(self._shared):
+                waiting = put_off(self._desk, self._shared, self._part())
+                self._result = result = await self._run(waiting)
+            else:
+                result = await self._finish(wish)
         except (StoreError, InvalidTransactionState) as problem:
             self._result = self._desk.result_of(self._shared.run)
             if error is None:

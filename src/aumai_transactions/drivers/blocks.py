@@ -44,6 +44,7 @@ from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.shared import Shared
 from aumai_transactions.drivers.taking_part import nested_result
+from aumai_transactions.drivers.unfinished import goes_back
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidData,
@@ -459,7 +460,7 @@ class BlockBase(Listener):
         if state not in (PENDING, ACTIVE):
             return None
         if error is None:
-            return CommitCalled()
+            return goes_back(self._shared) or CommitCalled()
         if not isinstance(error, Exception):
             return RollbackCalled(note=type(error).__name__, reason="cancelled")
         return RollbackCalled(error=error_record(error))

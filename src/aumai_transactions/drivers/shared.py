@@ -96,6 +96,7 @@ class Shared:
         self.replayed: dict[str, int] = {}
         self.recorded: dict[str, list[str]] = {}
         self.noticed = Noticed(self)
+        self.unfinished: dict[object, str] = {}
         self._definition = definition
         self._driver = driver
         self._is_claimed = False
@@ -127,6 +128,11 @@ class Shared:
     def is_begun(self) -> bool:
         """True once its first entries are durable."""
         return self._is_claimed
+
+    @property
+    def on_crash(self) -> str | None:
+        """What is to become of it once its program has gone."""
+        return (self._definition or self.saga.plan).on_crash
 
     # Why without the lock, here and in the next two: a turn may write for a while, and a task that
     # comes or goes must not hold its loop up for that. Each is one step on one list or dict.
@@ -332,10 +338,10 @@ class Shared:
                 if is_in_force(self.saga.by_id[name])
             ]
 
-    def let_go(self, desk: Desk, who: Attendant) -> Procedure[None]:
+    def let_go(self, desk: Desk, who: Attendant, *, takeover: bool = False) -> Procedure[None]:
         """Let others have it, who may go on once there is something to do; under the lock."""
         if self.broken is None and not self.saga.state.is_final and self._is_claimed:
-            seen: list[Observation] = [DriverArrived(desk.driver_id)]
+            seen: list[Observation] = [DriverArrived(desk.driver_id, takeover)]
             yield from self._guarded(desk, who, stop(desk, self.run, seen, claims=True))
         state = self.saga.state.value
         hint = "This program has let go of it; look at it with show."
