@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["TransactionMiddleware", "TransactionToolNode"]
 
 
-class TransactionMiddleware(AgentMiddleware):  # type: ignore[misc]
+class TransactionMiddleware(AgentMiddleware):
     """Let the tools of an agent be steps of the transaction around its run.
 
     Put it first in the list: what stands behind it, such as a retry, is then part of one step.
@@ -179,7 +179,7 @@ class TransactionMiddleware(AgentMiddleware):  # type: ignore[misc]
         return with_prompt(request, f"{prompt}\n\n{section}" if prompt else section)
 
 
-class TransactionToolNode(ToolNode):  # type: ignore[misc]
+class TransactionToolNode(ToolNode):
     """Be a node of a graph whose tools are steps of the transaction around the graph's run.
 
     Args:
