@@ -62,8 +62,14 @@ FRAMEWORKS: dict[str, Framework] = {
         extra="pydantic-ai",
     ),
     "langchain": Framework(
-        lowest=("langchain==1.0.1", "langgraph==1.0.2", "langgraph-prebuilt==1.0.2"),
-        newest=("langchain==1.5.2", "langgraph==1.2.24", "langgraph-prebuilt==1.1.3"),
+        lowest=(
+            *("langchain==1.0.1", "langgraph==1.0.2", "langgraph-prebuilt==1.0.2"),
+            "langgraph-checkpoint-sqlite==3.0.0",
+        ),
+        newest=(
+            *("langchain==1.5.2", "langgraph==1.2.24", "langgraph-prebuilt==1.1.3"),
+            "langgraph-checkpoint-sqlite==3.1.2",
+        ),
         extra="langchain",
     ),
     # Why no extra for those below: they need no adapter, and CrewAI's pins would hold others back.

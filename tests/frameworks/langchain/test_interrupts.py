@@ -149,6 +149,16 @@ def test_a_run_that_is_stopped_before_a_node_keeps_its_block_from_committing(wor
     assert world.booked == ["flight"]
 
 
+def test_a_stream_that_is_not_read_to_its_end_is_a_run_that_is_not_over(world, tools):
+    agent = agent_of(TRIP, tools, with_approval(world))
+    with pytest.raises(TransactionRolledBack, match=NOT_OVER), TransactionManager().transaction():
+        for chunk in agent.stream(GO, THREAD):
+            if "tools" in chunk:
+                break
+    assert world.calls == ["flight"]
+    assert world.booked == []
+
+
 def test_a_run_that_an_error_has_ended_leaves_the_decision_to_the_program(world, tools):
     class Down(Exception):
         pass
