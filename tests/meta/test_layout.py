@@ -213,6 +213,7 @@ OPENED = {
     "mcp/guard.py": "the lock files of gateways and of their servers",
     "mcp/kept_files.py": "the files that agents change through the gateway",
     "mcp/rules.py": "the rules that ship with the gateway",
+    "mcp/standard_input.py": "nowhere, in the place of standard input",
     "plans/document.py": "plan files",
     "plans/schema.py": "the JSON Schema of plans",
     "stores/postgres/liveness.py": "what the system says of processes",

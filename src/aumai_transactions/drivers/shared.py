@@ -90,8 +90,7 @@ class Shared:
         run.shared = self
         self.lock = threading.Lock()
         self.broken: TransactionError | None = None
-        self.has_let_go = False
-        self._was_decided = False
+        self.has_let_go = self._was_decided = False
         self.closed: TransactionNotActive | None = None
         self.replayed: dict[str, int] = {}
         self.recorded: dict[str, list[str]] = {}
@@ -99,8 +98,7 @@ class Shared:
         self.unfinished: dict[object, str] = {}
         self._definition = definition
         self._driver = driver
-        self._is_claimed = False
-        self._has_news = False
+        self._is_claimed = self._has_news = False
         self._todo: list[Call] = []
         self._inboxes: list[Inbox] = []
         self._in_hand: dict[int, list[Call]] = {}
