@@ -11,6 +11,8 @@ from aumai_transactions import (
     AsyncTransactionManager,
     CommitPointPassed,
     InvalidTransactionState,
+    OutcomeUnknown,
+    StepRejected,
     TransactionManager,
     TransactionNotActive,
     TransactionRolledBack,
@@ -285,6 +287,29 @@ def test_a_program_that_gives_up_waiting_may_take_the_request_back(office):
             office.manager.approve(tx.transaction_id, "s1", by="ann")
         tx.execute("agent", "put", {"it": "b"}, "take")
     assert (tx.result.state.value, office.calls) == ("committed", ["put b"])
+
+
+def test_what_nobody_waits_for_any_more_does_not_hold_up_who_goes_back(
+    office, open_office, in_thread
+):
+    manager, person = office.manager, open_office().manager
+
+    def lose(action, data):
+        # Nobody is there to carry out what is allowed here.
+        person.approve(tx.transaction_id, "s1", by="ann", wait_max_seconds=0)
+        raise OutcomeUnknown
+
+    def fail(action, data):
+        raise StepRejected("not possible")
+
+    manager.action("lose", compensating_action="fail")(lose)
+    manager.action("fail")(fail)
+    with pytest.raises(TransactionRolledBack) as caught, manager.transaction() as tx:
+        with pytest.raises(ApprovalPending):
+            pay(tx, wait_max_seconds=0)
+        in_thread(tx.execute, "agent", "lose", {"it": "b"}).result()
+    assert (office.calls, caught.value.result.reason) == ([], "step_failed")
+    assert [left.step_id for left in caught.value.result.outstanding] == ["s2"]
 
 
 def test_nobody_s_answer_in_time_takes_an_interactive_one_back(office, clock):
