@@ -327,8 +327,6 @@ class Watch:
         """Check that what a person has to look at is where a person looks."""
         name = rules.transaction_id
         listed = {item.step_id for item in result.outstanding}
-        # Why these: what a person has to settle first is named there, such as a deadly undo.
-        listed |= set(result.waiting.step_ids if result.waiting else ())
         expected = [
             step_id
             for step_id in rules.outstanding()
