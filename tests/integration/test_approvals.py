@@ -120,6 +120,24 @@ def test_nobody_s_answer_in_time_is_a_refusal(office, clock):
         office.manager.approve(tx, "s2", by="ann")
 
 
+def test_nobody_s_answer_in_time_is_a_refusal_although_a_step_is_in_doubt(office, clock):
+    def lose(action, data):
+        raise OutcomeUnknown
+
+    office.manager.action("lose", compensating_action="take", on_unknown="ask")(lose)
+    tx = office.manager.begin(3_600)
+    office.manager.add_step(tx, "agent", "spend", {"it": 101}, after=[])
+    office.manager.add_step(tx, "agent", "lose", {"it": "b"}, after=[])
+    result = office.manager.commit(tx, wait_max_seconds=0)
+    assert (result.state.value, result.waiting.reason) == ("active", "in_doubt")
+    assert office.manager.recover() == []
+    clock.advance(601)
+    office.manager.recover()
+    result = office.manager.get_result(tx)
+    assert (result.state.value, result.reason) == ("rolled_back", "denied")
+    assert office.calls == ["take b"]
+
+
 def test_a_policy_decides_from_the_data_who_has_to_be_asked(office):
     assert office.manager.commit(office.planned(("spend", 100))).state.value == "committed"
     result = office.manager.commit(office.planned(("spend", 101)), wait_max_seconds=0)
