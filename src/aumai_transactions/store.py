@@ -184,7 +184,8 @@ class Store(Protocol):
         """Make each append durable, or say why not; each has its own answer.
 
         One call is one durable write. Within it, appends to the same transaction stand in
-        order, and once one of them was not appended, those behind it answer `moved`.
+        order, and once one of them was not appended, those behind it answer `moved`, but for those
+        that are `already_ours` by the checks below.
 
         The checks, in this order:
         An act (it has a token and no `driver_id`): another token in force: `fenced`; the same

@@ -92,22 +92,27 @@ class ShelfStore:
                     self._joined(append.driver_id)
             answers, refused = [], set()
             for append in appends:
-                answer = AppendAnswer.moved
-                if append.transaction_id not in refused:
-                    answer = self._answer(append)
-                    if answer not in (AppendAnswer.appended, AppendAnswer.already_ours):
-                        refused.add(append.transaction_id)
+                is_dropped = append.transaction_id in refused
+                answer = self._refusal(append)
+                if is_dropped and answer is not AppendAnswer.already_ours:
+                    answer = AppendAnswer.moved
+                answer = answer or self._made(append)
+                if answer not in (AppendAnswer.appended, AppendAnswer.already_ours):
+                    refused.add(append.transaction_id)
                 answers.append(answer)
             if AppendAnswer.appended in answers:
                 self.shelf.changes += 1
                 self.shelf.changed.notify_all()
             return answers
 
-    def _answer(self, append):
+    def _row(self, append):
+        row = self.shelf.rows.get(append.transaction_id) or Row(0, append.summary)
+        return row, [f"{append.append_id}.{number}" for number in range(len(append.entries))]
+
+    def _refusal(self, append):
         shelf = self.shelf
-        row = shelf.rows.get(append.transaction_id) or Row(0, append.summary)
+        row, ids = self._row(append)
         first = append.expected_sequence
-        ids = [f"{append.append_id}.{number}" for number in range(len(append.entries))]
         is_ours = row.ids[first : first + len(ids)] == ids
         if append.driver_id is not None:
             if is_ours and append.token == row.token:
@@ -123,6 +128,11 @@ class ShelfStore:
                 return AppendAnswer.already_ours
             if first != len(row.ids):
                 return AppendAnswer.moved
+        return None
+
+    def _made(self, append):
+        shelf = self.shelf
+        row, ids = self._row(append)
         change = None
         if append.holdings is not None or append.reads:
             change = shelf.locks.take(append.transaction_id, append.holdings, append.reads)

@@ -11,6 +11,8 @@ from aumai_transactions import (
     AsyncTransactionManager,
     CommitPointPassed,
     InvalidTransactionState,
+    OutcomeUnknown,
+    StepRejected,
     TransactionManager,
     TransactionNotActive,
     TransactionRolledBack,
@@ -116,6 +118,24 @@ def test_nobody_s_answer_in_time_is_a_refusal(office, clock):
     assert (result.state.value, result.reason, result.clean) == ("rolled_back", "denied", True)
     with pytest.raises(InvalidTransactionState):
         office.manager.approve(tx, "s2", by="ann")
+
+
+def test_nobody_s_answer_in_time_is_a_refusal_although_a_step_is_in_doubt(office, clock):
+    def lose(action, data):
+        raise OutcomeUnknown
+
+    office.manager.action("lose", compensating_action="take", on_unknown="ask")(lose)
+    tx = office.manager.begin(3_600)
+    office.manager.add_step(tx, "agent", "spend", {"it": 101}, after=[])
+    office.manager.add_step(tx, "agent", "lose", {"it": "b"}, after=[])
+    result = office.manager.commit(tx, wait_max_seconds=0)
+    assert (result.state.value, result.waiting.reason) == ("active", "in_doubt")
+    assert office.manager.recover() == []
+    clock.advance(601)
+    office.manager.recover()
+    result = office.manager.get_result(tx)
+    assert (result.state.value, result.reason) == ("rolled_back", "denied")
+    assert office.calls == ["take b"]
 
 
 def test_a_policy_decides_from_the_data_who_has_to_be_asked(office):
@@ -285,6 +305,29 @@ def test_a_program_that_gives_up_waiting_may_take_the_request_back(office):
             office.manager.approve(tx.transaction_id, "s1", by="ann")
         tx.execute("agent", "put", {"it": "b"}, "take")
     assert (tx.result.state.value, office.calls) == ("committed", ["put b"])
+
+
+def test_what_nobody_waits_for_any_more_does_not_hold_up_who_goes_back(
+    office, open_office, in_thread
+):
+    manager, person = office.manager, open_office().manager
+
+    def lose(action, data):
+        # Nobody is there to carry out what is allowed here.
+        person.approve(tx.transaction_id, "s1", by="ann", wait_max_seconds=0)
+        raise OutcomeUnknown
+
+    def fail(action, data):
+        raise StepRejected("not possible")
+
+    manager.action("lose", compensating_action="fail")(lose)
+    manager.action("fail")(fail)
+    with pytest.raises(TransactionRolledBack) as caught, manager.transaction() as tx:
+        with pytest.raises(ApprovalPending):
+            pay(tx, wait_max_seconds=0)
+        in_thread(tx.execute, "agent", "lose", {"it": "b"}).result()
+    assert (office.calls, caught.value.result.reason) == ([], "step_failed")
+    assert [left.step_id for left in caught.value.result.outstanding] == ["s2"]
 
 
 def test_nobody_s_answer_in_time_takes_an_interactive_one_back(office, clock):

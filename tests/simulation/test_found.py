@@ -110,11 +110,20 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(2_589, id="a pivot in doubt, and a reading that has changed since"),
         pytest.param(1_011_546, id="a commit that waits for a person, and a store that goes away"),
         pytest.param(1_026_322, id="a late refusal that lets go of a resource"),
+        pytest.param(1_000_197, id="a call that nobody waits for, and an undo that has failed"),
+        pytest.param(1_000_846, id="a repeated append behind one of the same call that has moved"),
+        pytest.param(1_004_520, id="an approval whose time is over beside a step in doubt"),
         # These were mistakes of the rules that the simulation is held against.
         pytest.param(993, id="an undo that kills, and an answer behind it"),
         pytest.param(1_644, id="a late answer that is journaled before its doubt"),
         pytest.param(1_019_098, id="an undo behind a person's word for a call that never answers"),
         pytest.param(1_023_882, id="a late answer of what an undo has let stand"),
+        pytest.param(1_000_308, id="a residue that a person has removed after one more undo"),
+        pytest.param(1_001_586, id="a late answer beside an undo that kills"),
+        pytest.param(1_002_292, id="an undo after the end that keeps what its step used"),
+        pytest.param(1_003_189, id="a retry of a deadly undo whose call has answered late"),
+        pytest.param(1_004_090, id="a late refusal of the last of several calls"),
+        pytest.param(1_004_461, id="a late effect behind an end that lets go of everything"),
     ],
 )
 def test_a_seed_that_has_found_something_stays_sound(seed):

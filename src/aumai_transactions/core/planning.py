@@ -126,7 +126,7 @@ def wake_at(saga: Saga) -> int | None:
         # Why not all of them: while something is in doubt, nothing else begins.
         waiting = saga.doubtful or saga.waiting
         times = [at for index, at in saga.waiting.items() if index in waiting]
-        if saga.approvals and not saga.doubtful:
+        if saga.approvals:
             times += [until for until in saga.approvals.values() if until is not None]
         asking = saga.doubtful and not any(saga.steps[i].probing for i in saga.doubtful)
         if times or saga.approvals or asking:
@@ -219,13 +219,13 @@ def _plan_forward(saga: Saga, now: int, parallel_max: int) -> Sequence[Command]:
         return found
     if saga.is_interactive:
         return _plan_interactive(saga, now)
+    if saga.approvals and (found := _overdue(saga, now)):
+        return found
     if saga.doubtful:
         return _plan_doubtful(saga, now)
     if saga.locks is not None and awaits_locks(saga):
         late = _start_is_late(saga, now)
         return late if late is not None else (Look(names_wanted(saga)),)
-    if saga.approvals and (found := _overdue(saga, now)):
-        return found
     if not saga.ready:
         return plan_commit(saga, now) if saga.unsettled == 0 else ()
     ready = _due(saga, now) if saga.waiting else saga.ready

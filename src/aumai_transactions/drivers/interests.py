@@ -87,7 +87,7 @@ class StepInterest:
 
     def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its step are worth making, and every undo of the whole."""
-        if call.step.step_id == self.step_id or saga.state is COMPENSATING:
+        if call.step.step_id == self.step_id or goes_back(saga):
             return True
         step = saga.by_id[self.step_id]
         if step.to_undo and is_of_an_undo(call):
@@ -150,7 +150,7 @@ class GroupInterest:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
         groups = [] if call.step.scope is None else call.step.scope.chain()
         inside = self.scope_id in [one.definition.scope_id for one in groups]
-        return inside or saga.state is COMPENSATING or is_of_an_undo(call)
+        return inside or goes_back(saga) or is_of_an_undo(call)
 
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether all of its steps are at rest, or wait for a person."""
@@ -172,7 +172,7 @@ class StepsInterest:
 
     def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
-        mine = call.step.step_id in self.step_ids or saga.state is COMPENSATING
+        mine = call.step.step_id in self.step_ids or goes_back(saga)
         return mine or is_of_an_undo(call)
 
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
@@ -181,6 +181,15 @@ class StepsInterest:
             return saga.state.is_final
         steps = (saga.by_id[name] for name in self.step_ids)
         return not any(step.to_undo or step.undo_wanted or step.outstanding for step in steps)
+
+
+def goes_back(saga: Saga) -> bool:
+    """True where the whole goes back, or will as soon as what was announced has ended.
+
+    Why also what was only announced: who asked for it may be gone, and whoever waits for the whole
+    to go back would wait for it for ever.
+    """
+    return saga.state is COMPENSATING or (saga.state is ACTIVE and bool(saga.stuck))
 
 
 def is_of_an_undo(call: Call) -> bool:

@@ -33,7 +33,7 @@ from aumai_transactions.core.states import COMMITTING, COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
-from aumai_transactions.drivers.interests import Interest, StepInterest
+from aumai_transactions.drivers.interests import Interest, StepInterest, goes_back
 from aumai_transactions.drivers.looks import Asked, Look
 from aumai_transactions.drivers.noticing import Noticed
 from aumai_transactions.drivers.run import Run
@@ -464,7 +464,8 @@ class Shared:
             # Order matters: an interrupt in between must not lose them.
             self._in_hand.setdefault(id(who), []).extend(mine)
             self._todo = [call for call in self._todo if call not in mine]
-            unwanted = saga.rollback_requested is not None or saga.denied is not None
+            wishes = saga.rollback_requested is not None or saga.denied is not None
+            unwanted = wishes or goes_back(saga)
             return Look(
                 mine,
                 is_settled=False,

@@ -135,8 +135,9 @@ class MemoryStore:
         answers = []
         refused: set[str] = set()
         for append in appends:
-            answer = _MOVED
-            if append.transaction_id not in refused:
+            if append.transaction_id in refused:
+                answer = self._behind_a_refused(append)
+            else:
                 answer = self._append(append)
                 if answer is not _APPENDED and answer is not _ALREADY_OURS:
                     refused.add(append.transaction_id)
@@ -145,6 +146,16 @@ class MemoryStore:
             self._changes += 1
             self._news.notify_all()
         return answers
+
+    def _behind_a_refused(self, append: Append) -> AppendAnswer:
+        """Answer an append behind one of the same transaction, in the same call, that was not made.
+
+        Why not always `moved`: what had been made before, though nobody knew it, would be made
+        a second time.
+        """
+        kept = self._by_id.get(append.transaction_id)
+        is_there = kept is not None and self._refusal(kept, append) is _ALREADY_OURS
+        return _ALREADY_OURS if is_there else _MOVED
 
     def _append(self, append: Append) -> AppendAnswer:
         (

@@ -285,6 +285,21 @@ def check_appends_of_a_call_do_not_hurt_each_other(make_store: StoreFactory) -> 
         same(found, [4, 2, 2], "and exactly the appended ones are there")
 
 
+def check_a_repeat_behind_a_refused_append_is_recognised(make_store: StoreFactory) -> None:
+    """What is there already is already ours, whatever was refused before it in the same call."""
+    with opened(make_store) as store:
+        driver = store.join()
+        worked = act("t", 3, 1)
+        store.append([plan("t"), claim("t", 2, 1, driver), worked, request("t", 4, "news")])
+        call = [request("t", 4, "late"), worked, claim("t", 2, 1, driver), act("t", 5, 1)]
+        wanted = [MOVED, ALREADY_OURS, ALREADY_OURS, MOVED]
+        same(store.append(call), wanted, "a repeat is recognised, what is new is dropped")
+        call = [act("t", 5, 1), request("t", 5, "late"), act("t", 5, 1), request("t", 6)]
+        wanted = [APPENDED, MOVED, ALREADY_OURS, MOVED]
+        same(store.append(call), wanted, "so is a repeat of the same call")
+        same(loaded(store, "t").sequence, 6, "a repeat adds nothing")
+
+
 def check_appends_from_many_threads_lose_nothing(make_store: StoreFactory) -> None:
     """Eight threads append to one transaction and to their own; every sequence is there once."""
     with opened(make_store) as store:
@@ -412,6 +427,7 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_only_those_who_joined_may_claim,
     check_appends_of_a_call_stand_in_order,
     check_appends_of_a_call_do_not_hurt_each_other,
+    check_a_repeat_behind_a_refused_append_is_recognised,
     check_appends_from_many_threads_lose_nothing,
     check_the_counter_grows_with_each_change,
     check_a_closed_store_says_so,

@@ -168,9 +168,11 @@ class _Deciding:
         self._is_refused = False
 
     def take(self, prepared: Prepared) -> None:
-        answer: AppendAnswer | None = AppendAnswer.moved
-        if not self._is_refused:
-            answer = self._refusal(prepared.append)
+        answer = self._refusal(prepared.append)
+        if self._is_refused and answer is not AppendAnswer.already_ours:
+            # Why not all of them: what had been made before, though nobody knew it, would be made
+            # a second time.
+            answer = AppendAnswer.moved
         taken: LockChange | None = None
         append = prepared.append
         if answer is None and (append.holdings is not None or append.reads):

@@ -127,7 +127,7 @@ class Appending:
         append = prepared.append
         name = append.transaction_id
         if name in self._refused:
-            return AppendAnswer.moved
+            return self._behind_a_refused(append)
         head = self._heads.get(name)
         if head is None:
             head = self._heads[name] = self._head(name)
@@ -151,6 +151,16 @@ class Appending:
             for woken in keeper.take():
                 self._heads.pop(woken, None)  # Its row says something else now.
         return AppendAnswer.appended
+
+    def _behind_a_refused(self, append: Append) -> AppendAnswer:
+        """Answer an append behind one of the same transaction, in the same call, that was not made.
+
+        Why not always `moved`: what had been made before, though nobody knew it, would be made
+        a second time.
+        """
+        self.write_all()
+        ours = self._refusal(self._head(append.transaction_id), append)
+        return ours if ours is AppendAnswer.already_ours else AppendAnswer.moved
 
     def _head(self, transaction_id: str) -> Head:
         row = self._connection.execute(statements.HEAD, (transaction_id,)).fetchone()

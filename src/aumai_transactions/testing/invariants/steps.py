@@ -86,6 +86,8 @@ class StepRules(Told):
                 told.definition.idempotent, "I13", f"{name} has failed, and was in doubt before"
             )
         told.state, told.acted, told.asked = "failed", False, False
+        if entry.attempt:
+            told.refused.add(entry.attempt)
 
     def _on_step_in_doubt(self, entry: kinds.StepInDoubt) -> None:
         told = self._told(entry)
@@ -122,11 +124,13 @@ class StepRules(Told):
             return
         if entry.outcome == "succeeded":
             self._late_success(entry.step_id, told)
-        elif entry.outcome == "not_done" and entry.attempt == told.attempts == 1:
-            told.late_not_done = True
+        elif entry.outcome == "not_done":
+            told.refused.add(entry.attempt)
+            if len(told.refused) < told.attempts:
+                return  # It answers for itself alone (the table of C5).
             if told.state == "doubt" and not told.undo_attempts and self.ended is None:
                 told.state, told.acted = "failed", False
-            elif told.is_closed:
+            elif told.is_closed and not told.acted_late:
                 told.is_outstanding = False
 
     def _late_success(self, name: str, told: StepTold) -> None:
@@ -135,7 +139,9 @@ class StepRules(Told):
         is_undone = told.undo_attempts > told.revoked_undos
         if is_undone or told.is_closed or told.state == "failed":
             told.acted_late = told.acted = True
-            told.is_outstanding = told.is_closed or goes_back or self.is_final
+            # Why not yet while it is being undone: what becomes of that is told when it ends.
+            is_over = told.is_closed or told.is_outstanding or not is_undone
+            told.is_outstanding = is_over and (told.is_closed or goes_back or self.is_final)
         elif told.state == "doubt" and goes_back:
             told.state, told.due_at = "succeeded", None
         elif told.state in ("doubt", "running"):
@@ -167,7 +173,7 @@ class StepRules(Told):
         elif entry.answer == "did_not_happen":
             told.state, told.acted = "failed", False
         else:
-            told.is_closed = True
+            told.is_closed, told.undo_asked = True, False
             told.left_in_place = entry.answer == "left_in_place"
 
     def _on_approval_given(self, entry: kinds.ApprovalGiven) -> None:

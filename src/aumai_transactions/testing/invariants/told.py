@@ -24,16 +24,16 @@ class StepTold:
         by_person: A person has said what it is.
         is_closed: Its undo has ended well, or a person has said so.
         is_outstanding: An effect may stand, and a person has to look.
+        refused: The attempts that are known not to have done it, by their own answers.
         accounted: The attempts that a probe or a person has said to have done it.
         revoked_undos: How many undos there had been when one of them revoked the rollback.
     """
 
     __slots__ = (
         "accounted", "acted", "acted_late", "approved", "asked", "attempts", "by_person",
-        "confirmed", "definition", "due_at", "is_closed", "is_outstanding", "late_not_done",
-        "late_success", "left", "left_in_place", "needs", "returned_late", "revoked_undos",
-        "simulated", "state", "undo_asked", "undo_attempts", "undo_running", "unverified",
-        "verifying", "wanted",
+        "confirmed", "definition", "due_at", "is_closed", "is_outstanding", "late_success", "left",
+        "left_in_place", "needs", "refused", "returned_late", "revoked_undos", "simulated", "state",
+        "undo_asked", "undo_attempts", "undo_running", "unverified", "verifying", "wanted",
     )  # fmt: skip
 
     def __init__(self, definition: StepDefinition, needs: tuple[str, ...]) -> None:
@@ -46,9 +46,9 @@ class StepTold:
         self.accounted: set[int] = set()
         self.acted = False
         self.acted_late = False
-        self.late_not_done = False
         self.late_success = False
         self.left: dict[int, str | None] = {}
+        self.refused: set[int] = set()
         self.returned_late: set[int] = set()
         self.asked = False
         self.wanted = False

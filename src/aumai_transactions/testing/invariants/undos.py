@@ -71,12 +71,12 @@ class UndoRules(Told):
     def _on_verification_answered(self, entry: kinds.VerificationAnswered) -> None:
         told = self._told(entry)
         if entry.answer == "residue":
-            told.verifying, told.is_outstanding = False, True
+            told.verifying, told.is_outstanding, told.undo_asked = False, True, False
         elif not entry.will_retry:
             told.unverified = entry.answer == "unknown"
             self._close(told)
 
     def _on_step_outstanding(self, entry: kinds.StepOutstanding) -> None:
         told = self._told(entry)
-        told.is_outstanding = True
+        told.is_outstanding, told.undo_asked = True, False
         told.undo_running = False  # It had no handler here.

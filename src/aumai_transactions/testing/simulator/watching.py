@@ -242,7 +242,7 @@ class Watch:
         # Why not what changes nothing: it may be read for as long as the network likes.
         for resource in context.resources if told.definition.effect != "none" else ():
             others = self._locks.holders(resource)
-            if name not in others:
+            if name not in others and not _was_let_go_of(rules, told):
                 self.wrong(f"I10: {name}/{context.step_id} acts on {resource}, not holding it")
         for number in request.data:
             if number.startswith("from_"):
@@ -327,8 +327,6 @@ class Watch:
         """Check that what a person has to look at is where a person looks."""
         name = rules.transaction_id
         listed = {item.step_id for item in result.outstanding}
-        # Why these: what a person has to settle first is named there, such as a deadly undo.
-        listed |= set(result.waiting.step_ids if result.waiting else ())
         expected = [
             step_id
             for step_id in rules.outstanding()
@@ -385,6 +383,17 @@ class Watch:
                 self.wrong(f"I2: {where} is rolled back, and stands without a word")
             if effect.confirmed:
                 self.wrong(f"I8: {where} is rolled back, and was confirmed")
+
+
+def _was_let_go_of(rules: JournalRules, told: StepTold) -> bool:
+    """Tell whether the end has let go of what an outstanding step uses, as its plan says (G3)."""
+    plan = rules.definition
+    return (
+        plan is not None
+        and plan.release_outstanding_locks
+        and rules.is_final
+        and told.is_outstanding
+    )
 
 
 _OPERATIONS: dict[type, str] = {
