@@ -96,8 +96,7 @@ class Shared:
         self.recorded: dict[str, list[str]] = {}
         self.noticed = Noticed(self)
         self.unfinished: dict[object, str] = {}
-        self._definition = definition
-        self._driver = driver
+        self._definition, self._driver = definition, driver
         self._is_claimed = self._has_news = False
         self._todo: list[Call] = []
         self._inboxes: list[Inbox] = []
