@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
-from tests.gateway.bench import Bench, Serving, asked, begun, run, text, tree
+from tests.gateway.bench import Bench, asked, begun, run, text, tree
 from tests.gateway.random_calls import RandomCalls, fill
 from tests.gateway.servers import npm_server
 
@@ -143,42 +145,92 @@ def test_a_savepoint_is_as_it_was_to_the_byte(bench: Bench, world: World) -> Non
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("over, seed", [("http", 0), ("http", 1), ("stdio", 2)])
 def test_a_gateway_that_is_killed_anywhere_rolls_back_to_the_byte(
-    bench: Bench, world: World, seed: int
+    bench: Bench, world: World, over: str, seed: int
 ) -> None:
     before = tree(world.data)
     draw = random.Random(seed)
 
-    async def call_until_killed(serving: Serving, tx: str | None, count: int) -> str:
+    async def until_killed(client: Client, tx: str | None, count: int, kill: Any) -> str:
         """Make calls, and kill the gateway while one of them is under way."""
-        async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(serving.client())
-            tx = tx or await begun(client)
-            await with_gateway(client, world, seed * 100 + count, tx, count)
-            last = asyncio.create_task(with_gateway(client, world, seed + 7_000, tx, 50))
-            await asyncio.sleep(draw.uniform(0, 0.1))
-            serving.kill()
-            last.cancel()
-            with contextlib.suppress(BaseException):
-                await last
-            with contextlib.suppress(BaseException):
-                await stack.aclose()
+        tx = tx or await begun(client)
+        await with_gateway(client, world, seed * 100 + count, tx, count)
+        last = asyncio.create_task(with_gateway(client, world, seed + 7_000, tx, 50))
+        await asyncio.sleep(draw.uniform(0, 0.1))
+        kill()
+        last.cancel()
+        with contextlib.suppress(BaseException):
+            await last
         return tx
+
+    async def life(tx: str | None, count: int) -> str:
+        found: list[str] = []
+        with contextlib.ExitStack() as processes, contextlib.suppress(BaseExceptionGroup):
+            if over == "http":
+                serving = processes.enter_context(bench.http())
+                async with serving.client() as client:
+                    found.append(await until_killed(client, tx, count, serving.kill))
+            else:
+                async with bench.stdio() as client:
+                    found.append(await until_killed(client, tx, count, kill_the_other))
+        return found[0]
+
+    def kill_the_other() -> None:
+        os.kill(int(bench.pid_file.read_text()), signal.SIGKILL)
 
     tx: str | None = None
     for count in draw.sample(range(5, 40), 3):
-        with bench.http() as serving:
-            tx = run(call_until_killed(serving, tx, count))
-
-    async def end() -> None:
-        async with bench.stdio() as client:
-            told = (await asked(client, "tx_rollback", transaction_id=tx)).structured_content
-            assert told["needs_a_person"] == [], told
-            assert told["state"] == "rolled_back"
-
-    run(end())
+        tx = run(life(tx, count))
+    assert_rolled_back(bench, str(tx))
     assert tree(world.data) == before
+
+
+@pytest.mark.crash
+def test_servers_that_are_killed_again_and_again_leave_nothing_behind(
+    bench: Bench, world: World
+) -> None:
+    before = tree(world.data)
+    draw = random.Random(11)
+
+    async def main() -> str:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            for number in range(8):
+                calls = asyncio.create_task(with_gateway(client, world, 900 + number, tx, 12))
+                await asyncio.sleep(draw.uniform(0.02, 0.15))
+                for pid in servers_of(world):
+                    os.kill(pid, signal.SIGKILL)
+                await calls
+            assert tree(world.data) != before
+            await asked(client, "tx_rollback", transaction_id=tx)
+            return tx
+
+    assert_rolled_back(bench, run(main()))
+    assert tree(world.data) == before
+
+
+def servers_of(world: World) -> list[int]:
+    """Return the process ids of the servers that work on a world."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            said = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            is_server = b"server-filesystem" in said or b"server-memory" in said
+            if folder.name.isdigit() and is_server and str(world.data).encode() in said:
+                found.append(int(folder.name))
+    return found
+
+
+def assert_rolled_back(bench: Bench, tx: str) -> None:
+    """Roll a transaction back, if it is open; nothing must be left for a person."""
+
+    async def end() -> Any:
+        async with bench.stdio() as client:
+            return (await asked(client, "tx_rollback", transaction_id=tx)).structured_content
+
+    told = run(end())
+    assert (told["state"], told["needs_a_person"]) == ("rolled_back", []), told
 
 
 def test_a_binary_file_is_put_back_whatever_a_text_tool_makes_of_it(
