@@ -45,7 +45,7 @@ def program(folder: Path, saver: Any) -> tuple[TransactionManager, Any]:
 
 
 def main(what: str, folder: Path, on_crash: str) -> None:
-    waits = {"on_crash": "wait", "resume_within_seconds": 3600} if on_crash == "wait" else {}
+    waits: Any = {"on_crash": "wait", "resume_within_seconds": 3600} if on_crash == "wait" else {}
     with SqliteSaver.from_conn_string(str(folder / "threads.db")) as saver:
         manager, agent = program(folder, saver)
         if what == "run":
