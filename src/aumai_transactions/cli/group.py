@@ -87,6 +87,9 @@ class CommandLine(click.Group):
             return None
         loaded = import_module(f"aumai_transactions.cli.commands.{module}")
         command: click.Command = getattr(loaded, cmd_name.replace("-", "_") + "_command")
+        # Why: in a docstring that is raw, as one with a backslash must be, click's mark for lines
+        # that stay as they are is two characters.
+        command.help = (command.help or "").replace("\\b\n", "\b\n")
         return command
 
     def resolve_command(

@@ -21,7 +21,12 @@ def test_help_groups_the_commands(cli):
 
 @pytest.mark.parametrize("name", [name for names in SECTIONS.values() for name in names])
 def test_every_command_has_help(cli, name):
-    assert cli(f"{name} --help").out.startswith(f"Usage: aumai-transactions {name}")
+    told = cli(f"{name} --help").out
+    assert told.startswith(f"Usage: aumai-transactions {name}")
+    # Examples stand on lines of their own, and no mark for that is seen.
+    assert "\\b" not in told
+    examples = [line for line in told.splitlines()[1:] if "aumai-transactions " in line]
+    assert all(line.count("aumai-transactions ") == 1 for line in examples)
 
 
 def test_a_misspelt_command_is_answered_with_the_right_one(cli):
