@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.bench import Bench, asked, begun, refused, run, text, toy
+from tests.gateway.bench import ROOMS, Bench, asked, begun, refused, run, text, toy
 
 ERAS = ("auto", "legacy")
 
@@ -315,8 +315,6 @@ def test_a_server_that_dies_in_a_call_leaves_nothing_that_is_not_undone(
 def test_an_error_after_the_effect_is_undone_where_the_rule_does_not_believe_it(
     tmp_path: Path,
 ) -> None:
-    from tests.gateway.bench import ROOMS, toy
-
     tools = {**ROOMS, "give": {**ROOMS["give"], "on_error": "in_doubt"}}
     bench = Bench(tmp_path, {"toy": toy(tmp_path / "rooms.json", tools)})
 
@@ -376,3 +374,59 @@ def test_a_killed_gateway_comes_back_and_the_agent_goes_on(tmp_path: Path, ends:
 
     run(after(run(before())))
     assert bench.has() == ({"1": "Ann"} if ends == "rollback" else {"1": "Bob"})
+
+
+@pytest.mark.parametrize("order, happened", [("die-after", True), ("die-before", False)])
+def test_a_probe_tells_what_became_of_a_call_whose_answer_never_came(
+    tmp_path: Path, order: str, *, happened: bool
+) -> None:
+    probe = {"tool": "room", "arguments": {"name": "$args.name"}, "done_if": "$result.structured"}
+    tools = {**ROOMS, "give": {**ROOMS["give"], "probe": probe}}
+    bench = Bench(tmp_path, {"toy": toy(tmp_path / "rooms.json", tools)})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            bench.orders(order)
+            call = {"name": "1", "guest": "Ann", "transaction_id": tx}
+            result = await client.call_tool("toy__give", call)
+            assert result.is_error is not happened
+            assert bench.has() == ({"1": "Ann"} if happened else {})
+            told = (await asked(client, "tx_rollback", transaction_id=tx)).structured_content
+            assert told["needs_a_person"] == []
+
+    run(main())
+    assert bench.has() == {}
+
+
+def test_a_tool_of_another_server_may_undo_a_call(tmp_path: Path) -> None:
+    undo = {"tool": "other__give", "arguments": {"name": "$args.text", "guest": "$result.text"}}
+    first = toy(tmp_path / "rooms.json", {"shout": {"undo": undo}})
+    other = toy(tmp_path / "other.json", {})
+    bench = Bench(tmp_path, {"toy": first, "other": other})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            await asked(client, "toy__shout", text="hey", transaction_id=tx)
+            await asked(client, "tx_rollback", transaction_id=tx)
+
+    run(main())
+    assert (tmp_path / "other.json").read_text() == '{"hey": "HEY"}'
+
+
+def test_identity_tells_which_calls_are_the_same(tmp_path: Path) -> None:
+    tools = {"give": {"identity": ["name"]}, "room": {"effect": "none"}}
+    bench = Bench(tmp_path, {"toy": toy(tmp_path / "rooms.json", tools)})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            for guest in ("Ann", "Ann, please"):
+                call = {"name": "1", "guest": guest, "transaction_id": tx}
+                assert text(await asked(client, "toy__give", **call)) == "1 is for Ann"
+            told = (await asked(client, "tx_rollback", transaction_id=tx)).structured_content
+            assert len(told["cannot_be_undone"]) == 1
+
+    run(main())
+    assert bench.log() == ["give 1 Ann"]
