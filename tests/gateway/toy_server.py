@@ -1,6 +1,6 @@
 """A server that knows nothing of transactions: rooms with bookings, kept in a JSON file.
 
-    python toy_server.py FILE [PORT]
+    python toy_server.py FILE [DESCRIPTOR OF A SOCKET]
 
 `FILE.orders` may hold one order, which the next call that changes something obeys and removes:
 `die-before`, `die-after`, `hang-after`, `fail-after`.
@@ -95,6 +95,8 @@ def environment(transaction_id: str) -> str:
 
 
 if len(sys.argv) > 2:
-    app.run("streamable-http", port=int(sys.argv[2]))
+    import uvicorn
+
+    uvicorn.run(app.streamable_http_app(), fd=int(sys.argv[2]), log_level="error")
 else:
     app.run("stdio")
