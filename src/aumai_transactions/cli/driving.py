@@ -21,7 +21,6 @@ from aumai_transactions.cli.progress import Progress
 from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session
 from aumai_transactions.cli.story import outcome_lines
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import actions_of, when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary
@@ -29,6 +28,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import TransactionNotFound
 from aumai_transactions.models import Transaction, TransactionResult, TransactionState
+from aumai_transactions.timelines.timeline import Timeline
 
 PAUSE_SECONDS_MIN = 0.05
 PAUSE_SECONDS_MAX = 0.5

@@ -11,8 +11,6 @@ from typing import Any
 
 from aumai_transactions.cli.exits import PERSONAL
 from aumai_transactions.cli.happenings import sentence
-from aumai_transactions.cli.lines import Call, Group, StepLine
-from aumai_transactions.cli.sayings import declared_text
 from aumai_transactions.cli.screen import (
     Screen,
     columns_of,
@@ -23,7 +21,6 @@ from aumai_transactions.cli.screen import (
 )
 from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell, Row, aligned, table
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import (
     STATE_TONES,
     call_cell,
@@ -36,6 +33,9 @@ from aumai_transactions.cli.wording import (
 )
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
+from aumai_transactions.timelines.lines import Call, Group, StepLine
+from aumai_transactions.timelines.sayings import declared_text
+from aumai_transactions.timelines.timeline import Timeline
 
 HEAD = ("STEP", "AGENT", "ACTION", "OUTCOME", "UNDO", "OUTCOME", "GROUP")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from aumai_transactions.cli.lines import Call, Next, StepLine
 from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.settings import Settings
 from aumai_transactions.cli.tables import Cell
@@ -19,6 +18,7 @@ from aumai_transactions.models import (
     TransactionResult,
     TransactionState,
 )
+from aumai_transactions.timelines.lines import Call, Next, StepLine
 
 STATE_TONES: dict[TransactionState, Tone] = {
     TransactionState.pending: "dim",

@@ -5,23 +5,10 @@ import io
 import json
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from aumai_transactions.cli import main
-from aumai_transactions.models import Event, TransactionState
-
-START = datetime(2026, 2, 27, 12, tzinfo=UTC)
-PLAN = {
-    "definition": {
-        "name": "trip",
-        "steps": [
-            {"step_id": "a", "agent_id": "x", "action": "do", "compensating_action": "undo"},
-            {"step_id": "b", "agent_id": "y", "action": "fail"},
-        ],
-    }
-}
 
 
 @dataclass(frozen=True)
@@ -168,26 +155,5 @@ def made(cli):
             extra = ["--compensating-action", undo] if undo else []
             cli("add-step", name, "--agent", "an_agent", "--action", action, *extra, *more)
         return name
-
-    return make
-
-
-@pytest.fixture
-def events():
-    """Make events a second apart, from (kind, step, fields); the first one records a plan."""
-
-    def make(*told):
-        return [
-            Event(
-                transaction_id="t",
-                sequence=number,
-                kind=kind,
-                at=START + timedelta(seconds=number),
-                state=TransactionState.active,
-                step_id=step,
-                fields=fields,
-            )
-            for number, (kind, step, fields) in enumerate((("plan_recorded", None, PLAN), *told), 1)
-        ]
 
     return make

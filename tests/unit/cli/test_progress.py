@@ -3,12 +3,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aumai_transactions.cli.lines import Call, StepLine
 from aumai_transactions.cli.progress import Progress, block_lines
 from aumai_transactions.cli.screen import Screen, columns_of
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.core.times import instant
 from aumai_transactions.models import TransactionState
+from aumai_transactions.timelines.lines import Call, StepLine
+from aumai_transactions.timelines.timeline import Timeline
 
 START = datetime(2026, 2, 27, 12, tzinfo=UTC)
 NOW = int((START.timestamp() + 60) * 1_000_000)

@@ -12,6 +12,7 @@ import click
 
 from aumai_transactions.cli.commands.start import seconds
 from aumai_transactions.cli.exits import Code, code_of
+from aumai_transactions.cli.happenings import sentence
 from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
@@ -24,12 +25,12 @@ from aumai_transactions.cli.settings import (
 )
 from aumai_transactions.cli.story import event_lines, show_lines
 from aumai_transactions.cli.tables import Cell, Row, table
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import ATTENTION, state_cell, when
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.times import instant
-from aumai_transactions.models import TransactionState
+from aumai_transactions.models import Event, TransactionResult, TransactionState
 from aumai_transactions.store import Query
+from aumai_transactions.timelines.timeline import Timeline
 
 LIST_MAX = 50
 EVERYTHING = 2**31 - 1
@@ -65,6 +66,12 @@ def status_command(
 @click.command("show")
 @transaction_argument()
 @click.option("--events", "wants_events", is_flag=True, help="Print the journal entry by entry.")
+@click.option(
+    "--format",
+    "picture",
+    type=click.Choice(["svg", "mermaid", "html"]),
+    help="Print a picture of it instead: SVG, Mermaid, or a page that needs nothing else.",
+)
 @exit_status_option()
 @store_option()
 @json_option()
@@ -74,6 +81,7 @@ def show_command(
     words: tuple[str, ...],
     tx_id: str | None,
     wants_events: bool,
+    picture: str | None,
     exit_status: bool,
 ) -> Code:
     """Show all about a transaction: each step, and beside it what undid it."""
@@ -84,6 +92,9 @@ def show_command(
         events = manager.get_events(found)
         transaction, result = manager.get_transaction(found), manager.get_result(found)
         timeline = Timeline.of(found, events)
+        if picture is not None:
+            settings.out.say(_drawn(picture, timeline, result, events))
+            return code_of(result) if exit_status else Code.done
         is_alive = None if result.is_final else held.is_alive(found)
         if settings.as_json:
             told: Any = [event.model_dump(mode="json") for event in events]
@@ -103,6 +114,25 @@ def show_command(
             lines = show_lines(settings, transaction, result, timeline, is_alive=is_alive)
             settings.out.say(*lines)
         return code_of(result) if exit_status else Code.done
+
+
+def _drawn(
+    picture: str, timeline: Timeline, result: TransactionResult, events: Iterable[Event]
+) -> str:
+    """Return a picture of a transaction, as the text of a file."""
+    from aumai_transactions.pictures import mermaid, page, svg
+
+    timeline.take(result)
+    if picture == "svg":
+        return svg.drawn(timeline, result).rstrip("\n")
+    if picture == "mermaid":
+        return mermaid.drawn(timeline, result).rstrip("\n")
+    growing = Timeline(timeline.transaction_id)
+    said = []
+    for event in events:
+        growing.add(event)
+        said.append((event, sentence(growing, event)))
+    return page.drawn(timeline, result, said).rstrip("\n")
 
 
 def groups_json(timeline: Timeline) -> list[dict[str, Any]]:

@@ -28,7 +28,6 @@ from aumai_transactions.cli.settings import (
     wait_option,
 )
 from aumai_transactions.cli.story import attention_lines
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import ATTENTION, when
 from aumai_transactions.core.entries import Answer
 from aumai_transactions.core.outcome import Summary
@@ -43,6 +42,7 @@ from aumai_transactions.models import (
     TransactionStep,
 )
 from aumai_transactions.store import Query
+from aumai_transactions.timelines.timeline import Timeline
 
 PAGE = 200
 

@@ -24,7 +24,6 @@ from aumai_transactions.cli.settings import (
 )
 from aumai_transactions.cli.story import attention_lines
 from aumai_transactions.cli.tables import Cell, table
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import STATE_TONES, when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary
@@ -33,6 +32,7 @@ from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered
 from aumai_transactions.store import Query
+from aumai_transactions.timelines.timeline import Timeline
 
 PAGE = 200
 HEAD = ("TRANSACTION", "OUTCOME", "STATE", "NAME", "DETAIL")

@@ -24,11 +24,11 @@ from aumai_transactions.cli.settings import (
     store_option,
     transaction_argument,
 )
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.models import SECONDS_MAX, Event, TransactionResult
+from aumai_transactions.timelines.timeline import Timeline
 
 PAUSE_SECONDS_MIN = 0.02
 PAUSE_SECONDS_MAX = 0.5

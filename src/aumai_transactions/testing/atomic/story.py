@@ -84,7 +84,7 @@ def _sentences(ended: Ended) -> dict[str, list[tuple[int, str]]]:
     """Return what each journal says: sequence and sentence."""
     # Why here: only a story needs the words of the command line.
     from aumai_transactions.cli.happenings import sentence
-    from aumai_transactions.cli.timeline import Timeline
+    from aumai_transactions.timelines.timeline import Timeline
 
     found: dict[str, list[tuple[int, str]]] = {}
     for name, events in ended.events.items():

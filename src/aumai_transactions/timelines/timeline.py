@@ -11,8 +11,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from aumai_transactions.cli.lines import NOT_BEGUN, Asked, Call, Group, Next, Outcome, StepLine
-from aumai_transactions.cli.sayings import (
+from aumai_transactions.models import Event, TransactionResult, TransactionState
+from aumai_transactions.timelines.lines import (
+    NOT_BEGUN,
+    Asked,
+    Call,
+    Group,
+    Next,
+    Outcome,
+    StepLine,
+)
+from aumai_transactions.timelines.sayings import (
     answered_by,
     asked_text,
     by_whom,
@@ -23,7 +32,6 @@ from aumai_transactions.cli.sayings import (
     reread_text,
     verification_text,
 )
-from aumai_transactions.models import Event, TransactionResult, TransactionState
 
 COURSE = frozenset(
     {

@@ -2,8 +2,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aumai_transactions.cli.lines import Asked
-from aumai_transactions.cli.timeline import Timeline
 from aumai_transactions.cli.wording import call_cell, step_cell
 from aumai_transactions.models import (
     OutstandingCompensation,
@@ -11,6 +9,8 @@ from aumai_transactions.models import (
     TransactionState,
     Waiting,
 )
+from aumai_transactions.timelines.lines import Asked
+from aumai_transactions.timelines.timeline import Timeline
 
 NOON = datetime(2026, 2, 27, 12, tzinfo=UTC)
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aumai_transactions.cli.sayings import answered_by, by_whom, declared_text, instant_of
+from aumai_transactions.timelines.sayings import answered_by, by_whom, declared_text, instant_of
 
 NOON = datetime(2026, 2, 27, 12, tzinfo=UTC)
 

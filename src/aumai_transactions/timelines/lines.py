@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from aumai_transactions.cli.sayings import error_text
 from aumai_transactions.models import Event
+from aumai_transactions.timelines.sayings import error_text
 
 Outcome = Literal[
     "pending",
@@ -58,6 +58,7 @@ NOT_BEGUN: frozenset[Outcome] = frozenset({"pending", "held", "asked", "allowed"
 """What has not been called, and need not be undone."""
 
 ERRORS_KEPT_MAX = 5
+ATTEMPTS_KEPT_MAX = 50
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,6 +80,23 @@ class Next:
 
 
 @dataclass(slots=True)
+class Attempt:
+    """Hold one call of an action, or of a compensating action.
+
+    Args:
+        number: Which one; 1 for the first.
+        started_at: When it began.
+        ended_at: When it ended; None where it has not, or nobody knows.
+        outcome: What became of it.
+    """
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: Outcome = "running"
+
+
+@dataclass(slots=True)
 class Call:
     """Hold what became of an action, or of a compensating action.
 
@@ -93,6 +111,7 @@ class Call:
         is_doubtful: True where nobody knows whether the action happened.
         has_returned_late: True where a call that was given up has answered since.
         errors: The last errors, each with its attempt.
+        attempts: The last attempts, in order.
     """
 
     outcome: Outcome = "pending"
@@ -105,6 +124,7 @@ class Call:
     is_doubtful: bool = False
     has_returned_late: bool = False
     errors: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=ERRORS_KEPT_MAX))
+    attempts: deque[Attempt] = field(default_factory=lambda: deque(maxlen=ATTEMPTS_KEPT_MAX))
 
     @property
     def seconds(self) -> float | None:
@@ -118,12 +138,15 @@ class Call:
         self.outcome, self.attempt = "running", event.fields.get("attempt", 1)
         self.started_at, self.ended_at, self.error = event.at, None, ""
         self.has_returned_late = False
+        self.attempts.append(Attempt(self.attempt, event.at))
 
     def end(self, event: Event, outcome: Outcome) -> None:
         """Say that the call has ended."""
         self.outcome = outcome
         self.ended_at = event.at if self.started_at is not None else None
         self.error = error_text(event.fields.get("error"))
+        if self.attempts and self.attempts[-1].ended_at is None:
+            self.attempts[-1].ended_at, self.attempts[-1].outcome = event.at, outcome
         if self.error:
             self.errors.append((self.attempt, self.error))
 
