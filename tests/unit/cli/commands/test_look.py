@@ -296,3 +296,17 @@ def test_json_has_the_groups_and_says_that_its_program_lives(cli, agent):
     assert item["is_alive"] is True
     assert "a living process" in cli("list --store agent.db").out
     assert "nothing to recover" in cli("recover --store agent.db").err
+
+
+@pytest.mark.parametrize(
+    "picture, begins",
+    [("svg", "<svg "), ("mermaid", "sequenceDiagram\n"), ("html", "<!doctype html>")],
+)
+def test_show_draws_a_picture(cli, picture, begins):
+    name = cli("create --name trip").json["transaction_id"]
+    cli(f"add-step {name} --agent flight_agent --action reserve --compensating-action cancel")
+    ran = cli(f"show {name} --format {picture}")
+    assert ran.out.startswith(begins)
+    assert "flight_agent" in ran.out
+    assert "It has not begun." in ran.out
+    assert not ran.err
