@@ -157,18 +157,21 @@ class ThreadRunner:
             return [self.run(make()) for make in procedures]
         context = contextvars.copy_context()
         threads = min(operation.concurrency, len(procedures))
-        with ThreadPoolExecutor(threads, "aumai-together") as pool:
-            futures = [pool.submit(context.copy().run, self._begun, make) for make in procedures]
-            try:
-                return [future.result() for future in futures]
-            finally:
-                # Where one has failed: what has not begun is not begun.
-                for future in futures:
-                    future.cancel()
+        has_failed = threading.Event()
 
-    def _begun(self, make: Callable[[], Procedure[T]]) -> T:
-        """Make a procedure, and carry it out."""
-        return self.run(make())
+        def begun(make: Callable[[], Procedure[T]]) -> T | None:
+            # Why here, and not by whoever waits: on a busy machine that one wakes too late.
+            if has_failed.is_set():
+                return None
+            try:
+                return self.run(make())
+            except BaseException:
+                has_failed.set()
+                raise
+
+        with ThreadPoolExecutor(threads, "aumai-together") as pool:
+            futures = [pool.submit(context.copy().run, begun, make) for make in procedures]
+            return [future.result() for future in futures]
 
     def _sleep(self, operation: DoSleep) -> None:
         try:

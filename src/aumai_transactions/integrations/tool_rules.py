@@ -101,6 +101,7 @@ class Tool:
         self._options = {"pivot": True} if declared.pop("pivot", False) else {}
         declared.pop("on_commit", None)
         self.action = action = rule.name or name
+        _refuse_name_of_a_step(action)
         undoes, confirms = rule.compensating_action, declared.pop("confirming_action", None)
         behind = [
             ("compensating_action", f"{action}.undo", undoes),
@@ -116,8 +117,10 @@ class Tool:
         checked = ActionRegistry()
         for one in (*self._own, self._actions[0]):
             checked.add(one)
-            if behind[0][2] is not None or behind[1][2] is not None:
-                self._register(one)
+        # Why not the tool itself: only its framework can call it, and another action of its name,
+        # in another part of the program, must not be taken for it.
+        for one in self._own:
+            _register(one)
 
     def asked_in(
         self, block: BlockBase, arguments: Mapping[str, Any], *, is_async: bool
@@ -143,25 +146,41 @@ class Tool:
             options=options_of(self._options),
         )
 
-    def _register(self, action: Action) -> None:
-        """Let every manager of the process find an action, so that a crash is undone with it.
 
-        Raises:
-            DefinitionError: Another function goes by its name.
-        """
-        known = DECORATED.get(action.name)
-        if known is not None and known.action.handler not in self._handlers:
-            given = getattr(known.action.handler, _GIVEN, None)
-            mine = getattr(action.handler, _GIVEN, None)
-            if given is None or mine is None or are_two(given, mine):
-                other = place_of(given or known.action.handler)
-                message = (
-                    f"{other} is called {action.name!r} already, and nobody could tell after a "
-                    "crash which of them is meant. A function of your own that is a step needs no "
-                    'rule; else give this one another name: ToolRule(name="…").'
-                )
-                raise DefinitionError(message)
-        DECORATED.add(action)
+def _refuse_name_of_a_step(action: str) -> None:
+    """Refuse a tool that goes by the name of a step of the program.
+
+    Raises:
+        DefinitionError: It does.
+    """
+    known = DECORATED.get(action)
+    if known is not None:
+        message = (
+            f"{place_of(known.action.handler)} is called {action!r} already, and nobody could tell "
+            "after a crash which of them is meant. A function of your own that is a step needs no "
+            'rule; else give the tool another name: ToolRule(name="…").'
+        )
+        raise DefinitionError(message)
+
+
+def _register(action: Action) -> None:
+    """Let every manager of the process find an action, so that a crash is undone with it.
+
+    Raises:
+        DefinitionError: Another function goes by its name.
+    """
+    known = DECORATED.get(action.name)
+    if known is not None:
+        given = getattr(known.action.handler, _GIVEN, None)
+        mine = getattr(action.handler, _GIVEN, None)
+        if given is None or mine is None or are_two(given, mine):
+            other = place_of(given or known.action.handler)
+            message = (
+                f"{other} is called {action.name!r} already, and nobody could tell after a crash "
+                'which of them is meant. Give the tool another name: ToolRule(name="…").'
+            )
+            raise DefinitionError(message)
+    DECORATED.add(action)
 
 
 def _behind(name: str, option: str, given: str | Callable[..., Any] | None) -> Action | str | None:
