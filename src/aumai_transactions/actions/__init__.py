@@ -24,6 +24,7 @@ from aumai_transactions.actions.declaration import (
 from aumai_transactions.actions.registry import (
     BEHIND,
     DECORATED,
+    FOREIGN,
     ActionRegistry,
     F,
     P,
@@ -36,6 +37,7 @@ from aumai_transactions.actions.registry import (
 __all__ = [
     "BEHIND",
     "DECORATED",
+    "FOREIGN",
     "Action",
     "ActionHandler",
     "ActionRegistry",

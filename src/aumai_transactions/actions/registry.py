@@ -167,6 +167,13 @@ DECORATED = ActionRegistry()
 """The actions of functions decorated with `@step`: every manager of the process has them."""
 
 
+FOREIGN = ActionRegistry()
+"""The tools of frameworks that something is declared about, which only their framework can call.
+
+Whoever goes on with a transaction that has called one finds it here, and nobody else: elsewhere in
+the program, an action of its name is another one, or missing."""
+
+
 def policy_of(action: Action | None, undo: Action | None, confirm: Action | None = None) -> Policy:
     """Return what a step's action, its undo and its confirmation declare, as it is journaled."""
     if action is None and undo is None and confirm is None:

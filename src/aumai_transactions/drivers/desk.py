@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from aumai_transactions.actions import Action, ActionRegistry
+from aumai_transactions.actions import FOREIGN, Action, ActionRegistry
 from aumai_transactions.calls import error_record
 from aumai_transactions.core.codec import describe
 from aumai_transactions.core.decider import next_after
@@ -144,6 +144,19 @@ class Desk:
                 # Why no error: what cannot be made here is a missing handler of this one
                 # transaction, which is refused or left to others by name; the rest goes on.
                 log.warning("the action %r cannot be carried out here: %s", name, error)
+        return registry
+
+    def registry_of(self, saga: Saga) -> ActionRegistry:
+        """Return the handlers for going on with a transaction as the journal has it."""
+        registry = self.registry_for(saga.plan.actions)
+        names = {step.definition.action for step in saga.steps} if saga.is_interactive else ()
+        foreign = [FOREIGN.get(name) for name in names if registry.get(name) is None]
+        if not any(foreign):
+            return registry
+        registry = ActionRegistry(registry)
+        for callee in foreign:
+            if callee is not None:
+                registry.add(callee.action)
         return registry
 
     def result_of(self, run: Run) -> TransactionResult:
@@ -356,7 +369,7 @@ def read_run(desk: Desk, transaction_id: str) -> Procedure[Run]:
     run = Run(
         transaction_id,
         saga,
-        desk.registry_for(saga.plan.actions),
+        desk.registry_of(saga),
         sequence=saga.sequence,
         parallel_max=desk.parallel_max,
     )

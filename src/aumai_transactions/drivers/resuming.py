@@ -63,7 +63,7 @@ def resume(desk: Desk, transaction_id: str) -> Procedure[tuple[Shared, Transacti
         hint = f"It is nested: resume its root {root}, and enter it there again by its name."
         raise InvalidTransactionState(transaction_id, "a part of another", "resume", hint)
     saga = yield from read_saga(desk, transaction_id)
-    registry = desk.registry_for(saga.plan.actions)
+    registry = desk.registry_of(saga)
     run = Run(transaction_id, saga, registry, sequence=saga.sequence, is_shared=True)
     transaction = current(desk, saga)
     run.attach(transaction)

@@ -13,7 +13,14 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
-from aumai_transactions.actions import DECORATED, Action, ActionRegistry, Handler, RegisteredAction
+from aumai_transactions.actions import (
+    DECORATED,
+    FOREIGN,
+    Action,
+    ActionRegistry,
+    Handler,
+    RegisteredAction,
+)
 from aumai_transactions.core.values import checked_name, shown
 from aumai_transactions.drivers.behind import DataUndo
 from aumai_transactions.drivers.blocks import options_of
@@ -117,10 +124,9 @@ class Tool:
         checked = ActionRegistry()
         for one in (*self._own, self._actions[0]):
             checked.add(one)
-        # Why not the tool itself: only its framework can call it, and another action of its name,
-        # in another part of the program, must not be taken for it.
         for one in self._own:
             _register(one)
+        FOREIGN.add(self._actions[0])
 
     def asked_in(
         self, block: BlockBase, arguments: Mapping[str, Any], *, is_async: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,3 +351,28 @@ def test_a_rule_takes_what_a_step_takes(world: World) -> None:
         assert reading("usd") == 7
         assert [one.resource for one in manager.locks()] == ["hotel:Ritz", "rate:usd"]
     assert tx.steps[0].agent_id == "hotel_agent"
+
+
+def test_a_tool_is_found_by_who_goes_on_with_its_transaction_and_by_nobody_else(
+    world: World, tmp_path: Path
+) -> None:
+    rule = ToolRule(world.cancel, idempotent=True)
+    tools = ToolCalls({"a tool known here": rule})
+    call: ToolCall[Any] = ToolCall(
+        name="a tool known here", arguments={"hotel": "Ritz"}, call=world.book
+    )
+    planned = TransactionManager(strict=True)
+    tx = planned.begin()
+    planned.add_step(tx, "agent", "a tool known here", {})
+    with pytest.raises(UnknownAction, match="a tool known here"):
+        planned.commit(tx)
+    first = TransactionManager(store=tmp_path / "a.db")
+    block = first.transaction()
+    block.__enter__()
+    tools.run(call)
+    first.close()
+    (found,) = TransactionManager(store=tmp_path / "a.db").recover()
+    assert found.outcome == "finished"
+    assert world.undone == [("Ritz", "Ritz 7")]
+    with pytest.raises(TransactionNotActive):
+        block.__exit__(None, None, None)
