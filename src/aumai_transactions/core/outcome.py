@@ -218,7 +218,7 @@ def needed_actions(saga: Saga, agents: Container[str] | None = None) -> list[str
     steps = [step for step in saga.steps if agents is None or step.definition.agent_id in agents]
     confirmed: list[SagaStep] = []
     if saga.state is ACTIVE:
-        forward = [step for step in steps if step.state in _MAY_STILL_BE_CALLED]
+        forward = [step for step in steps if _may_still_be_called(saga, step)]
         back = confirmed = [step for step in steps if not step.simulated]
     elif saga.state is PENDING and saga.rollback_requested is None:
         forward, back, confirmed = steps, steps, steps
@@ -256,7 +256,20 @@ def next_agent(saga: Saga) -> str | None:
     return None if step is None else step.definition.agent_id
 
 
-_MAY_STILL_BE_CALLED = frozenset({STEP_PENDING, STEP_RUNNING, STEP_IN_DOUBT})
+def _may_still_be_called(saga: Saga, step: SagaStep) -> bool:
+    """True where whoever finishes an active saga may call the action of this step.
+
+    Why fewer of a program's: once it has died, nobody waits for what has not begun, and what it
+    left in doubt is called once more only where that is safe and it is not undone at once.
+    """
+    if step.state is STEP_PENDING:
+        return not saga.is_interactive or saga.commit_requested
+    if step.state is not STEP_RUNNING and step.state is not STEP_IN_DOUBT:
+        return False
+    if not saga.is_interactive or saga.commit_requested:
+        return True
+    stays = saga.plan.on_crash in ("wait", "resume") or step.definition.pivot
+    return stays and (step.definition.idempotent or step.retry_requested)
 
 
 def result_of(saga: Saga, *, durable: bool) -> TransactionResult:

@@ -41,7 +41,13 @@ from aumai_transactions.core.observations import (
     UndoAsked,
     VerificationReturned,
 )
-from aumai_transactions.core.outcome import attention_of, is_runnable, result_of, summary_of
+from aumai_transactions.core.outcome import (
+    attention_of,
+    is_runnable,
+    needed_actions,
+    result_of,
+    summary_of,
+)
 from aumai_transactions.core.planning import plan, timer_at, wake_at
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.models import StepState
@@ -217,7 +223,13 @@ class Play:
 
     def crash(self, after_seconds=0):
         self.now += int(after_seconds * SECOND)
-        return self.see(DriverArrived("d2", takeover=True))
+        needed = needed_actions(self.saga)
+        self.see(DriverArrived("d2", takeover=True))
+        called = [call.split(":") for call in self.calls]
+        assert {
+            self.saga.step(name).definition.action for kind, name in called if kind == "action"
+        } <= {*needed}
+        return self
 
     def rollback(self):
         return self.see(RollbackCalled())

@@ -162,6 +162,35 @@ def test_the_actions_that_are_needed_are_those_that_may_still_be_called(play, ma
     assert needed_actions(tx.saga) == []
 
 
+WAITS = {"on_crash": "wait", "resume_within_seconds": 30}
+
+
+@pytest.mark.parametrize(
+    "policy, step, is_called",
+    [
+        ({}, {}, False),
+        ({}, {"idempotent": True}, False),
+        (WAITS, {}, False),
+        (WAITS, {"idempotent": True}, True),
+        ({"on_crash": "resume"}, {"idempotent": True}, True),
+        ({}, {"idempotent": True, "pivot": True}, True),
+    ],
+)
+def test_of_what_a_program_left_only_what_is_safe_to_call_again_is_needed(
+    program, policy, step, is_called
+):
+    tx = program(**policy).did("a").ask("b", **step)
+    needed = needed_actions(tx.saga)
+    assert ("do_b" in needed, "do_a" in needed) == (is_called, False)
+    assert {"undo_a", "undo_b"} <= set(needed)
+    assert ("action:b" in tx.crash().calls) is is_called
+
+
+def test_a_program_that_asked_for_its_commit_needs_all_that_it_asked_for(program):
+    tx = program().did("a").ask("b").commit()
+    assert "do_b" in needed_actions(tx.saga)
+
+
 def test_a_pending_rollback_needs_only_what_undoes(play, make_step):
     tx = play(make_step("a"), make_step("b"))
     tx.see(PlanGiven(tx.definition))

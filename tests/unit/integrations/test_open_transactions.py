@@ -14,6 +14,7 @@ from aumai_transactions import (
     AsyncTransactionManager,
     DefinitionError,
     InvalidTransactionState,
+    TransactionManager,
     TransactionNotActive,
     TransactionNotFound,
     require_transaction,
@@ -388,3 +389,35 @@ def test_what_nobody_may_go_on_with_is_undone_before_anything_is_begun(
                     await opened.find(name, owner="ann")
 
     run(test())
+
+
+STRANGER = """
+import os, signal, sys
+from aumai_transactions import TransactionManager
+from aumai_transactions.integrations import ToolCall, ToolCalls
+
+def die(data):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+tools = ToolCalls({"open book": lambda hotel: None})
+manager = TransactionManager(store=sys.argv[1])
+with manager.transaction():
+    tools.run(ToolCall(name="open book", arguments={"hotel": "Ritz"}, call=lambda data: "7"))
+    tools.run(ToolCall(name="open stranger", arguments={}, call=die))
+"""
+
+
+@pytest.mark.crash
+def test_a_kill_in_a_tool_that_nobody_else_knows_leaves_nothing_else_standing(
+    tmp_path: Path,
+) -> None:
+    store = f"sqlite:///{tmp_path / 'trips.db'}"
+    ran = subprocess.run([sys.executable, "-c", STRANGER, store], check=False)
+    assert ran.returncode == -signal.SIGKILL
+    with TransactionManager(store=store) as manager:
+        (found,) = manager.recover()
+    assert found.outcome == "finished"
+    assert found.result is not None
+    assert (found.result.state, found.result.reason) == ("rolled_back", "crash")
+    assert UNDONE == ["Ritz"]
+    assert [left.action for left in found.result.outstanding] == ["open stranger"]
