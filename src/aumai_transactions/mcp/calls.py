@@ -153,6 +153,10 @@ class Calls:
         asked = Asked(tool, {"arguments": arguments}, agent, needs_approval)
         if rule.identity is not None:
             asked.data["identity"] = {key: arguments.get(key) for key in rule.identity}
+        if rule.undo is not None:
+            asked.data["undo"] = rule.undo.model_dump()
+            if rule.undo_if_absent is not None:
+                asked.data["undo_if_absent"] = rule.undo_if_absent.model_dump()
         keeps = rule.before is not None or rule.files is not None or rule.moves is not None
         with opened.inside() as block:
             if not keeps:
@@ -212,10 +216,6 @@ class Calls:
             raise NotPrepared(str(error)) from error
         if rule.before is not None:
             data["before"] = await self._read(block, asked, rule.before)
-        if rule.undo is not None:
-            data["undo"] = rule.undo.model_dump()
-            if rule.undo_if_absent is not None:
-                data["undo_if_absent"] = rule.undo_if_absent.model_dump()
 
     async def _lock(
         self,
