@@ -104,7 +104,11 @@ async def running(
                 resume_within_seconds=settings.resume_within_seconds,
             ) as opened,
         ):
-            yield Gateway(tools, calls, opened, settings, command), tools
+            gateway = Gateway(tools, calls, opened, settings, command)
+            try:
+                yield gateway, tools
+            finally:
+                await gateway.close()
     finally:
         await asyncio.gather(*(one.close() for one in servers.values()), return_exceptions=True)
         guard.close()
