@@ -110,11 +110,11 @@ class Calls:
         yield Action(HOLD, _hold, effect="none")
         for tool in self._tools.values():
             rule = tool.rule or Rule()
-            undo = tool.name + UNDO if rule.undoes else None
+            undo = tool.name + UNDO
             yield Action(
                 tool.name,
                 self._forward(tool),
-                compensating_action=undo,
+                compensating_action=undo if rule.undoes else None,
                 idempotent=rule.idempotent or rule.effect == "none",
                 effect="irreversible" if rule.pivot else rule.effect,
                 probe=None if rule.probe is None else self._probe(tool),
@@ -122,8 +122,8 @@ class Calls:
                 identity=("arguments",) if rule.identity is None else ("identity",),
                 undo_within_seconds=rule.undo_within_seconds,
             )
-            if undo is not None:
-                yield Action(undo, self._undo(tool), idempotent=True)
+            # Why always: what was called under another rule is undone as that one said.
+            yield Action(undo, self._undo(tool), idempotent=True)
             if rule.before is not None:
                 absent = rule.undo_if_absent is not None
                 reads = self._reader(tool, rule.before, may_be_absent=absent)

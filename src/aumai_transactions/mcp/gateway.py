@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import json
 import logging
@@ -337,6 +338,10 @@ class Gateway:
         try:
             opened = await self._find(request)
         except TransactionNotActive:
+            name = request.text("transaction_id")
+            if not (await self._opened.result(name, owner=request.whose)).is_final:
+                # What it waits for may have come.
+                await self._whole(self._opened.manager.wait(name, timeout_seconds=1))
             return await self._ended(request, "committed")
         return _told(result_told(await self._whole(opened.commit())))
 
@@ -348,7 +353,7 @@ class Gateway:
         name = request.text("transaction_id")
         result = await self._opened.result(name, owner=request.whose)
         told = result_told(result)
-        if result.state.value == wanted:
+        if result.state.value == wanted or not result.is_final:
             return _told(told)
         raise TransactionNotActive(name, result.state.value, "end", "It has ended otherwise.")
 
@@ -358,12 +363,21 @@ class Gateway:
         except TransactionNotActive:
             if request.arguments.get("savepoint") is not None:
                 raise
-            return await self._ended(request, "rolled_back")
+            return await self._rolled_back_by_id(request)
         if request.arguments.get("savepoint") is not None:
             await self._whole(opened.rollback_to(request.text("savepoint")))
             return _told(await status_told(self._opened, opened.transaction_id, request.whose))
         reason = cleaned(str(request.arguments.get("reason") or ""), 500)
         return _told(result_told(await self._whole(opened.rollback(reason))))
+
+    async def _rolled_back_by_id(self, request: Request) -> Answer:
+        """Undo what is let go of, for its commit waits for a person; or tell how it has ended."""
+        name = request.text("transaction_id")
+        result = await self._opened.result(name, owner=request.whose)
+        if not result.is_final:
+            with contextlib.suppress(InvalidTransactionState):  # It has ended meanwhile.
+                await self._whole(self._opened.manager.rollback(name))
+        return await self._ended(request, "rolled_back")
 
     async def _approve(self, request: Request) -> Answer:
         opened = await self._find(request)

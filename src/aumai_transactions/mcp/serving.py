@@ -105,6 +105,7 @@ async def running(
                 resume_within_seconds=settings.resume_within_seconds,
             ) as opened,
         ):
+            opened.look()
             gateway = Gateway(tools, calls, opened, settings, command)
             try:
                 yield gateway, tools
