@@ -332,6 +332,26 @@ def test_an_error_after_the_effect_is_undone_where_the_rule_does_not_believe_it(
     run(main())
 
 
+def test_what_needs_no_look_before_it_is_undone_by_what_its_rule_and_its_answer_say(
+    tmp_path: Path,
+) -> None:
+    from tests.gateway.bench import toy
+
+    undo = {"tool": "give", "arguments": {"name": "$args.name", "guest": "$result.text"}}
+    tools = {"free": {"undo": undo}}
+    bench = Bench(tmp_path, {"toy": toy(tmp_path / "rooms.json", tools)})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            await asked(client, "toy__free", name="1", transaction_id=tx)
+            told = (await asked(client, "tx_rollback", transaction_id=tx)).structured_content
+            assert told["needs_a_person"] == []
+
+    run(main())
+    assert bench.log() == ["free 1", "give 1 free"]
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("ends", ["rollback", "commit"])
 def test_a_killed_gateway_comes_back_and_the_agent_goes_on(tmp_path: Path, ends: str) -> None:

@@ -3,7 +3,8 @@
     python toy_server.py FILE [DESCRIPTOR OF A SOCKET]
 
 `FILE.orders` may hold one order, which the next call that changes something obeys and removes:
-`die-before`, `die-after`, `hang-after`, `fail-after`.
+`die-before`, `die-after`, `hang-after`, `fail-after`, or `late`: it says that it was asked by
+making `FILE.late`, and acts two seconds after that.
 """
 
 import json
@@ -31,6 +32,9 @@ def change(rooms: dict[str, str], what: str) -> None:
     ORDERS.unlink(missing_ok=True)
     if order == "die-before":
         os._exit(9)
+    if order == "late":
+        FILE.with_name(f"{FILE.name}.late").touch()
+        time.sleep(2)
     beside = FILE.with_name(f"{FILE.name}.new")
     beside.write_text(json.dumps(rooms, sort_keys=True))
     beside.rename(FILE)

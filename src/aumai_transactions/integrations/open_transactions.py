@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.options import BlockOptions
     from aumai_transactions.models import Transaction, TransactionResult
 
+log = logging.getLogger("aumai_transactions.integrations")
+
 OPEN_MAX = 256
 OPEN_MAX_EACH = 32
 RESUME_WITHIN_SECONDS = 3_600.0
@@ -70,10 +73,8 @@ class TooManyTransactions(TransactionError):
 
     def __init__(self, open_max: int, whose: str) -> None:
         self.open_max = open_max
-        super().__init__(
-            f"{open_max} transactions{whose} are open already, and no more can be. Nothing was "
-            "begun. Commit one of them, or roll it back."
-        )
+        told = f"{open_max} transactions{whose} are open already, and no more can be."
+        super().__init__(f"{told} Nothing was begun. Commit one of them, or roll it back.")
 
 
 _MARK = Action("savepoint", lambda _action, _data: None, effect="none")
@@ -159,10 +160,8 @@ class OpenTransaction:
             found = [one for one in self._savepoints if one.name == name]
             if not found:
                 hint = f"It has {', '.join(self.savepoints) or 'none'}. Nothing was undone."
-                call, state = (
-                    f"go back to savepoint {name!r:.200} of",
-                    "in no savepoint of this name",
-                )
+                call = f"go back to savepoint {name!r:.200} of"
+                state = "in no savepoint of this name"
                 raise InvalidTransactionState(self.transaction_id, state, call, hint)
             place = self._savepoints.index(found[-1])
             with self.inside() as block:
@@ -249,11 +248,18 @@ class OpenTransactions:
         self._opening: dict[asyncio.Task[None], str] = {}
         self._alone = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
+        self._first: asyncio.Task[None] | None = None
+        self._told: set[str] = set()
+
+    def look(self) -> None:
+        """Settle at once what dead processes have left, and not only when somebody begins one."""
+        self._first = asyncio.create_task(self._recovered_once(), context=Context())
+        self._first.add_done_callback(_say_what_it_raised)
 
     def of(self, owner: str = "") -> list[OpenTransaction]:
         """Return those that somebody has open here, the oldest first."""
-        held = [one for one, _ in self._opened.values()]
-        return [one for one in held if one.owner == owner and not one.is_over]
+        held = (one for one, _ in self._opened.values() if one.owner == owner)
+        return [one for one in held if not one.is_over]
 
     async def begin(
         self,
@@ -275,8 +281,8 @@ class OpenTransactions:
         """
         seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         if not seconds <= self.timeout_seconds:
-            message = f"a transaction may take {self.timeout_seconds:g} seconds here, at most."
-            raise DefinitionError(message)
+            most = f"{self.timeout_seconds:g} seconds here, at most"
+            raise DefinitionError(f"a transaction may take {most}.")
         await self._recovered_once()
         self._refuse_too_many(owner)
         noted = {_OWNER: owner, _SERVICE: self._service}
@@ -336,13 +342,12 @@ class OpenTransactions:
 
     async def close(self) -> None:
         """Roll back what is open; the manager stays open."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-        tasks = [task for _, task in self._opened.values()]
-        for task in (*tasks, *self._opening):
+        looking = [task for task in (self._first, self._keeper) if task is not None]
+        self._first = self._keeper = None
+        tasks = [*looking, *(task for _, task in self._opened.values()), *self._opening]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._opening, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         """Return this."""
@@ -450,7 +455,7 @@ class OpenTransactions:
         async with self._alone:
             if self._keeper is None:
                 with contextlib.suppress(StoreNotFound):
-                    await self.manager.recover(wait_max_seconds=0)
+                    await self._recover()
                 again = self._recover_again(self._recover_every_seconds)
                 self._keeper = asyncio.create_task(again, context=Context())
 
@@ -460,7 +465,21 @@ class OpenTransactions:
             async with self._alone:
                 # What cannot be written now is looked at the next time.
                 with contextlib.suppress(StoreError):
-                    await self.manager.recover(wait_max_seconds=0)
+                    await self._recover()
+
+    async def _recover(self) -> None:
+        """Settle what dead processes have left, and say what cannot be settled by itself."""
+        for one in await self.manager.recover(wait_max_seconds=0):
+            is_left = one.result is not None and bool(one.result.outstanding)
+            is_left |= one.outcome in ("parked", "unreadable")
+            if is_left and one.transaction_id not in self._told:
+                self._told.add(one.transaction_id)
+                log.warning("transaction %s of before: %s", one.transaction_id, one.detail)
+
+
+def _say_what_it_raised(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("what dead processes have left could not be looked at: %s", error)
 
 
 def _savepoints_of(block: AsyncTransactionBlock) -> list[AsyncSavepoint]:

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections import defaultdict
 from contextvars import ContextVar
@@ -28,13 +29,14 @@ from aumai_transactions.drivers.resources import filled
 from aumai_transactions.errors import InternalError, NotDelivered, OutcomeUnknown, StepRejected
 from aumai_transactions.mcp.kept_files import (
     Folders,
+    NotKept,
     kept,
     move_back,
     put_back,
     seen_of_move,
 )
 from aumai_transactions.mcp.references import MissingReference, fill
-from aumai_transactions.mcp.rules import FileIn, Rule, ToolUse
+from aumai_transactions.mcp.rules import FileIn, Made, Rule, ToolUse
 from aumai_transactions.mcp.toolbox import SEPARATOR, Offered
 from aumai_transactions.mcp.upstreams import ToolReported, Upstream, text_of
 from aumai_transactions.models import Resource
@@ -108,11 +110,11 @@ class Calls:
         yield Action(HOLD, _hold, effect="none")
         for tool in self._tools.values():
             rule = tool.rule or Rule()
-            undo = tool.name + UNDO if rule.undoes else None
+            undo = tool.name + UNDO
             yield Action(
                 tool.name,
                 self._forward(tool),
-                compensating_action=undo,
+                compensating_action=undo if rule.undoes else None,
                 idempotent=rule.idempotent or rule.effect == "none",
                 effect="irreversible" if rule.pivot else rule.effect,
                 probe=None if rule.probe is None else self._probe(tool),
@@ -120,8 +122,8 @@ class Calls:
                 identity=("arguments",) if rule.identity is None else ("identity",),
                 undo_within_seconds=rule.undo_within_seconds,
             )
-            if undo is not None:
-                yield Action(undo, self._undo(tool), idempotent=True)
+            # Why always: what was called under another rule is undone as that one said.
+            yield Action(undo, self._undo(tool), idempotent=True)
             if rule.before is not None:
                 absent = rule.undo_if_absent is not None
                 reads = self._reader(tool, rule.before, may_be_absent=absent)
@@ -208,7 +210,8 @@ class Calls:
         await self._lock(opened, block, asked.agent, uses)
         try:
             if rule.files is not None:
-                data["before"] = await asyncio.to_thread(kept, paths)
+                made = self._made_and_free(tool, rule, arguments)
+                data["before"] = await asyncio.to_thread(kept, paths, made)
             elif rule.moves is not None:
                 data["before"] = await asyncio.to_thread(seen_of_move, *paths)
         except (StepRejected, OSError) as error:
@@ -273,13 +276,27 @@ class Calls:
         found: list[Path] = []
         for one in rule.files or ():
             if isinstance(one, FileIn):
-                found.append(folders.path(str(folders.path(fill(one.folder, about)) / one.name)))
+                found.append(folders.path(str(_around(one, folders, about) / one.name)))
                 continue
-            given = fill(one, about)
+            given = fill(one.made if isinstance(one, Made) else one, about)
             found += [
                 folders.path(path) for path in (given if isinstance(given, list) else [given])
             ]
         return found
+
+    def _made_and_free(self, tool: Offered, rule: Rule, arguments: dict[str, Any]) -> list[Path]:
+        """Return the folders that a call makes.
+
+        Raises:
+            NotKept: Something is there that must not be.
+        """
+        folders, about = self._folders[tool.server], {"args": arguments}
+        for one in rule.unless_there:
+            path = folders.path(fill(one, about))
+            if os.path.lexists(path):
+                raise NotKept(f"{path} is there, so that somebody else may be using what is kept.")
+        found = [one.made for one in rule.files or () if isinstance(one, Made)]
+        return [folders.path(fill(one, about)) for one in found]
 
     def _other(self, tool: Offered, name: str) -> tuple[Upstream, str]:
         """Return the server and the tool that are used for another one.
@@ -382,6 +399,21 @@ class Calls:
             return Done(result.model_dump(mode="json", by_alias=True, exclude_none=True))
 
         return probe
+
+
+def _around(file: FileIn, folders: Folders, about: dict[str, Any]) -> Path:
+    """Return the folder that a file is in.
+
+    Why not where it lacks what its rule takes for granted: the server then means another one.
+
+    Raises:
+        NotKept: It is no such folder.
+    """
+    folder = folders.path(fill(file.folder, about))
+    top, *below = Path(file.name).parts
+    if below and not (folder / top).is_dir():
+        raise NotKept(f"there is no folder {folder / top}, so it cannot be told what to keep.")
+    return folder
 
 
 def _about(result: types.CallToolResult) -> dict[str, Any]:

@@ -6,17 +6,20 @@ Rules:
      client, at the command line or at the page, and never by an argument of a tool.
   2. Whose a transaction is, is told by who asks, and never by its id.
   3. What others have written (names, errors, answers) stands in fields that say so, cleaned.
-  4. An error of ours says what happened, and what to do next; it is an answer, for a model to read.
+  4. What a transaction has begun is carried out to its end, whoever waits for it: who has gone away
+     has not ended it for those who share it.
+  5. An error of ours says what happened, and what to do next; it is an answer, for a model to read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import json
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import mcp_types as types
 from mcp.server.lowlevel import Server
@@ -39,7 +42,7 @@ from aumai_transactions.mcp.texts import cleaned, cleaned_json
 from aumai_transactions.mcp.toolbox import META_KEY, Offered, own_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from mcp.server.context import ServerRequestContext
 
@@ -53,6 +56,7 @@ LOCAL = "local"
 """Who asks over standard input and output: whoever has started the gateway."""
 
 Answer = types.CallToolResult | types.InputRequiredResult
+T = TypeVar("T")
 
 INSTRUCTIONS = (
     "Tools of several servers, which can be used in transactions. tx_begin returns an id; give it "
@@ -127,6 +131,7 @@ class Gateway:
         self._settings = settings
         self._own = {tool.name: tool for tool in own_tools()}
         self._made: dict[str, list[float]] = defaultdict(list)
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     def server(self) -> Server[Any]:
         """Return what speaks MCP for it, in every era of the protocol."""
@@ -138,6 +143,24 @@ class Gateway:
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
         )
+
+    async def close(self) -> None:
+        """End what is under way: a server that still acts is ended, before anything is undone."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry out something to its end, also where who has asked for it does not wait."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended_by_itself)
+        return await asyncio.shield(task)
+
+    def _ended_by_itself(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        # Why looked at: its error is told to who waits, and nobody need wait any more.
+        _ = task.cancelled() or task.exception()
 
     async def _list_tools(
         self, ctx: ServerRequestContext[Any, Any], _params: types.PaginatedRequestParams | None
@@ -211,9 +234,10 @@ class Gateway:
         needs_approval = self._needs_approval(tool)
         while True:
             try:
-                return await self._calls.execute(
+                call = self._calls.execute(
                     opened, tool, arguments, agent=request.client, needs_approval=needs_approval
                 )
+                return await self._whole(call)
             except ApprovalPending as pending:
                 asked = await self._ask(request, pending, tool.name, arguments)
                 if asked is not None:
@@ -294,7 +318,7 @@ class Gateway:
                 return _told(await status_told(self._opened, about, request.whose))
             case "tx_savepoint":
                 opened = await self._find(request)
-                await opened.savepoint(request.text("savepoint"))
+                await self._whole(opened.savepoint(request.text("savepoint")))
                 stands = [cleaned(one, 200) for one in opened.savepoints]
                 return _told({"transaction_id": opened.transaction_id, "savepoints": stands})
             case "tx_rollback":
@@ -314,8 +338,12 @@ class Gateway:
         try:
             opened = await self._find(request)
         except TransactionNotActive:
+            name = request.text("transaction_id")
+            if not (await self._opened.result(name, owner=request.whose)).is_final:
+                # What it waits for may have come.
+                await self._whole(self._opened.manager.wait(name, timeout_seconds=1))
             return await self._ended(request, "committed")
-        return _told(result_told(await opened.commit()))
+        return _told(result_told(await self._whole(opened.commit())))
 
     async def _ended(self, request: Request, wanted: str) -> Answer:
         """Return the outcome of a transaction that has ended already as it was to end.
@@ -325,7 +353,7 @@ class Gateway:
         name = request.text("transaction_id")
         result = await self._opened.result(name, owner=request.whose)
         told = result_told(result)
-        if result.state.value == wanted:
+        if result.state.value == wanted or not result.is_final:
             return _told(told)
         raise TransactionNotActive(name, result.state.value, "end", "It has ended otherwise.")
 
@@ -335,12 +363,21 @@ class Gateway:
         except TransactionNotActive:
             if request.arguments.get("savepoint") is not None:
                 raise
-            return await self._ended(request, "rolled_back")
+            return await self._rolled_back_by_id(request)
         if request.arguments.get("savepoint") is not None:
-            await opened.rollback_to(request.text("savepoint"))
+            await self._whole(opened.rollback_to(request.text("savepoint")))
             return _told(await status_told(self._opened, opened.transaction_id, request.whose))
         reason = cleaned(str(request.arguments.get("reason") or ""), 500)
-        return _told(result_told(await opened.rollback(reason)))
+        return _told(result_told(await self._whole(opened.rollback(reason))))
+
+    async def _rolled_back_by_id(self, request: Request) -> Answer:
+        """Undo what is let go of, for its commit waits for a person; or tell how it has ended."""
+        name = request.text("transaction_id")
+        result = await self._opened.result(name, owner=request.whose)
+        if not result.is_final:
+            with contextlib.suppress(InvalidTransactionState):  # It has ended meanwhile.
+                await self._whole(self._opened.manager.rollback(name))
+        return await self._ended(request, "rolled_back")
 
     async def _approve(self, request: Request) -> Answer:
         opened = await self._find(request)

@@ -19,8 +19,9 @@ import os
 import re
 import secrets
 import stat
+import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from aumai_transactions.models import Resource
 BYTES_MAX = 64 * 2**20
 PACKED_BYTES_MAX = 1_400_000
 ENTRIES_MAX = 10_000
+NAME_BYTES_MAX = 255
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.tmp")
 """What servers that replace a file at once leave beside it where they are killed meanwhile."""
@@ -59,11 +61,30 @@ class Folders:
             message = f"{_shown(given)} is no absolute path, so it cannot be told what to keep."
             raise NotKept(message)
         path = Path(os.path.realpath(given))
+        self._refuse_outside(path, given)
+        # Why: servers differ in whether .. goes back from a link, or from where it leads.
+        if str(path) != os.path.realpath(os.path.normpath(given)):
+            raise NotKept(f"{_shown(given)} goes back (..) from a link; name it without that.")
+        _refuse_alike(path)
+        return path
+
+    def recorded(self, kept_as: str) -> Path:
+        """Return a path that was kept, as long as it leads to the same place.
+
+        Raises:
+            NotKept: It leads elsewhere by now.
+        """
+        path = Path(kept_as)
+        self._refuse_outside(path, kept_as)
+        if os.path.realpath(path.parent) != str(path.parent):
+            raise NotKept(f"{path} leads elsewhere by now; nothing is put back through a link.")
+        return path
+
+    def _refuse_outside(self, path: Path, given: object) -> None:
         if not any(path == one or one in path.parents for one in self.folders):
             named = ", ".join(str(one) for one in self.folders) or "none"
             message = f"{_shown(given)} is in none of the folders that may be kept ({named})."
             raise NotKept(message)
-        return path
 
     def uses(self, paths: Sequence[Path]) -> list[Resource]:
         """Return what a change of these paths claims: each alone, the folders around together.
@@ -83,14 +104,46 @@ class Folders:
         ]
 
 
-def kept(paths: Sequence[Path]) -> dict[str, Any]:
+def _refuse_alike(path: Path) -> None:
+    """Refuse a name that is not there, where another one looks the same.
+
+    Why: there are servers that take the one for the other.
+
+    Raises:
+        NotKept: There is one that is made of other Unicode characters.
+    """
+    if os.path.lexists(path):
+        return
+    while not os.path.lexists(path.parent):
+        path = path.parent
+    wanted = unicodedata.normalize("NFC", path.name)
+    with contextlib.suppress(OSError):
+        for one in path.parent.iterdir():
+            if unicodedata.normalize("NFC", one.name) == wanted:
+                message = (
+                    f"{path} is not there, and what is there looks the same: it is made of other "
+                    f"Unicode characters ({one.name!a}). Name it as it is."
+                )
+                raise NotKept(message)
+
+
+def kept(paths: Sequence[Path], made: Collection[Path] = ()) -> dict[str, Any]:
     """Return files and folders as they are, as JSON.
+
+    Args:
+        paths: Which.
+        made: Those that are made where nothing is, and left alone where something is.
 
     Raises:
         NotKept: They are too large, or of a kind that cannot be put back.
     """
     room = [BYTES_MAX, ENTRIES_MAX]
-    entries = [_entry(path, room) for path in paths]
+    entries = [
+        {"path": str(path), "kind": "there"}
+        if path in made and os.path.lexists(path)
+        else _entry(path, room)
+        for path in paths
+    ]
     packed = sum(len(one.get("data", "")) for entry in entries for one in _all(entry))
     if packed > PACKED_BYTES_MAX:
         named = ", ".join(str(path) for path in paths)
@@ -110,7 +163,7 @@ def put_back(record: dict[str, Any], folders: Folders) -> None:
         OSError: It could not be written; or a folder that was not there holds something now.
     """
     for entry in reversed(record["files"]):
-        folders.path(entry["path"])
+        folders.recorded(entry["path"])
         _put_back(entry)
         for name in reversed(entry.get("missing", ())):
             folder = Path(name)
@@ -141,7 +194,7 @@ def move_back(record: dict[str, Any], folders: Folders) -> None:
     told = record["moved"]
     if not told["there"]:
         return
-    source, destination = folders.path(told["source"]), folders.path(told["destination"])
+    source, destination = folders.recorded(told["source"]), folders.recorded(told["destination"])
     is_there, is_away = os.path.lexists(source), os.path.lexists(destination)
     # Why not by what it is: a server that writes to a file may put another one in its place.
     if is_there and is_away:
@@ -194,6 +247,8 @@ def _all(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _put_back(entry: dict[str, Any]) -> None:
     path, kind = Path(entry["path"]), entry["kind"]
+    if kind == "there":
+        return
     if kind == "absent":
         if path.is_dir() and not path.is_symlink():
             _remove_empty(path)
@@ -238,7 +293,7 @@ def _put_file_back(path: Path, entry: dict[str, Any]) -> None:
     if path.is_dir() and not path.is_symlink():
         _remove_empty(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(16)}.tmp")
+    beside = path.with_name(f"{_start_of(path)}.{secrets.token_hex(16)}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -258,8 +313,14 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what a server that was killed while it replaced a file has left beside it."""
     with contextlib.suppress(OSError):
         for one in list(path.parent.iterdir()):
-            if one.name.startswith(path.name) and _LEFTOVER.fullmatch(one.name[len(path.name) :]):
-                one.unlink(missing_ok=True)
+            for start in {path.name, _start_of(path)}:
+                if one.name.startswith(start) and _LEFTOVER.fullmatch(one.name[len(start) :]):
+                    one.unlink(missing_ok=True)
+
+
+def _start_of(path: Path) -> str:
+    """Return a name, or as much of it as leaves room for what comes behind that of a new file."""
+    return os.fsdecode(os.fsencode(path.name)[: NAME_BYTES_MAX - 40])
 
 
 def _clear(path: Path) -> None:

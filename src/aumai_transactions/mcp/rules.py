@@ -68,6 +68,12 @@ class FileIn(Table):
         return self
 
 
+class Made(Table):
+    """Name a folder that a tool makes, if it is not there."""
+
+    made: Text = Field(description="A reference to the folder's path.")
+
+
 class Rule(Table):
     """Hold what is declared about one tool."""
 
@@ -81,10 +87,14 @@ class Rule(Table):
     undo_if_absent: ToolUse | None = Field(
         default=None, description="What undoes it where `before` has answered with an error."
     )
-    files: list[Text | FileIn] | None = Field(
+    files: list[Text | FileIn | Made] | None = Field(
         default=None,
         description="References to the paths of the files that it changes; they are kept before "
         "the call, and undoing it puts them back, byte for byte.",
+    )
+    unless_there: list[Text] = Field(
+        default_factory=list,
+        description="References to paths; where something is there, the call is not made.",
     )
     moves: Move | None = Field(
         default=None, description="What it moves; undoing it moves that back."
@@ -156,8 +166,14 @@ class Rule(Table):
     def places(self) -> list[str]:
         """Return the references to what is kept before a call."""
         moved = [] if self.moves is None else [self.moves.source, self.moves.destination]
-        named = [one.folder if isinstance(one, FileIn) else one for one in self.files or ()]
-        return [*named, *moved]
+        named = [_place(one) for one in self.files or ()]
+        return [*named, *moved, *self.unless_there]
+
+
+def _place(file: str | FileIn | Made) -> str:
+    if isinstance(file, FileIn):
+        return file.folder
+    return file.made if isinstance(file, Made) else file
 
 
 class ServerRules(Table):
@@ -210,8 +226,12 @@ def rules_of(server: str, declared: ServerRules) -> dict[str, Rule]:
     tables: dict[str, Any] = json.loads(text)["tools"]
     found = {}
     for tool, table in tables.items():
-        own = {"files": _own_files(server, declared)} if table.get("files") == "server" else {}
-        found[tool] = Rule.model_validate({**table, **own})
+        ends = table.pop("unless_beside", ())
+        own = _own_files(server, declared) if table.get("files") == "server" else []
+        beside = [f"{one}{end}" for one in own for end in ends]
+        # Why kept as well: what was not there before a call is removed when it is undone.
+        more = {"files": [*own, *beside], "unless_there": beside} if own else {}
+        found[tool] = Rule.model_validate({**table, **more})
     return {**found, **declared.tools}
 
 

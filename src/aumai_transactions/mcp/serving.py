@@ -30,6 +30,7 @@ from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.mcp.calls import Calls
 from aumai_transactions.mcp.gateway import LOCAL, Gateway
 from aumai_transactions.mcp.guard import Guards
+from aumai_transactions.mcp.rules import rules_of
 from aumai_transactions.mcp.standard_input import Lines
 from aumai_transactions.mcp.toolbox import Offered, fingerprint, offered
 from aumai_transactions.mcp.upstreams import Upstream
@@ -104,7 +105,12 @@ async def running(
                 resume_within_seconds=settings.resume_within_seconds,
             ) as opened,
         ):
-            yield Gateway(tools, calls, opened, settings, command), tools
+            opened.look()
+            gateway = Gateway(tools, calls, opened, settings, command)
+            try:
+                yield gateway, tools
+            finally:
+                await gateway.close()
     finally:
         await asyncio.gather(*(one.close() for one in servers.values()), return_exceptions=True)
         guard.close()
@@ -297,7 +303,9 @@ async def _listed(servers: dict[str, Upstream]) -> dict[str, Any]:
 
 def _folders(configuration: Configuration, name: str) -> list[str]:
     declared = configuration.servers[name].transactions
-    return [*declared.folders, *declared.files]
+    rules = rules_of(name, declared).values()
+    beside = {one for rule in rules for one in rule.unless_there if not one.startswith("$")}
+    return [*declared.folders, *declared.files, *sorted(beside)]
 
 
 def _tokens(

@@ -29,6 +29,7 @@ from aumai_transactions import __version__
 from aumai_transactions.errors import DefinitionError, NotDelivered, OutcomeUnknown, StepRejected
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from aumai_transactions.mcp.config import Server
@@ -72,6 +73,7 @@ class Upstream:
         self._guard = guard
         self._client: Client | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
         self._turn = asyncio.Lock()
         self._known: dict[str, str] | None = None
@@ -86,7 +88,8 @@ class Upstream:
         try:
             found = await _listed(await self._connected(), self.name)
         except (NotDelivered, MCPError, OSError, TimeoutError) as error:
-            message = f"mcpServers.{self.name} does not work: {error}."
+            why = str(error) or f"it did not list its tools within {START_SECONDS_MAX:g} s"
+            message = f"mcpServers.{self.name} does not work: {why}."
             raise DefinitionError(message) from error
         self._known = {tool.name: _dumped(tool) for tool in found}
         return found
@@ -99,7 +102,7 @@ class Upstream:
         Args:
             tool: Its own name.
             arguments: Its arguments.
-            key: The idempotency key, for servers that look at it.
+            key: The idempotency key, for servers that look at it; None where nothing is undone.
             seconds: How long to wait; None for what the configuration says.
 
         Raises:
@@ -135,6 +138,11 @@ class Upstream:
         ) as error:
             await self._let_go(client)
             raise OutcomeUnknown(f"{self.name} gave no answer: {error!r}") from error
+        except asyncio.CancelledError:
+            if key is not None:
+                # Why ended: what is undone now must not be done by it later.
+                await _to_the_end(self._let_go(client))
+            raise
         except ValueError as error:
             raise OutcomeUnknown(f"{self.name} gave an answer that is none: {error}") from error
         if isinstance(result, types.InputRequiredResult):
@@ -146,19 +154,22 @@ class Upstream:
         return result
 
     async def close(self) -> None:
-        """Stop it, or leave it."""
-        self._client = None
+        """Stop it, or leave it; return once it has ended, whoever has stopped it."""
+        is_up, self._client = self._client is not None, None
         if self._keeper is not None:
             self._gone.set()
-            keeper, self._keeper = self._keeper, None
-            await asyncio.wait([keeper])
+            if not is_up:
+                self._keeper.cancel()  # It may never begin.
+            self._leaving, self._keeper = self._keeper, None
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
 
     async def _connected(self) -> Client:
         async with self._turn:
             if self._client is not None and self._keeper is not None and not self._keeper.done():
                 return self._client
-            if self._keeper is not None:
-                await self.close()
+            # Why also where somebody else stops it: there are never two of one server.
+            await self.close()
             self._gone = asyncio.Event()
             ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
             self._keeper = asyncio.create_task(self._keep(ready, self._gone))
@@ -183,9 +194,15 @@ class Upstream:
         self._changed = {name for name, told in known.items() if now.get(name) != told}
 
     async def _let_go(self, client: Client) -> None:
-        """Give a connection up whose server is gone; the next call makes another one."""
+        """Give a connection up; the next call makes another one.
+
+        Why it waits also where somebody else gives it up: a call that was broken off with it may be
+        undone once its server has ended, and not before.
+        """
         if self._client is client:
             await self.close()
+        elif self._leaving is not None:
+            await asyncio.wait([self._leaving])
 
     async def _keep(self, ready: asyncio.Future[Client], gone: asyncio.Event) -> None:
         """Hold a connection open until it is not wanted any more.
@@ -235,20 +252,30 @@ class Upstream:
         return stdio_client(parameters)
 
 
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for something that is not given up, however often this task is cancelled."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+
+
 async def _listed(client: Client, name: str) -> list[types.Tool]:
     """Return all tools of a server.
 
     Raises:
         DefinitionError: There is no end to them.
+        TimeoutError: They did not come in time.
     """
     found: list[types.Tool] = []
     cursor: str | None = None
-    for _ in range(PAGES_MAX):
-        page = await client.list_tools(cursor=cursor)
-        found += page.tools
-        cursor = page.next_cursor
-        if not cursor:
-            return found
+    async with asyncio.timeout(START_SECONDS_MAX):
+        for _ in range(PAGES_MAX):
+            page = await client.list_tools(cursor=cursor)
+            found += page.tools
+            cursor = page.next_cursor
+            if not cursor:
+                return found
     raise DefinitionError(f"mcpServers.{name} lists more than {PAGES_MAX} pages of tools.")
 
 

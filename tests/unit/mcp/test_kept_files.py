@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,64 @@ def test_a_change_claims_its_path_alone_and_the_folders_around_together(
         (f"file:{tmp_path}/a/b", "shared"),
         (f"file:{tmp_path}", "shared"),
     }
+
+
+def test_a_name_that_leads_elsewhere_for_some_servers_is_refused(
+    tmp_path: Path, folders: Folders
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    (tmp_path / unicodedata.normalize("NFD", "café")).mkdir()
+    composed = tmp_path / unicodedata.normalize("NFC", "café")
+    assert folders.path(f"{tmp_path}/a/../a/./b//c/") == tmp_path / "a" / "b" / "c"
+    assert folders.path(f"{tmp_path}/link/c") == tmp_path / "a" / "b" / "c"
+    with pytest.raises(NotKept, match="goes back"):
+        folders.path(f"{tmp_path}/link/../c")
+    for inside in (composed, composed / "x" / "y"):
+        with pytest.raises(NotKept, match="looks the same"):
+            folders.path(str(inside))
+    composed.mkdir()
+    assert folders.path(str(composed)) == composed
+
+
+def test_nothing_is_put_back_through_a_link_to_another_folder(
+    tmp_path: Path, folders: Folders
+) -> None:
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    record = kept([tmp_path / "mine" / "file"])
+    moved = seen_of_move(tmp_path / "mine" / "file", tmp_path / "mine" / "away")
+    shutil.rmtree(tmp_path / "mine")
+    (tmp_path / "mine").symlink_to("theirs")
+    with pytest.raises(NotKept, match="leads elsewhere"):
+        put_back(record, folders)
+    with pytest.raises(NotKept, match="leads elsewhere"):
+        move_back(moved, folders)
+    assert (tmp_path / "theirs" / "file").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "x" * 215, "x" * 216])
+def test_a_file_with_a_very_long_name_is_put_back(
+    tmp_path: Path, folders: Folders, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_text("mine")
+    record = kept([file])
+    file.write_text("other")
+    put_back(record, folders)
+    assert file.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_was_there_is_left_alone_by_who_makes_it(
+    tmp_path: Path, folders: Folders
+) -> None:
+    made = tmp_path / "made"
+    record = kept([made], [made])
+    assert record["files"][0]["kind"] == "absent"
+    made.mkdir()
+    record = json.loads(json.dumps(kept([made], [made])))
+    (made / "theirs").write_text("x")
+    put_back(record, folders)
+    assert (made / "theirs").read_text() == "x"
