@@ -400,3 +400,33 @@ def test_leaving_the_block_after_a_commit_that_was_not_waited_for_says_what_it_w
     assert caught.value.result.waiting.reason == "approval"
     assert shop.manager.approve(tx.transaction_id, "s1", by="ann").state.value == "committed"
     assert (tx.state.value, shop.standing) == ("committed", ["a"])
+
+
+def test_leaving_a_block_sees_through_what_another_thread_has_begun_meanwhile(
+    open_shop, clock, in_thread, monkeypatch
+):
+    shop, another = open_shop(), open_shop()
+
+    @shop.manager.action("stay", compensating_action="fail")
+    def stay(action, data):
+        pass
+
+    with (
+        pytest.raises(TransactionNotFinal),
+        shop.manager.transaction(timeout_seconds=60, on_compensation_failure="halt") as tx,
+    ):
+        tx.execute("agent", "stay")
+        wish_at_end = tx._wish_at_end
+
+        def late(error):
+            wish = wish_at_end(error)
+            clock.advance(61)
+            with pytest.raises(TransactionNotFinal):
+                in_thread(tx.execute, "agent", "put", {"it": "a"}, "take").result()
+            return wish
+
+        monkeypatch.setattr(tx, "_wish_at_end", late)
+    assert tx.result.waiting.reason == "halted"
+    # Nobody has it in hand any more.
+    result = another.manager.resolve(tx.transaction_id, "s1", "undone", by="ann", note="by hand")
+    assert (result.state.value, result.reason) == ("rolled_back", "deadline")

@@ -101,3 +101,23 @@ def test_a_commit_that_could_not_look_at_its_news_is_left_to_whoever_comes(manag
         result = manager.rollback(name)
     assert result.state.value == "rolled_back"
     assert done == ["done", "undone"]
+
+
+def test_what_is_decided_is_seen_through_where_another_thread_finds_that_the_store_is_away(
+    manager, done
+):
+    @manager.action("hold", compensating_action="undo", confirming_action="confirm")
+    def hold(action, data):
+        done.append("held")
+
+    @manager.action("confirm", idempotent=True)
+    def confirm(action, data):
+        done.append("confirmed")
+        if done.count("confirmed") == 1:
+            block._shared.lose(StoreUnavailable("the store is not there"))
+
+    with manager.transaction() as block:
+        block.execute("agent", "hold")
+    assert block.result is not None
+    assert block.result.state.value == "committed"
+    assert done == ["held", "confirmed", "confirmed"]

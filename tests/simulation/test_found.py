@@ -113,6 +113,8 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_000_197, id="a call that nobody waits for, and an undo that has failed"),
         pytest.param(1_000_846, id="a repeated append behind one of the same call that has moved"),
         pytest.param(1_004_520, id="an approval whose time is over beside a step in doubt"),
+        pytest.param(1_019_411, id="a block that is left while a part of it sends it back"),
+        pytest.param(1_020_813, id="a store that goes away from a part of what is decided"),
         # These were mistakes of the rules that the simulation is held against.
         pytest.param(993, id="an undo that kills, and an answer behind it"),
         pytest.param(1_644, id="a late answer that is journaled before its doubt"),
@@ -124,6 +126,7 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_003_189, id="a retry of a deadly undo whose call has answered late"),
         pytest.param(1_004_090, id="a late refusal of the last of several calls"),
         pytest.param(1_004_461, id="a late effect behind an end that lets go of everything"),
+        pytest.param(1_013_246, id="a death beside a probe whose question was answered late"),
     ],
 )
 def test_a_seed_that_has_found_something_stays_sound(seed):

@@ -54,12 +54,13 @@ from aumai_transactions.drivers.driving import (
     decide_and_evolve,
     drive,
 )
+from aumai_transactions.drivers.finishing import finish
 from aumai_transactions.drivers.freezing import frozen
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of, start_repeating
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.drivers.taking_part import finish, undo
+from aumai_transactions.drivers.taking_part import undo
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
     InvalidTransactionState,

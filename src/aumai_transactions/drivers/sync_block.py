@@ -13,6 +13,7 @@ from aumai_transactions.core.values import checked_name, checked_note
 from aumai_transactions.drivers import requesting, taking_part
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.blocks import BlockBase
+from aumai_transactions.drivers.finishing import finish, leave_block
 from aumai_transactions.drivers.groups import Group, enter
 from aumai_transactions.drivers.messages import annotate
 from aumai_transactions.drivers.noticing import ThreadTeller
@@ -286,10 +287,15 @@ class TransactionBlock(BlockBase):
         return self._scope_result()
 
     def _finish(
-        self, wish: CommitCalled | RollbackCalled | None, wait: float = WAIT_SECONDS_MAX
+        self,
+        wish: CommitCalled | RollbackCalled | None,
+        wait: float = WAIT_SECONDS_MAX,
+        *,
+        leaves: bool = False,
     ) -> TransactionResult:
         part = self._part()
-        procedure = taking_part.finish(self._desk, self._shared, part, wish, wait)
+        end = leave_block if leaves else finish
+        procedure = end(self._desk, self._shared, part, wish, wait)
         try:
             self._result = self._run(procedure)
         except (KeyboardInterrupt, SystemExit) as interrupt:
@@ -297,7 +303,7 @@ class TransactionBlock(BlockBase):
             # interrupts that as well is obeyed at once.
             part.interrupt = interrupt
             again = self._wish_at_end(interrupt)
-            procedure = taking_part.finish(self._desk, self._shared, self._part(), again, wait)
+            procedure = leave_block(self._desk, self._shared, self._part(), again, wait)
             self._result = self._run(procedure)
         if part.interrupt is not None:
             annotate(part.interrupt, self._result)
@@ -314,7 +320,7 @@ class TransactionBlock(BlockBase):
                 waiting = put_off(self._desk, self._shared, self._part())
                 self._result = result = self._run(waiting)
             else:
-                result = self._finish(wish)
+                result = self._finish(wish, leaves=True)
         except (StoreError, InvalidTransactionState) as problem:
             self._result = self._desk.result_of(self._shared.run)
             if error is None:

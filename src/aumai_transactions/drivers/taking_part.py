@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import (
-    CommitCalled,
     HandlerMissing,
     HandlerRaised,
     Observation,
@@ -26,17 +25,14 @@ from aumai_transactions.core.outcome import scope_result
 from aumai_transactions.core.programs import unsettled_in
 from aumai_transactions.core.states import (
     ACTIVE,
-    COMMITTED,
-    COMMITTING,
-    COMPENSATING,
     PENDING,
     ROLLED_BACK,
     STEP_PENDING,
 )
 from aumai_transactions.core.values import ErrorRecord
-from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
+from aumai_transactions.drivers.asking import waiting_until
 from aumai_transactions.drivers.calling import call_of, with_draw
-from aumai_transactions.drivers.desk import Desk, read_saga
+from aumai_transactions.drivers.desk import Desk
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
     GroupInterest,
@@ -44,14 +40,12 @@ from aumai_transactions.drivers.interests import (
     NoInterest,
     StepInterest,
     StepsInterest,
-    WholeInterest,
 )
 from aumai_transactions.drivers.looks import Asked, Look
 from aumai_transactions.drivers.operations import (
     DoCall,
     DoInbox,
     DoNext,
-    DoSleep,
     DoStart,
     DoTurn,
     Ended,
@@ -64,7 +58,6 @@ from aumai_transactions.drivers.telling import Executed, told
 from aumai_transactions.errors import (
     InternalError,
     InvalidTransactionState,
-    StoreError,
     TransactionError,
     TransactionNotFinal,
     rolled_back,
@@ -77,8 +70,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 """How often it is looked whether a person has answered; the journal is where they answer."""
-
-QUIET_SECONDS = 0.005
 
 LEAVES = -1.0
 """What stands for a wait that is not worth it."""
@@ -418,82 +409,3 @@ def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[N
 def settle(desk: Desk, shared: Shared, part: Part) -> Procedure[None]:
     """Take a transaction whose program died, and settle what is in doubt."""
     yield from attend(desk, shared, part, [], DoubtsInterest())
-
-
-def finish(
-    desk: Desk,
-    shared: Shared,
-    part: Part,
-    wish: CommitCalled | RollbackCalled | None,
-    wait_max_seconds: float,
-) -> Procedure[TransactionResult]:
-    """Commit, or roll back, and return the outcome; without a wish, see what is wanted through."""
-    until = waiting_until(desk, wait_max_seconds)
-    # Why: undos, confirmations and held steps must not be left half-way, and nothing else begins.
-    part.is_callers = False
-    part.goes_back = isinstance(wish, CommitCalled)
-    seen: list[Observation] = [] if wish is None else [wish]
-    try:
-        yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
-    except InvalidTransactionState:
-        raise
-    except Exception as error:
-        if shared.broken is None:
-            if not isinstance(error, StoreError):
-                raise
-            # Why: nobody else would look after it for as long as this process lives.
-            shared.lose(error)
-        return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
-    except BaseException:
-        # An interrupt came between two operations; whoever asked goes on from the journal.
-        shared.give_up()
-        leave(desk, shared.run)
-        raise
-    if not shared.saga.state.is_final:
-        try:
-            yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
-        except BaseException:
-            # It is this process's yet, and whoever recovers here has to find it.
-            leave(desk, shared.run)
-            raise
-    if shared.saga.state is COMMITTED:
-        shared.run.hook_warnings += [
-            f"step {name} had been carried out before its program was resumed, which did not ask "
-            "for it again; it stays"
-            for name in shared.not_asked_again()
-        ]
-    result = desk.result_of(shared.run)
-    shared.run.result = result
-    leave(desk, shared.run)
-    return result
-
-
-def _finish_broken(
-    desk: Desk,
-    shared: Shared,
-    wish: CommitCalled | RollbackCalled | None,
-    wait_max_seconds: float,
-) -> Procedure[TransactionResult]:
-    """Go on from the journal, as after a crash, once no call is under way here any more."""
-    if shared.closed is not None:
-        raise shared.closed
-    while not shared.is_quiet():
-        yield DoSleep(QUIET_SECONDS)
-    run = shared.run
-    leave(desk, run)
-    if shared.is_begun or desk.store.is_blocking:
-        saga = yield from read_saga(desk, run.transaction_id)
-        if saga.state.is_final:
-            run.saga = saga
-            return desk.result_of(run)
-        result: TransactionResult | None = None
-        if saga.state in (COMPENSATING, COMMITTING):
-            until = waiting_until(desk, wait_max_seconds)
-            result = yield from see_through(desk, run.transaction_id, until, is_callers=True)
-        elif isinstance(wish, RollbackCalled):
-            seconds = wait_max_seconds
-            result = yield from ask(desk, run.transaction_id, wish, wait_max_seconds=seconds)
-        if result is not None:
-            run.saga = yield from read_saga(desk, run.transaction_id)
-            return result
-    raise shared.broken or InternalError("a transaction is broken, and nobody knows why.")

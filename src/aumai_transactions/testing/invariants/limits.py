@@ -72,7 +72,7 @@ class LimitRules:
         self._journal = journal
         self.accounted: set[str] = set()
         self._deaths = 0
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, str] = {}
         self._must_go_back: dict[str, str] = {}
         self._first_at: dict[tuple[str, str], int] = {}
         self._last: dict[str, Entry] = {}
@@ -100,7 +100,7 @@ class LimitRules:
             isinstance(entry, kinds.StepInDoubt) and entry.cause != "crash"
         ):
             self._deaths = 0
-            self._under_way.discard(getattr(entry, "step_id", None) or "")
+            self._under_way.pop(getattr(entry, "step_id", None) or "", None)
 
     def at_the_end(self, now: int) -> Iterator[tuple[str, str]]:
         """Yield what should have happened by now, and has not.
@@ -327,7 +327,7 @@ class LimitRules:
 
     def _claimed(self, entry: kinds.Claimed) -> Iterator[tuple[str, str]]:
         journal, plan = self._journal, self._journal.definition
-        if entry.takeover and journal.driver_id != entry.driver_id and self._under_way:
+        if entry.takeover and journal.driver_id != entry.driver_id and self._dies_of_a_call():
             self._deaths += 1
         self._under_way.clear()
         self._must_go_back.pop("E1", None)
@@ -351,7 +351,14 @@ class LimitRules:
         if plan is not None and self._deaths >= plan.crashes_max:
             deaths = self._deaths
             yield "E16", f"{operation} of {entry.step_id} begins, and {deaths} have died of it"
-        self._under_way.add(entry.step_id)
+        self._under_way[entry.step_id] = operation
+
+    def _dies_of_a_call(self) -> bool:
+        """Tell whether a call is under way; a question that the call itself has answered is not."""
+        return any(
+            operation != "probe" or self._journal.steps[name].state == "doubt"
+            for name, operation in self._under_way.items()
+        )
 
 
 def _asks(definition: StepDefinition) -> bool:

@@ -20,6 +20,7 @@ from aumai_transactions.drivers import procedures, resuming, submitting, taking_
 from aumai_transactions.drivers.asking import ask, see_through, waiting_until
 from aumai_transactions.drivers.blocks import BlockBase
 from aumai_transactions.drivers.desk import read_transaction
+from aumai_transactions.drivers.finishing import leave_block
 from aumai_transactions.drivers.operations import DoSleep
 from aumai_transactions.drivers.recovery import recover
 from aumai_transactions.errors import StoreUnavailable, TransactionNotActive
@@ -134,7 +135,7 @@ def _run_block(
                 break
     wish = block._wish_at_end(error)  # noqa: SLF001
     part = block._part()  # noqa: SLF001
-    result = yield from taking_part.finish(desk, shared, part, wish, plan.wait_seconds)
+    result = yield from leave_block(desk, shared, part, wish, plan.wait_seconds)
     if part.interrupt is not None:
         raise part.interrupt
     if isinstance(error, Interrupted):
