@@ -7,7 +7,8 @@ Rules:
   2. What undoes a call is recorded with it: a configuration that changes changes no undo of before.
   3. Files, and whatever else a rule names, are locked before they are kept, so that no other
      transaction comes between what is kept and what is changed.
-  4. In one transaction the calls of one server for which something is kept are made one at a time.
+  4. In one transaction the calls for which something is kept are made one at a time, whichever
+     servers' they are: two may keep the same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections import defaultdict
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,7 +107,7 @@ class Calls:
         self._tools = tools
         self._upstreams = upstreams
         self._folders = {name: Folders(given) for name, given in folders.items()}
-        self._turns: weakref.WeakKeyDictionary[OpenTransaction, dict[str, asyncio.Lock]]
+        self._turns: weakref.WeakKeyDictionary[OpenTransaction, asyncio.Lock]
         self._turns = weakref.WeakKeyDictionary()
         self._waits: weakref.WeakKeyDictionary[OpenTransaction, dict[str, str]]
         self._waits = weakref.WeakKeyDictionary()
@@ -176,7 +176,7 @@ class Calls:
                     return await self._made(block, asked, [], once=True)
                 if not keeps:
                     return await self._made(block, asked, self._resources(tool, rule, arguments))
-                async with self._turn(opened, tool.server):
+                async with self._turns.setdefault(opened, asyncio.Lock()):
                     await self._prepare(opened, block, asked, rule)
                     return await self._made(block, asked, [])
             except ApprovalPending as pending:
@@ -193,10 +193,6 @@ class Calls:
         shared = block._shared  # noqa: SLF001 (one package)
         with shared.lock:
             return is_in_force(shared.saga.by_id[step_id])
-
-    def _turn(self, opened: OpenTransaction, server: str) -> asyncio.Lock:
-        turns = self._turns.setdefault(opened, defaultdict(asyncio.Lock))
-        return turns[server]
 
     async def _made(
         self,
