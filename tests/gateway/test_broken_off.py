@@ -102,3 +102,26 @@ def test_a_call_that_was_broken_off_with_another_one_is_undone_once_its_server_h
         assert bench.has() == {}
 
     run(main())
+
+
+def test_what_one_server_has_written_is_not_lost_with_what_another_one_was_writing(
+    tmp_path: Path,
+) -> None:
+    rooms = tmp_path / "rooms.json"
+    tools = {"give": {"files": [str(rooms)], "once": False, "timeout_seconds": 1}}
+    table = toy(rooms, tools, files=[str(rooms)])
+    bench = Bench(tmp_path, {"one": table, "other": table})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            bench.orders("late")
+            about = {"name": "1", "guest": "Ann", "transaction_id": tx}
+            late = asyncio.create_task(client.call_tool("one__give", about))
+            await until(bench.rooms.with_name(f"{bench.rooms.name}.late").exists)
+            await asked(client, "other__give", name="2", guest="Bob", transaction_id=tx)
+            assert (await late).is_error
+            await asked(client, "tx_commit", transaction_id=tx)
+
+    run(main())
+    assert bench.has() == {"2": "Bob"}

@@ -352,6 +352,73 @@ def test_what_needs_no_look_before_it_is_undone_by_what_its_rule_and_its_answer_
     assert bench.log() == ["free 1", "give 1 free"]
 
 
+@pytest.mark.parametrize("asks", ["auto", "legacy", "elsewhere"])
+@pytest.mark.parametrize("keeps", ["before", "nothing"])
+def test_what_a_person_has_allowed_is_made_once_also_where_equal_calls_are_not_the_same(
+    tmp_path: Path, asks: str, keeps: str
+) -> None:
+    from mcp_types import ElicitResult
+    from tests.gateway.bench import ROOMS, toy
+
+    undo = {"tool": "free", "arguments": {"name": "$args.name"}}
+    rule = ROOMS["give"] if keeps == "before" else {"undo": undo, "once": False}
+    tools = {**ROOMS, "give": {**rule, "approve": True}}
+    bench = Bench(tmp_path, {"toy": toy(tmp_path / "rooms.json", tools)})
+    questions: list[str] = []
+
+    async def person(_context: Any, params: Any) -> ElicitResult:
+        questions.append(params.message)
+        return ElicitResult(action="accept", content={"approve": len(questions) < 5})
+
+    options = {} if asks == "elsewhere" else {"mode": asks, "elicitation_callback": person}
+
+    async def main() -> None:
+        async with bench.stdio(**options) as client:
+            tx = await begun(client)
+            for guest in ("Ann", "Bob", "Ann"):
+                about = {"name": "1", "guest": guest, "transaction_id": tx}
+                if asks == "elsewhere":
+                    told = await refused(client, "toy__give", **about)
+                    bench.cli("approve", tx, told.split()[1], "--by", "eve")
+                assert text(await asked(client, "toy__give", **about)) == f"1 is for {guest}"
+            await asked(client, "tx_commit", transaction_id=tx)
+
+    run(main())
+    assert bench.log() == ["give 1 Ann", "give 1 Bob", "give 1 Ann"]
+    assert len(questions) == (0 if asks == "elsewhere" else 3)
+
+
+@pytest.mark.parametrize("how", ["files", "before"])
+def test_what_has_changed_while_a_person_was_asked_is_not_lost(tmp_path: Path, how: str) -> None:
+    from tests.gateway.bench import ROOMS, toy
+
+    rooms = tmp_path / "rooms.json"
+    rule = {"files": [str(rooms)], "once": False} if how == "files" else ROOMS["give"]
+    tools = {**ROOMS, "give": {**rule, "approve": True}}
+    bench = Bench(tmp_path, {"toy": toy(rooms, tools, folders=[str(tmp_path)])})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            tx = await begun(client)
+            about = {"name": "1", "guest": "Bob", "transaction_id": tx}
+            told = await refused(client, "toy__give", **about)
+            # Somebody outside has it changed meanwhile.
+            await asked(client, "toy__give", name="1", guest="Ann")
+            bench.cli("approve", tx, told.split()[1], "--by", "eve")
+            told = await refused(client, "toy__give", **about)
+            if "has changed since" in told:
+                told = await refused(client, "toy__give", **about)
+            assert bench.has() == {"1": "Ann"}
+            assert "waits until a person" in told
+            bench.cli("approve", tx, told.split()[1], "--by", "eve")
+            await asked(client, "toy__give", **about)
+            assert bench.has() == {"1": "Bob"}
+            await asked(client, "tx_rollback", transaction_id=tx)
+
+    run(main())
+    assert bench.has() == {"1": "Ann"}
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("ends", ["rollback", "commit"])
 def test_a_killed_gateway_comes_back_and_the_agent_goes_on(tmp_path: Path, ends: str) -> None:

@@ -7,7 +7,8 @@ Rules:
   2. What undoes a call is recorded with it: a configuration that changes changes no undo of before.
   3. Files, and whatever else a rule names, are locked before they are kept, so that no other
      transaction comes between what is kept and what is changed.
-  4. In one transaction the calls of one server for which something is kept are made one at a time.
+  4. In one transaction the calls for which something is kept are made one at a time, whichever
+     servers' they are: two may keep the same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections import defaultdict
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,8 +25,15 @@ from pydantic import ValidationError
 
 from aumai_transactions.actions import Action, Handler, StepContext
 from aumai_transactions.answers import Done, Unknown
+from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.drivers.resources import filled
-from aumai_transactions.errors import InternalError, NotDelivered, OutcomeUnknown, StepRejected
+from aumai_transactions.errors import (
+    ApprovalPending,
+    InternalError,
+    NotDelivered,
+    OutcomeUnknown,
+    StepRejected,
+)
 from aumai_transactions.mcp.kept_files import (
     Folders,
     NotKept,
@@ -100,8 +107,10 @@ class Calls:
         self._tools = tools
         self._upstreams = upstreams
         self._folders = {name: Folders(given) for name, given in folders.items()}
-        self._turns: weakref.WeakKeyDictionary[OpenTransaction, dict[str, asyncio.Lock]]
+        self._turns: weakref.WeakKeyDictionary[OpenTransaction, asyncio.Lock]
         self._turns = weakref.WeakKeyDictionary()
+        self._waits: weakref.WeakKeyDictionary[OpenTransaction, dict[str, str]]
+        self._waits = weakref.WeakKeyDictionary()
         self._held: weakref.WeakKeyDictionary[OpenTransaction, set[tuple[str, str]]]
         self._held = weakref.WeakKeyDictionary()
 
@@ -160,18 +169,37 @@ class Calls:
                 asked.data[key] = use.model_dump()
         keeps = rule.before is not None or rule.files is not None or rule.moves is not None
         with opened.inside() as block:
-            if not keeps:
-                return await self._made(block, asked, self._resources(tool, rule, arguments))
-            async with self._turn(opened, tool.server):
-                await self._prepare(opened, block, asked, rule)
-                return await self._made(block, asked, [])
+            intent = _intent(block, asked)
+            try:
+                if self._was_asked_for(opened, block, intent):
+                    return await self._made(block, asked, [], once=True)
+                if not keeps:
+                    return await self._made(block, asked, self._resources(tool, rule, arguments))
+                async with self._turns.setdefault(opened, asyncio.Lock()):
+                    await self._prepare(opened, block, asked, rule)
+                    return await self._made(block, asked, [])
+            except ApprovalPending as pending:
+                self._waits.setdefault(opened, {})[intent] = pending.step_id
+                raise
 
-    def _turn(self, opened: OpenTransaction, server: str) -> asyncio.Lock:
-        turns = self._turns.setdefault(opened, defaultdict(asyncio.Lock))
-        return turns[server]
+    def _was_asked_for(
+        self, opened: OpenTransaction, block: AsyncTransactionBlock, intent: str
+    ) -> bool:
+        """Tell whether a call is one that a person was asked about, made again for its answer."""
+        step_id = self._waits.get(opened, {}).pop(intent, None)
+        if step_id is None:
+            return False
+        shared = block._shared  # noqa: SLF001 (one package)
+        with shared.lock:
+            return is_in_force(shared.saga.by_id[step_id])
 
     async def _made(
-        self, block: AsyncTransactionBlock, asked: Asked, uses: list[Resource]
+        self,
+        block: AsyncTransactionBlock,
+        asked: Asked,
+        uses: list[Resource],
+        *,
+        once: bool | None = None,
     ) -> types.CallToolResult:
         tool = asked.tool
         options: dict[str, Any] = {"requires_approval": True} if asked.needs_approval else {}
@@ -185,6 +213,7 @@ class Calls:
                 tool.name,
                 asked.data,
                 resources=uses or None,
+                once=once,
                 wait_max_seconds=0,
                 **options,
             )
@@ -276,7 +305,7 @@ class Calls:
         found: list[Path] = []
         for one in rule.files or ():
             if isinstance(one, FileIn):
-                found.append(folders.path(str(_around(one, folders, about) / one.name)))
+                found.append(folders.path_in(fill(one.folder, about), one.name))
                 continue
             given = fill(one.made if isinstance(one, Made) else one, about)
             found += [
@@ -314,6 +343,8 @@ class Calls:
         is_unsure = tool.rule is not None and tool.rule.on_error == "in_doubt"
 
         async def forward(_action: str, data: dict[str, Any], context: StepContext) -> Any:
+            if tool.rule is not None and tool.rule.approve and context.attempt == 1:
+                await self._refuse_changed(tool, tool.rule, data, context)
             result = await upstream.call(
                 tool.tool, data["arguments"], key=context.idempotency_key, seconds=limit
             )
@@ -327,6 +358,33 @@ class Calls:
             return result.model_dump(mode="json", by_alias=True, exclude_none=True)
 
         return forward
+
+    async def _refuse_changed(
+        self, tool: Offered, rule: Rule, data: dict[str, Any], context: StepContext
+    ) -> None:
+        """Refuse a call for which a person was asked, where it would destroy something else now.
+
+        Raises:
+            StepRejected: What was kept when it was asked for is not what is there any more.
+        """
+        before, about = data.get("before") or {}, {"args": data["arguments"]}
+        if "files" in before:
+            paths = [Path(one["path"]) for one in before["files"]]
+            made = [Path(one["path"]) for one in before["files"] if one["kind"] == "there"]
+            now: Any = await asyncio.to_thread(kept, paths, made)
+        elif "moved" in before:
+            told = before["moved"]
+            ends = Path(told["source"]), Path(told["destination"])
+            now = await asyncio.to_thread(seen_of_move, *ends)
+        elif rule.before is not None:
+            absent = rule.undo_if_absent is not None
+            read: Any = self._reader(tool, rule.before, may_be_absent=absent)
+            now = await read("", {"arguments": fill(rule.before.arguments, about)}, context)
+        else:
+            return
+        if now != before:
+            message = "what it changes has changed since it was asked for; ask for it again"
+            raise StepRejected(message)
 
     def _reader(self, tool: Offered, use: ToolUse, *, may_be_absent: bool) -> Handler:
         upstream, name = self._other(tool, use.tool)
@@ -401,19 +459,11 @@ class Calls:
         return probe
 
 
-def _around(file: FileIn, folders: Folders, about: dict[str, Any]) -> Path:
-    """Return the folder that a file is in.
-
-    Why not where it lacks what its rule takes for granted: the server then means another one.
-
-    Raises:
-        NotKept: It is no such folder.
-    """
-    folder = folders.path(fill(file.folder, about))
-    top, *below = Path(file.name).parts
-    if below and not (folder / top).is_dir():
-        raise NotKept(f"there is no folder {folder / top}, so it cannot be told what to keep.")
-    return folder
+def _intent(block: AsyncTransactionBlock, asked: Asked) -> str:
+    """Return by what the same call is found again in the same savepoint."""
+    agent, name, data = asked.agent, asked.tool.name, asked.data
+    found = block._asked(agent, name, data, None, step_id=None, intent=None, options={})  # noqa: SLF001
+    return found.step.intent or ""
 
 
 def _about(result: types.CallToolResult) -> dict[str, Any]:

@@ -68,6 +68,19 @@ class Folders:
         _refuse_alike(path)
         return path
 
+    def path_in(self, given: object, name: str) -> Path:
+        """Return where a name in a folder leads.
+
+        Raises:
+            NotKept: It leads outside; or the folder lacks what the name takes for granted, so that
+                a server would mean another one.
+        """
+        folder = self.path(given)
+        top, *below = Path(name).parts
+        if below and not (folder / top).is_dir():
+            raise NotKept(f"there is no folder {folder / top}, so it cannot be told what to keep.")
+        return self.path(str(folder / name))
+
     def recorded(self, kept_as: str) -> Path:
         """Return a path that was kept, as long as it leads to the same place.
 
@@ -232,11 +245,18 @@ def _entry(path: Path, room: list[int]) -> dict[str, Any]:
     if room[0] < 0:
         raise NotKept(f"{path} is more than {BYTES_MAX:,} bytes, which is too much to keep.")
     try:
-        data = path.read_bytes()
+        data = _read(path)
     except OSError as error:
         raise NotKept(f"{path} cannot be kept: {error.strerror}.") from error
     packed = base64.b64encode(zlib.compress(data, 1)).decode()
     return entry | {"kind": "file", "data": packed, "mtime": found.st_mtime_ns}
+
+
+def _read(path: Path) -> bytes:
+    """Read a file; through no link that was put there meanwhile, and without waiting for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(BYTES_MAX + 1)
 
 
 def _all(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -157,6 +157,9 @@ def offered(
             if name in tools or len(name) > 200:
                 why = "lists two tools" if name in tools else "has a tool with so long a name"
                 raise DefinitionError(f"mcpServers.{server} {why}: {cleaned(tool.name, 200)!r}.")
+            if not _is_plain(tool):
+                why = "has a tool that cannot be offered, for its name or its schema is none"
+                raise DefinitionError(f"mcpServers.{server} {why}: {cleaned(tool.name, 200)!r}.")
             names.add(tool.name)
             policy = declared.policy or configuration.transactions.policy
             rule = _stricter(rules.get(tool.name), tool, declared)
@@ -173,6 +176,12 @@ def offered(
     if len(tools) > TOOLS_MAX:
         raise DefinitionError(f"the servers have {len(tools):,} tools; {TOOLS_MAX:,} are too many.")
     return tools
+
+
+def _is_plain(tool: types.Tool) -> bool:
+    """Tell whether a tool's name shows what it is, and its schema says which arguments it takes."""
+    named = tool.input_schema.get("properties")
+    return bool(tool.name) and cleaned(tool.name) == tool.name and isinstance(named, dict | None)
 
 
 def fingerprint(tools: Mapping[str, Offered]) -> str:
@@ -209,7 +218,7 @@ def _offered(
     name: str, server: str, tool: types.Tool, rule: Rule | None, policy: Policy
 ) -> Offered:
     schema: dict[str, Any] = cleaned_tables(copy.deepcopy(tool.input_schema))
-    properties = schema.setdefault("properties", {})
+    properties = schema["properties"] = schema.get("properties") or {}
     argument = OTHER_ARGUMENT if ARGUMENT in properties else ARGUMENT
     properties[argument] = {
         "type": "string",
