@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Collection
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,6 +230,15 @@ class Postgres:
             assert row is not None
             os.kill(row[0], signal.SIGKILL)
         self._log.wait_for_start(before + 1)
+
+    def wait_until_gone(self, application_names: Collection[str]) -> None:
+        """Wait until sessions whose clients are dead have carried out what these had sent."""
+        import psycopg
+
+        are_there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ANY(%s)"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            while connection.execute(are_there, [list(application_names)]).fetchone() != (0,):
+                connection.execute("SELECT pg_sleep(0.01)")
 
     def store(self, **options: object) -> str:
         """Return the URL of a store that does not exist yet, or of the one in that schema."""

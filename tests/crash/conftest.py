@@ -87,9 +87,11 @@ class Tally:
 class Scene:
     """One store, its effect file, and the processes that work on them."""
 
-    def __init__(self, folder: Path, nursery: Nursery, seed: int, url: str | None = None):
+    def __init__(self, folder: Path, nursery: Nursery, seed: int, url: str, server: Any):
         self.folder = folder
         self.url = url or f"sqlite:///{folder}/store.db"
+        self.server = server
+        self.sessions: dict[Victim, str] = {}
         self.nursery = nursery
         self.random = random.Random(seed)
         self.tally = Tally()
@@ -117,10 +119,11 @@ class Scene:
         return dict(line.split() for line in file.read_text().splitlines()) if file.exists() else {}
 
     def start(self, role: str, **orders: Any) -> Victim:
+        session = f"victim-{len(self.sessions)}"
         defaults = {
             "role": role,
             "folder": str(self.folder),
-            "store": self.url,
+            "store": self.url if self.server is None else f"{self.url}&application_name={session}",
             "is_async": False,
             "in_flight": 0,
             "at_once": 1,
@@ -128,7 +131,9 @@ class Scene:
             "seed": self.random.random(),
             "label": "agent",
         }
-        return self.nursery.start(**defaults | orders)
+        victim = self.nursery.start(**defaults | orders)
+        self.sessions[victim] = session
+        return victim
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
@@ -171,6 +176,9 @@ class Scene:
         that is the recovering process's to do.
         """
         drivers = {self.driver_of(victim) for victim in killed}
+        if self.server is not None:
+            # Why: an append that was sent before the kill may be carried out after it.
+            self.server.wait_until_gone([self.sessions[victim] for victim in killed])
         is_file = self.url.startswith("sqlite:")
         read = self.copied if nobody_lives and is_file else self.journals
         journals = read(UNFINISHED, drivers=drivers)
@@ -294,8 +302,8 @@ def nursery():
 def scenes(tmp_path, nursery):
     """Make scenes, each with a store of its own."""
 
-    def make(seed: int, url: str | None = None) -> Scene:
-        return Scene(tmp_path / f"scene-{seed}", nursery, seed, url)
+    def make(seed: int, url: str = "", server: Any = None) -> Scene:
+        return Scene(tmp_path / f"scene-{seed}", nursery, seed, url, server)
 
     return make
 
@@ -313,4 +321,4 @@ def postgres_scene(scenes, postgres16):
     take over, as it should, and a handler that was about to act would act late, which is what only
     a participant can refuse: no fault of a kill. Here the dead are found by their process ids.
     """
-    return scenes(seed=1, url=postgres16.store(lease_seconds=A_DAY_SECONDS))
+    return scenes(seed=1, url=postgres16.store(lease_seconds=A_DAY_SECONDS), server=postgres16)

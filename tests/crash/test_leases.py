@@ -20,7 +20,7 @@ IS_OVER = b"SELECT bool_and(lease_until < clock_timestamp()) FROM drivers"
 
 @pytest.fixture
 def scene(scenes, postgres16):
-    return scenes(seed=1, url=postgres16.store(lease_seconds=1))
+    return scenes(seed=1, url=postgres16.store(lease_seconds=1), server=postgres16)
 
 
 @pytest.fixture

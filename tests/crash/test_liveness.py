@@ -15,7 +15,8 @@ def scene(request, scenes):
     """A lock file tells who lives in the one store, and the process itself in the other."""
     if request.param == "sqlite":
         return scenes(seed=1)
-    return scenes(seed=1, url=request.getfixturevalue("postgres16").store())
+    server = request.getfixturevalue("postgres16")
+    return scenes(seed=1, url=server.store(), server=server)
 
 
 def standing(scene, point, in_flight=1, **orders):
