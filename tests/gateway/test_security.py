@@ -357,6 +357,23 @@ def test_no_secret_of_the_gateway_reaches_a_server(tmp_path: Path) -> None:
     run(main())
 
 
+def test_nothing_in_the_folder_of_a_server_is_run_by_the_gateway(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "aumai_transactions").mkdir(parents=True)
+    trap = "import pathlib; pathlib.Path(r'{}').touch()"
+    caught = tmp_path / "caught"
+    (work / "aumai_transactions" / "__init__.py").write_text(trap.format(caught))
+    (work / "contextlib.py").write_text(trap.format(caught))
+    bench = Bench(tmp_path, {"toy": {**toy(tmp_path / "rooms.json"), "cwd": str(work)}})
+
+    async def main() -> None:
+        async with bench.stdio() as client:
+            await asked(client, "toy__give", name="1", guest="Ann")
+
+    run(main())
+    assert not caught.exists()
+
+
 def test_a_unix_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = tmp_path / "gateway.sock"

@@ -1,6 +1,6 @@
 """What is left of a gateway that was killed: servers that may still be writing.
 
-    python -m aumai_transactions.mcp.guard FILE PROGRAM ARGUMENT…
+    python -I guard.py FILE PROGRAM ARGUMENT…
 
 Owns: a lock that each server keeps for as long as it, or what it has started, lives; and waiting
 for those of dead gateways. Only when nobody writes any more may what was in doubt be undone: an

@@ -27,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 
 from aumai_transactions import __version__
 from aumai_transactions.errors import DefinitionError, NotDelivered, OutcomeUnknown, StepRejected
+from aumai_transactions.mcp import guard
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -238,13 +239,8 @@ class Upstream:
             return streamable_http_client(server.url, http_client=http)
         command, arguments = str(server.command), list(server.args)
         if self._guard is not None:
-            arguments = [
-                "-m",
-                "aumai_transactions.mcp.guard",
-                str(self._guard),
-                command,
-                *arguments,
-            ]
+            # Why isolated: nothing that stands in the server's folder is imported.
+            arguments = ["-I", guard.__file__, str(self._guard), command, *arguments]
             command = sys.executable
         parameters = StdioServerParameters(
             command=command, args=arguments, env=server.env, cwd=server.cwd
