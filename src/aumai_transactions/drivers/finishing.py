@@ -61,32 +61,29 @@ def finish(
     part.is_callers = False
     part.goes_back = isinstance(wish, CommitCalled)
     seen: list[Observation] = [] if wish is None else [wish]
-    try:
-        yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
-    except InvalidTransactionState:
-        # Why not where the store was lost behind the decision: that is seen through all the same.
-        if isinstance(wish, RollbackCalled) or not isinstance(shared.broken, StoreError):
-            raise
-        return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
-    except Exception as error:
-        if shared.broken is None:
-            if not isinstance(error, StoreError):
-                raise
-            # Why: nobody else would look after it for as long as this process lives.
-            shared.lose(error)
-        return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
-    except BaseException:
-        # An interrupt came between two operations; whoever asked goes on from the journal.
-        shared.give_up()
-        leave(desk, shared.run)
-        raise
-    if not shared.saga.state.is_final:
+    while True:
         try:
-            yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
+            yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
+        except InvalidTransactionState:
+            # Why not where the store was lost behind the decision: that is seen through as well.
+            if isinstance(wish, RollbackCalled) or not isinstance(shared.broken, StoreError):
+                raise
+            return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
+        except Exception as error:
+            if shared.broken is None:
+                if not isinstance(error, StoreError):
+                    raise
+                # Why: nobody else would look after it for as long as this process lives.
+                shared.lose(error)
+            return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
         except BaseException:
-            # It is this process's yet, and whoever recovers here has to find it.
+            # An interrupt came between two operations; whoever asked goes on from the journal.
+            shared.give_up()
             leave(desk, shared.run)
             raise
+        if shared.saga.state.is_final or (yield from _let_go(desk, shared, part)):
+            break
+        seen = []  # Another part has begun something meanwhile; that is waited for.
     if shared.saga.state is COMMITTED:
         shared.run.hook_warnings += [
             f"step {name} had been carried out before its program was resumed, which did not ask "
@@ -97,6 +94,17 @@ def finish(
     shared.run.result = result
     leave(desk, shared.run)
     return result
+
+
+def _let_go(desk: Desk, shared: Shared, part: Part) -> Procedure[bool]:
+    """Let others have the transaction; tell whether that was possible."""
+    try:
+        has_let_go: bool = yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
+    except BaseException:
+        # It is this process's yet, and whoever recovers here has to find it.
+        leave(desk, shared.run)
+        raise
+    return has_let_go
 
 
 def _finish_broken(

@@ -332,8 +332,10 @@ class Shared:
                 if is_in_force(self.saga.by_id[name])
             ]
 
-    def let_go(self, desk: Desk, who: Attendant) -> Procedure[None]:
-        """Let others have it, who may go on once there is something to do; under the lock."""
+    def let_go(self, desk: Desk, who: Attendant) -> Procedure[bool]:
+        """Let others have it, but where a call is in hand here; tell whether; under the lock."""
+        if self.broken is None and (self._in_hand or self._todo):
+            return False  # Whoever had it next would make that call beside the living one.
         if self.broken is None and not self.saga.state.is_final and self._is_claimed:
             seen: list[Observation] = [DriverArrived(desk.driver_id)]
             yield from self._guarded(desk, who, stop(desk, self.run, seen, claims=True))
@@ -342,6 +344,7 @@ class Shared:
         name = self.run.transaction_id
         self._break(TransactionNotActive(name, state, "go on with", hint))
         self.has_let_go = True
+        return True
 
     def close(self) -> None:
         """Do nothing more with it here, for its manager is closed; recovery settles it.
