@@ -3,6 +3,7 @@
 # mypy: disable-error-code="union-attr, var-annotated"
 
 import asyncio
+import threading
 
 import pytest
 
@@ -18,6 +19,7 @@ from aumai_transactions import (
     TransactionRolledBack,
     UnknownStep,
 )
+from aumai_transactions.drivers import finishing
 
 SECONDS_MAX = 60
 
@@ -338,6 +340,39 @@ def test_nobody_s_answer_in_time_takes_an_interactive_one_back(office, clock):
         with pytest.raises(TransactionRolledBack):
             tx.execute("agent", "spend", {"it": 500}, wait_max_seconds=0)
     assert (caught.value.result.reason, office.calls) == ("denied", [])
+
+
+def test_a_commit_is_not_let_go_of_beside_an_undo_that_another_thread_has_begun(
+    office, clock, in_thread, monkeypatch
+):
+    begun, may_end = threading.Event(), threading.Event()
+
+    @office.manager.action("slow_take")
+    def slow_take(action, data):
+        office.calls.append("slow take")
+        begun.set()
+        may_end.wait(SECONDS_MAX)
+
+    let_go = finishing._let_go
+
+    def late(desk, shared, part):
+        # Here the time of the approval is over, and its caller's thread finds out.
+        clock.advance(601)
+        assert begun.wait(SECONDS_MAX)
+        has_let_go = yield from let_go(desk, shared, part)
+        may_end.set()
+        return has_let_go
+
+    monkeypatch.setattr(finishing, "_let_go", late)
+    with pytest.raises(TransactionRolledBack), office.manager.transaction() as tx:
+        tx.execute("agent", "put", {"it": "a"}, "slow_take")
+        asking = in_thread(tx.execute, "agent", "spend", {"it": 500}, wait_max_seconds=3_600)
+        while "approval_requested" not in office.kinds(tx):
+            pass
+        tx.commit(wait_max_seconds=0)
+        with pytest.raises(TransactionRolledBack):
+            asking.result()
+    assert office.calls == ["put a", "slow take"]
 
 
 def test_a_task_that_waits_for_an_answer_can_be_cancelled_and_the_request_is_gone(place, clock):

@@ -20,11 +20,14 @@ from aumai_transactions.core.isolation import reads_to_check
 from aumai_transactions.core.observations import (
     CommitCalled,
     DriverArrived,
+    HandlerReturned,
     PlanGiven,
     RollbackCalled,
     StepAsked,
 )
 from aumai_transactions.core.outcome import summary_of
+from aumai_transactions.core.planning import wake_at
+from aumai_transactions.core.poison import is_poisoned
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.drivers.parts import Part, Patience
 from aumai_transactions.drivers.taking_part import LEAVES, POLL_SECONDS, _next
@@ -67,6 +70,20 @@ def test_what_never_ran_is_undone_in_order_across_a_step_that_nothing_undoes():
     entries, _calls = advance(saga, seen, T0, 4)
     undos = [entry.step_id for entry in entries if isinstance(entry, CompensationStarted)]
     assert undos == ["s3"]
+
+
+def test_what_has_killed_too_many_waits_for_no_time():
+    saga = Saga("t")
+    steps = (
+        StepDefinition("s1", "a", "book", {}, "cancel", undo_within_seconds=60),
+        StepDefinition("s2", "a", "pay", {}, idempotent=True, effect="none"),
+    )
+    plan = Definition(T0, 3_600, steps, crashes_max=1)
+    advance(saga, [PlanGiven(plan), CommitCalled(), DriverArrived("d")], T0)
+    advance(saga, [HandlerReturned("s1", "action")], T0)
+    later = T0 + 3_600_000_000
+    _entries, calls = advance(saga, [DriverArrived("e", takeover=True)], later)
+    assert (is_poisoned(saga), calls, wake_at(saga)) == (True, [], None)
 
 
 def test_the_seed_that_undid_a_step_before_its_dependant_is_sound():
@@ -115,6 +132,9 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_004_520, id="an approval whose time is over beside a step in doubt"),
         pytest.param(1_019_411, id="a block that is left while a part of it sends it back"),
         pytest.param(1_020_813, id="a store that goes away from a part of what is decided"),
+        pytest.param(1_033_875, id="a commit that nobody waits for, and an undo that begins"),
+        pytest.param(1_036_807, id="a commit that nobody waits for, and an undo that begins late"),
+        pytest.param(1_039_652, id="a deadly step beside an undo window that closes"),
         # These were mistakes of the rules that the simulation is held against.
         pytest.param(993, id="an undo that kills, and an answer behind it"),
         pytest.param(1_644, id="a late answer that is journaled before its doubt"),
@@ -127,6 +147,7 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_004_090, id="a late refusal of the last of several calls"),
         pytest.param(1_004_461, id="a late effect behind an end that lets go of everything"),
         pytest.param(1_013_246, id="a death beside a probe whose question was answered late"),
+        pytest.param(1_032_949, id="a retry of a deadly step that nothing undoes"),
     ],
 )
 def test_a_seed_that_has_found_something_stays_sound(seed):

@@ -117,6 +117,8 @@ def plan(saga: Saga, now: int, parallel_max: int = 1) -> Sequence[Command]:
 def wake_at(saga: Saga) -> int | None:
     """Return when time alone gives something to do; None where only a call or a person does."""
     state = saga.state
+    if saga.crashes and is_poisoned(saga):
+        return None
     if state is ACTIVE:
         if saga.running or (not may_have_decided(saga) and _goes_back(saga)):
             return None

@@ -35,6 +35,7 @@ from aumai_transactions.drivers.ambient import (
     UNDOING,
     OnItsOwn,
 )
+from aumai_transactions.drivers.finishing import not_asked_again
 from aumai_transactions.drivers.freezing import frozen, frozen_step
 from aumai_transactions.drivers.groups import Group, current, enter
 from aumai_transactions.drivers.listener import Listener
@@ -135,7 +136,7 @@ class BlockBase(Listener):
     @property
     def not_asked_again(self) -> list[str]:
         """Ids of the steps in force that a resumed program has not asked for again (yet)."""
-        return [] if self._shared_run is None else self._shared_run.not_asked_again()
+        return [] if self._shared_run is None else not_asked_again(self._shared_run)
 
     @property
     def parent(self) -> BlockBase | None:

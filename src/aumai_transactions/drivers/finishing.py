@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import CommitCalled, Observation, RollbackCalled
+from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import ACTIVE, COMMITTED, COMMITTING, COMPENSATING, PENDING
 from aumai_transactions.drivers.asking import ask, leave, see_through, waiting_until
 from aumai_transactions.drivers.desk import Desk, read_saga
@@ -61,42 +62,61 @@ def finish(
     part.is_callers = False
     part.goes_back = isinstance(wish, CommitCalled)
     seen: list[Observation] = [] if wish is None else [wish]
-    try:
-        yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
-    except InvalidTransactionState:
-        # Why not where the store was lost behind the decision: that is seen through all the same.
-        if isinstance(wish, RollbackCalled) or not isinstance(shared.broken, StoreError):
-            raise
-        return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
-    except Exception as error:
-        if shared.broken is None:
-            if not isinstance(error, StoreError):
-                raise
-            # Why: nobody else would look after it for as long as this process lives.
-            shared.lose(error)
-        return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
-    except BaseException:
-        # An interrupt came between two operations; whoever asked goes on from the journal.
-        shared.give_up()
-        leave(desk, shared.run)
-        raise
-    if not shared.saga.state.is_final:
+    while True:
         try:
-            yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
+            yield from attend(desk, shared, part, seen, WholeInterest(), patience=Patience(until))
+        except InvalidTransactionState:
+            # Why not where the store was lost behind the decision: that is seen through as well.
+            if isinstance(wish, RollbackCalled) or not isinstance(shared.broken, StoreError):
+                raise
+            return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
+        except Exception as error:
+            if shared.broken is None:
+                if not isinstance(error, StoreError):
+                    raise
+                # Why: nobody else would look after it for as long as this process lives.
+                shared.lose(error)
+            return (yield from _finish_broken(desk, shared, wish, wait_max_seconds))
         except BaseException:
-            # It is this process's yet, and whoever recovers here has to find it.
+            # An interrupt came between two operations; whoever asked goes on from the journal.
+            shared.give_up()
             leave(desk, shared.run)
             raise
+        if shared.saga.state.is_final or (yield from _let_go(desk, shared, part)):
+            break
+        seen = []  # Another part has begun something meanwhile; that is waited for.
     if shared.saga.state is COMMITTED:
         shared.run.hook_warnings += [
             f"step {name} had been carried out before its program was resumed, which did not ask "
             "for it again; it stays"
-            for name in shared.not_asked_again()
+            for name in not_asked_again(shared)
         ]
     result = desk.result_of(shared.run)
     shared.run.result = result
     leave(desk, shared.run)
     return result
+
+
+def _let_go(desk: Desk, shared: Shared, part: Part) -> Procedure[bool]:
+    """Let others have the transaction; tell whether that was possible."""
+    try:
+        has_let_go: bool = yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part), part)
+    except BaseException:
+        # It is this process's yet, and whoever recovers here has to find it.
+        leave(desk, shared.run)
+        raise
+    return has_let_go
+
+
+def not_asked_again(shared: Shared) -> list[str]:
+    """Return the recorded steps in force that a resumed program has not asked for again."""
+    with shared.lock:
+        return [
+            name
+            for intent, names in shared.recorded.items()
+            for name in names[shared.replayed.get(intent, 0) :]
+            if is_in_force(shared.saga.by_id[name])
+        ]
 
 
 def _finish_broken(

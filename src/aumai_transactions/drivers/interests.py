@@ -126,7 +126,7 @@ class StepInterest:
 
 
 class DoubtsInterest:
-    """Wait until nothing is in doubt that could be settled without a person."""
+    """Wait until nothing is under way, nor in doubt that could be settled without a person."""
 
     def covers(self, saga: Saga, call: Call) -> bool:  # noqa: ARG002 (all is all)
         """Tell that every call is worth making."""
@@ -137,7 +137,8 @@ class DoubtsInterest:
         if saga.state is not ACTIVE:
             return saga.state.is_final
         doubts = (saga.steps[index] for index in saga.doubtful)
-        return not saga.undo and all(needs_person(step) for step in doubts)
+        is_still = not saga.undo and not saga.running
+        return is_still and all(needs_person(step) for step in doubts)
 
 
 class GroupInterest:

@@ -325,18 +325,10 @@ class Shared:
         self.recorded.clear()
         self._unclaimed.clear()
 
-    def not_asked_again(self) -> list[str]:
-        """Return the recorded steps in force that a resumed program has not asked for again."""
-        with self.lock:
-            return [
-                name
-                for intent, names in self.recorded.items()
-                for name in names[self.replayed.get(intent, 0) :]
-                if is_in_force(self.saga.by_id[name])
-            ]
-
-    def let_go(self, desk: Desk, who: Attendant, *, takeover: bool = False) -> Procedure[None]:
-        """Let others have it, who may go on once there is something to do; under the lock."""
+    def let_go(self, desk: Desk, who: Attendant, *, takeover: bool = False) -> Procedure[bool]:
+        """Let others have it, but where a call is in hand here; tell whether; under the lock."""
+        if self.broken is None and (self._in_hand or self._todo):
+            return False  # Whoever had it next would make that call beside the living one.
         if self.broken is None and not self.saga.state.is_final and self._is_claimed:
             seen: list[Observation] = [DriverArrived(desk.driver_id, takeover)]
             yield from self._guarded(desk, who, stop(desk, self.run, seen, claims=True))
@@ -345,6 +337,7 @@ class Shared:
         name = self.run.transaction_id
         self._break(TransactionNotActive(name, state, "go on with", hint))
         self.has_let_go = True
+        return True
 
     def close(self) -> None:
         """Do nothing more with it here, for its manager is closed; recovery settles it.

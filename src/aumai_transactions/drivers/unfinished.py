@@ -76,8 +76,11 @@ def put_off(desk: Desk, shared: Shared, part: Part) -> Procedure[TransactionResu
         nothing = Group(shared.free_scope_id("c"), "child", "nothing yet", None)
         yield from release(desk, shared, part, nothing)
     patience = Patience(waiting_until(desk, WAIT_SECONDS_MAX))
-    yield from attend(desk, shared, part, [], DoubtsInterest(), patience=patience)
-    yield DoTurn(desk, shared.lock, partial(shared.let_go, desk, part, takeover=True), part)
+    let_go = partial(shared.let_go, desk, part, takeover=True)
+    has_let_go = False
+    while not has_let_go:
+        yield from attend(desk, shared, part, [], DoubtsInterest(), patience=patience)
+        has_let_go = yield DoTurn(desk, shared.lock, let_go, part)
     result = desk.result_of(shared.run)
     shared.run.result = result
     leave(desk, shared.run)

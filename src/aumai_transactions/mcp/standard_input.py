@@ -38,15 +38,20 @@ class Lines:
         return line
 
     def _read(self) -> None:
-        left = b""
+        left: list[bytes] = []
         while True:
             try:
                 chunk = os.read(self._descriptor, CHUNK)
             except OSError:
                 chunk = b""
-            *lines, left = (left + chunk).split(b"\n")
-            if not chunk and left:
-                lines.append(left)
+            first, *more = chunk.split(b"\n")
+            left.append(first)
+            lines = []
+            for piece in more:  # Why joined only here: a long line comes in many pieces.
+                lines.append(b"".join(left))
+                left = [piece]
+            if not chunk and any(left):
+                lines.append(b"".join(left))
             for line in lines:
                 self._put(line.decode("utf-8", "replace"))
             if not chunk:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from aumai_transactions import (
     TransactionNotFinal,
     TransactionRolledBack,
 )
+from aumai_transactions.drivers import taking_part, unfinished
 from aumai_transactions.drivers.unfinished import begin_run, end_run, unfinished_of
 
 WAITS: dict[str, Any] = {"on_crash": "wait", "resume_within_seconds": 3600}
@@ -158,6 +160,35 @@ def test_a_block_that_is_left_while_a_step_needs_an_approval_waits_and_asks_no_l
         manager.approve(tx.transaction_id, pending.value.step_id, by="ann")
         assert tx.execute("agent", "pay", {"hotel": "Savoy"}) == "Savoy 7"
     assert world.calls == ["Savoy"]
+
+
+def test_a_call_that_another_thread_has_begun_ends_before_anybody_else_may_have_it(
+    manager: TransactionManager, world: World, in_thread: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, is_left = threading.Event(), threading.Event()
+    attend = taking_part.attend
+
+    @manager.action("slow", compensating_action="cancel")
+    def slow(_action: str, data: dict[str, Any]) -> str:
+        begun.set()
+        assert is_left.wait(60)
+        return world.book("book", data)
+
+    def leaving(*args: Any, **options: Any) -> Any:
+        is_left.set()
+        return (yield from attend(*args, **options))
+
+    monkeypatch.setattr(unfinished, "attend", leaving)
+    with pytest.raises(TransactionNotFinal), manager.transaction(**WAITS) as tx:
+        calling = in_thread(tx.execute, "agent", "slow", {"hotel": "Ritz"})
+        assert begun.wait(60)
+        begin_run(tx, "run", "the agent waits")
+    assert calling.result() == "Ritz 7"
+    kinds = [event.kind for event in manager.get_events(tx.transaction_id)]
+    assert kinds[-2:] == ["step_succeeded", "claimed"]
+    with manager.resume(tx.transaction_id) as tx:
+        assert tx.execute("agent", "slow", {"hotel": "Ritz"}) == "Ritz 7"
+    assert world.calls == ["Ritz"]
 
 
 def test_a_nested_block_is_left_as_ever_and_its_root_is_not(

@@ -154,11 +154,13 @@ class StepRules(Told):
             return
         if told.state == "doubt":
             told.wanted, told.asked = True, False
+        if told.definition.compensating_action is None:
+            return  # Only a person can say what becomes of it (D10).
         if told.is_outstanding:
             # It is undone once more; what had acted late is not held against it a second time.
             told.acted_late = told.is_outstanding = False
             told.undo_asked = True
-            if told.definition.compensating_action is not None and self.goes_back:
+            if self.goes_back:
                 told.is_closed = False
                 told.acted = True
 
