@@ -136,6 +136,7 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_036_807, id="a commit that nobody waits for, and an undo that begins late"),
         pytest.param(1_039_652, id="a deadly step beside an undo window that closes"),
         pytest.param(1_045_556, id="a call that nobody waits for, and a step in doubt too late"),
+        pytest.param(1_045_845, id="a program that died behind the window of what was undone"),
         pytest.param(1_046_906, id="a retry of what acted late, and nothing undoes"),
         pytest.param(1_049_115, id="a call that nobody waits for, and an undo window that closes"),
         # These were mistakes of the rules that the simulation is held against.
