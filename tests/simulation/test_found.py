@@ -135,6 +135,10 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_033_875, id="a commit that nobody waits for, and an undo that begins"),
         pytest.param(1_036_807, id="a commit that nobody waits for, and an undo that begins late"),
         pytest.param(1_039_652, id="a deadly step beside an undo window that closes"),
+        pytest.param(1_045_556, id="a call that nobody waits for, and a step in doubt too late"),
+        pytest.param(1_045_845, id="a program that died behind the window of what was undone"),
+        pytest.param(1_046_906, id="a retry of what acted late, and nothing undoes"),
+        pytest.param(1_049_115, id="a call that nobody waits for, and an undo window that closes"),
         # These were mistakes of the rules that the simulation is held against.
         pytest.param(993, id="an undo that kills, and an answer behind it"),
         pytest.param(1_644, id="a late answer that is journaled before its doubt"),
@@ -148,6 +152,7 @@ def test_who_waits_no_longer_waits_for_the_calls_in_hand_without_spinning():
         pytest.param(1_004_461, id="a late effect behind an end that lets go of everything"),
         pytest.param(1_013_246, id="a death beside a probe whose question was answered late"),
         pytest.param(1_032_949, id="a retry of a deadly step that nothing undoes"),
+        pytest.param(1_047_385, id="a late effect of what a person has left in place"),
     ],
 )
 def test_a_seed_that_has_found_something_stays_sound(seed):

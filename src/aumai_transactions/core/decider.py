@@ -287,7 +287,7 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
             f"The step is {step.state.value}; only a step in doubt, one that waits for its next "
             "attempt, or an outstanding compensation can be tried again.",
         )
-    if step.outstanding == "no_compensation":
+    if step.outstanding is not None and step.definition.compensating_action is None:
         raise InvalidTransactionState(
             saga.transaction_id,
             saga.state.value,

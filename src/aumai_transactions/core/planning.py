@@ -362,7 +362,9 @@ def reason_to_go_back(saga: Saga, now: int) -> RollbackStarted | None:
         step_id, error = saga.conflict
         return RollbackStarted(now, "conflict", step_id, error)
     if saga.closing and saga.plan.on_undo_window == "roll_back":
-        return _window_closes(saga, now)
+        closes = _window_closes(saga, now)
+        if closes is not None:
+            return closes  # Else it is one of what was undone meanwhile.
     if saga.stuck:
         step = saga.steps[next(iter(saga.stuck))]
         return RollbackStarted(now, "step_failed", step.step_id, step.undo_error or step.error)

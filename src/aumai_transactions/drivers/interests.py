@@ -87,7 +87,7 @@ class StepInterest:
 
     def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its step are worth making, and every undo of the whole."""
-        if call.step.step_id == self.step_id or goes_back(saga):
+        if call.step.step_id == self.step_id or saga.state is COMPENSATING:
             return True
         step = saga.by_id[self.step_id]
         if step.to_undo and is_of_an_undo(call):
@@ -151,7 +151,7 @@ class GroupInterest:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
         groups = [] if call.step.scope is None else call.step.scope.chain()
         inside = self.scope_id in [one.definition.scope_id for one in groups]
-        return inside or goes_back(saga) or is_of_an_undo(call)
+        return inside or saga.state is COMPENSATING or is_of_an_undo(call)
 
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
         """Tell whether all of its steps are at rest, or wait for a person."""
@@ -173,7 +173,7 @@ class StepsInterest:
 
     def covers(self, saga: Saga, call: Call) -> bool:
         """Tell that the calls of its steps are worth making, and every undo of the whole."""
-        mine = call.step.step_id in self.step_ids or goes_back(saga)
+        mine = call.step.step_id in self.step_ids or saga.state is COMPENSATING
         return mine or is_of_an_undo(call)
 
     def is_settled(self, saga: Saga, now: int) -> bool:  # noqa: ARG002
@@ -184,13 +184,24 @@ class StepsInterest:
         return not any(step.to_undo or step.undo_wanted or step.outstanding for step in steps)
 
 
-def goes_back(saga: Saga) -> bool:
-    """True where the whole goes back, or will as soon as what was announced has ended.
+def worth_making(saga: Saga, todo: list[Call], interest: Interest, now: int) -> list[Call]:
+    """Return the calls that somebody makes who waits for something.
 
-    Why also what was only announced: who asked for it may be gone, and whoever waits for the whole
-    to go back would wait for it for ever.
+    Why all of them where nothing new begins any more: who asked for a call may be gone, and
+    whoever waits for the whole to go back, or for what must not begin beside it, would wait for it
+    for ever.
     """
-    return saga.state is COMPENSATING or (saga.state is ACTIVE and bool(saga.stuck))
+    is_late = saga.state is ACTIVE and now > saga.plan.deadline
+    everything = (is_late or goes_back(saga, now)) and not isinstance(interest, NoInterest)
+    return [call for call in todo if everything or interest.covers(saga, call)]
+
+
+def goes_back(saga: Saga, now: int) -> bool:
+    """True where the whole goes back, or will as soon as what was announced has ended."""
+    wishes = saga.rollback_requested is not None or saga.denied is not None
+    if saga.state is ACTIVE:
+        return wishes or reason_to_go_back(saga, now) is not None
+    return wishes or saga.state is COMPENSATING
 
 
 def is_of_an_undo(call: Call) -> bool:

@@ -33,7 +33,7 @@ from aumai_transactions.core.states import COMMITTING, COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
-from aumai_transactions.drivers.interests import Interest, StepInterest, goes_back
+from aumai_transactions.drivers.interests import Interest, StepInterest, goes_back, worth_making
 from aumai_transactions.drivers.looks import Asked, Look
 from aumai_transactions.drivers.noticing import Noticed
 from aumai_transactions.drivers.run import Run
@@ -451,20 +451,18 @@ class Shared:
     def _look(self, desk: Desk, who: Attendant, interest: Interest) -> Look:
         saga = self.saga
         going_back = saga.state is COMPENSATING
-        mine = [call for call in self._todo if interest.covers(saga, call)]
+        mine = worth_making(saga, self._todo, interest, self.run.planned_at)
         if mine:
             # Order matters: an interrupt in between must not lose them.
             self._in_hand.setdefault(id(who), []).extend(mine)
             self._todo = [call for call in self._todo if call not in mine]
-            wishes = saga.rollback_requested is not None or saga.denied is not None
-            unwanted = wishes or goes_back(saga)
             return Look(
                 mine,
                 is_settled=False,
                 seconds=None,
                 is_busy=True,
                 is_going_back=going_back,
-                is_unwanted=unwanted,
+                is_unwanted=goes_back(saga, self.run.planned_at),
             )
         mine_too = id(who) in self._in_hand
         step = saga.by_id[interest.step_id] if isinstance(interest, StepInterest) else None

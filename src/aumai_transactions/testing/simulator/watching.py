@@ -392,7 +392,7 @@ def _was_let_go_of(rules: JournalRules, told: StepTold) -> bool:
         plan is not None
         and plan.release_outstanding_locks
         and rules.is_final
-        and told.is_outstanding
+        and (told.is_outstanding or told.left_in_place)
     )
 
 
