@@ -107,6 +107,10 @@ class Bench:
         finally:
             serving.stop()
 
+    def go(self) -> None:
+        """Let what was ordered to act late act now, if it still can."""
+        self.rooms.with_name(f"{self.rooms.name}.go").touch()
+
     def orders(self, order: str) -> None:
         """Give the toy server an order for its next change."""
         self.rooms.with_name(f"{self.rooms.name}.orders").write_text(order)

@@ -48,7 +48,7 @@ def npm_server(name: str) -> list[str]:
     """Return the command of a server that npm carries."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
-        pytest.skip("there is no node on this machine")
+        pytest.skip("node and npm are not both installed; on Debian: apt-get install nodejs npm")
 
     def install(folder: Path) -> None:
         (folder / "package.json").write_text("{}")

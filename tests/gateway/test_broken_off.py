@@ -47,6 +47,7 @@ def test_who_goes_away_in_a_call_has_not_ended_it_for_those_who_share_the_transa
                 leaves = await stack.enter_async_context(serving.client(mode=era))
                 about = {"name": "1", "guest": "Bob", "transaction_id": tx}
                 await leave_while_it_acts(bench, stack, leaves.call_tool("toy__give", about))
+                bench.go()
                 await until(lambda: bench.has() == {"1": "Bob"})
                 told = (await asked(stays, "tx_rollback", transaction_id=tx)).structured_content
                 assert told["undone"] == ["s3"]
@@ -72,6 +73,7 @@ def test_a_gateway_that_ends_in_a_call_leaves_nothing_that_acts_later(
         async with bench.stdio() as client:
             told = (await asked(client, "tx_status", transaction_id=tx)).structured_content
             assert told["state"] == "rolled_back"
+            bench.go()
         assert bench.has() == {"1": "Ann"}
         assert bench.log()[-1] == "give 1 Ann"
 
@@ -97,6 +99,7 @@ def test_a_call_that_was_broken_off_with_another_one_is_undone_once_its_server_h
             in_vain = await client.call_tool("toy__free", {"name": "1", "transaction_id": second})
             assert in_vain.is_error
             assert (await late).is_error
+            bench.go()
             await asked(client, "tx_commit", transaction_id=first)
             await asked(client, "tx_commit", transaction_id=second)
         assert bench.has() == {}
@@ -121,6 +124,7 @@ def test_what_one_server_has_written_is_not_lost_with_what_another_one_was_writi
             await until(bench.rooms.with_name(f"{bench.rooms.name}.late").exists)
             await asked(client, "other__give", name="2", guest="Bob", transaction_id=tx)
             assert (await late).is_error
+            bench.go()
             await asked(client, "tx_commit", transaction_id=tx)
 
     run(main())
