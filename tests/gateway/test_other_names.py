@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.gateway.bench import Bench, asked, begun, refused, run, text, tree
 from tests.gateway.servers import npm_server, pypi_server
-from tests.gateway.test_ready_made import command_of, git
+from tests.gateway.test_ready_made import command_of, git, repository
 
 
 @pytest.fixture
@@ -81,14 +81,7 @@ def test_a_folder_that_was_there_keeps_what_others_do_in_it(bench: Bench, files:
 
 @pytest.mark.parametrize("kind", ["the folder inside", "bare", "another work tree"])
 def test_a_repository_that_is_not_where_it_looks_is_not_changed(tmp_path: Path, kind: str) -> None:
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    git(repo, "init", "-q")
-    git(repo, "config", "user.name", "t")
-    git(repo, "config", "user.email", "t@example.com")
-    (repo / "file").write_text("one")
-    git(repo, "add", "file")
-    git(repo, "commit", "-qm", "one")
+    repo = repository(tmp_path)
     named = {
         "the folder inside": repo / ".git",
         "bare": repo / "bare.git",

@@ -29,14 +29,9 @@ def git(folder: Path, *words: str) -> str:
     return ran.stdout
 
 
-def command_of(words: list[str], rules: str, **more: Any) -> dict[str, Any]:
-    declared = {"rules": rules, **more}
-    return {"command": words[0], "args": words[1:], "transactions": declared}
-
-
-@pytest.mark.parametrize("ends", ["rolled back", "denied"])
-def test_what_was_done_to_a_repository_is_undone(tmp_path: Path, ends: str) -> None:
-    repo = tmp_path / "repo"
+def repository(folder: Path) -> Path:
+    """Make a repository with one commit of one file."""
+    repo = folder / "repo"
     repo.mkdir()
     git(repo, "init", "-q")
     git(repo, "config", "user.name", "t")
@@ -44,6 +39,17 @@ def test_what_was_done_to_a_repository_is_undone(tmp_path: Path, ends: str) -> N
     (repo / "file").write_text("one")
     git(repo, "add", "file")
     git(repo, "commit", "-qm", "one")
+    return repo
+
+
+def command_of(words: list[str], rules: str, **more: Any) -> dict[str, Any]:
+    declared = {"rules": rules, **more}
+    return {"command": words[0], "args": words[1:], "transactions": declared}
+
+
+@pytest.mark.parametrize("ends", ["rolled back", "denied"])
+def test_what_was_done_to_a_repository_is_undone(tmp_path: Path, ends: str) -> None:
+    repo = repository(tmp_path)
     (repo / "file").write_text("two")
     words = [*pypi_server("git"), "--repository", str(repo)]
     bench = Bench(tmp_path, {"git": command_of(words, "git", folders=[str(repo)])})
