@@ -275,11 +275,8 @@ def _retry_asked(saga: Saga, seen: RetryAsked, now: int) -> list[Entry]:
     step = _known_step(saga, seen.step_id, "the retry")
     doubtful = step.state is STEP_IN_DOUBT and saga.state in (ACTIVE, COMMITTING)
     doubtful = doubtful or step.index in saga.stuck
-    if is_poisoned(saga):
-        by, note = checked_note(seen.by, "by"), checked_note(seen.note, "note")
-        return [RetryRequested(now, step.step_id, by, note)]
     waits = step.due_at is not None or (step.to_undo and abandon_at(step) is not None)
-    if not doubtful and step.outstanding is None and not waits:
+    if not doubtful and step.outstanding is None and not waits and not is_poisoned(saga):
         raise InvalidTransactionState(
             saga.transaction_id,
             saga.state.value,

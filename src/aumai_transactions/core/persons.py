@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def retry_requested(saga: Saga, entry: RetryRequested) -> None:
     """Let something be tried once more, or at once."""
     step = saga.step(entry.step_id)
-    if is_poisoned(saga) and step.state is not STEP_IN_DOUBT:
+    stopped = step.state is STEP_IN_DOUBT or step.outstanding is not None
+    if is_poisoned(saga) and not stopped and step.index not in saga.stuck:
         return  # It had its turn, and has it again.
     if step.due_at is not None:
         step.due_at = saga.waiting[step.index] = entry.at

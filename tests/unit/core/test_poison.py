@@ -98,3 +98,15 @@ def test_an_undo_that_killed_is_tried_again_when_a_person_asks(dies):
     another(another(tx, "d2"), "d3")
     assert tx.retry("first").calls == ["compensation:first"]
     assert tx.returned("first").state == "rolled_back"
+
+
+def test_an_outstanding_undo_is_tried_again_though_another_undo_kills(play, make_step):
+    steps = [make_step(name, idempotent=True) for name in ("first", "second", "third")]
+    tx = play(*steps, crashes_max=2).commit().returned("first").returned("second").raised("third")
+    tx.raised("second")
+    another(another(tx, "d2"), "d3")
+    assert tx.saga.steps[1].outstanding is not None
+    assert attention_of(tx.saga) == "poisoned"
+    assert tx.retry("second").calls == ["compensation:second"]
+    assert tx.returned("second").returned("first").state == "rolled_back"
+    assert not tx.result.outstanding
