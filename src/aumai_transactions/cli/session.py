@@ -20,7 +20,6 @@ from aumai_transactions.actions import Action
 from aumai_transactions.cli import importing, snapshot
 from aumai_transactions.cli.apps import App, load_app
 from aumai_transactions.cli.exits import Code, Refused
-from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.sync import TransactionManager
@@ -29,6 +28,7 @@ from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import STORE_VARIABLE, open_store
 from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.wording.characters import shown, shown_lines
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.aio import AsyncTransactionManager

@@ -12,8 +12,6 @@ import click
 
 from aumai_transactions.cli.commands.start import seconds
 from aumai_transactions.cli.exits import Code, code_of
-from aumai_transactions.cli.happenings import sentence
-from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -24,13 +22,15 @@ from aumai_transactions.cli.settings import (
     transaction_argument,
 )
 from aumai_transactions.cli.story import event_lines, show_lines
-from aumai_transactions.cli.tables import Cell, Row, table
-from aumai_transactions.cli.wording import ATTENTION, state_cell, when
+from aumai_transactions.cli.tables import Row, table
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.times import instant
 from aumai_transactions.models import Event, TransactionResult, TransactionState
 from aumai_transactions.store import Query
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.happenings import sentence
+from aumai_transactions.wording.words import Cell, state_cell, waits_for_cell, when
 
 LIST_MAX = 50
 EVERYTHING = 2**31 - 1
@@ -248,21 +248,8 @@ def _row(summary: Summary, is_alive: bool | None) -> Row:
         Cell(when(instant(summary.created_at)), "dim"),
         Cell(shown(summary.name or "")),
         Cell(shown(", ".join(summary.agents))),
-        _waits_for(summary, is_alive),
+        waits_for_cell(summary, alive=is_alive),
     )
-
-
-def _waits_for(summary: Summary, is_alive: bool | None) -> Cell:
-    if summary.attention:
-        tone: Tone = "warn" if summary.attention == "approval" else "bad"
-        return Cell(f"a person: {ATTENTION[summary.attention]}", tone)
-    if summary.due_at is not None:
-        return Cell(when(instant(summary.due_at)), "warn")
-    if is_alive is None:
-        return Cell("")
-    if not is_alive and summary.state is TransactionState.pending:
-        return Cell("a worker", "warn")
-    return Cell("a living process", "busy") if is_alive else Cell("recover", "warn")
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import click
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import Settings, json_option, store_option
-from aumai_transactions.cli.wording import when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.times import instant
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
+from aumai_transactions.wording.words import when
 
 # How many go in one durable write: others wait for no longer than that takes.
 BATCH = 500

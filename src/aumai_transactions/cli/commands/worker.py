@@ -22,7 +22,6 @@ from types import FrameType
 import click
 
 from aumai_transactions.cli.exits import Code
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -40,6 +39,7 @@ from aumai_transactions.drivers.worker import (
     checked_agents,
 )
 from aumai_transactions.models import SECONDS_MAX, Recovered
+from aumai_transactions.wording.characters import shown
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
