@@ -14,9 +14,10 @@ from aumai_transactions.stores.postgres.schema import (
 )
 from aumai_transactions.testing.journals import claim, plan
 
-PRE = Migration(2, False, "CREATE TABLE more (id int); ALTER TABLE transactions ADD COLUMN x int")
-POST = Migration(2, True, "DROP VIEW entries_readable")
-BROKEN = Migration(2, False, "CREATE TABLE more (id int); SELECT 1 / 0")
+NEXT = SCHEMA_VERSION + 1
+PRE = Migration(NEXT, False, "CREATE TABLE more (id int); ALTER TABLE transactions ADD COLUMN x int")
+POST = Migration(NEXT, True, "DROP VIEW entries_readable")
+BROKEN = Migration(NEXT, False, "CREATE TABLE more (id int); SELECT 1 / 0")
 
 
 def reopened(store, known, version, **options):
@@ -45,33 +46,33 @@ def test_the_files_lead_to_the_version_of_this_release():
 def test_a_pre_migration_runs_at_once_and_older_processes_go_on(store, database):
     driver = store.join()
     store.append([plan("t"), claim("t", 2, 1, driver)])
-    row = reopened(store, [*migrations(), PRE], 2)
-    assert (row.schema_version, row.usable_from) == (2, 1)
+    row = reopened(store, [*migrations(), PRE], NEXT)
+    assert (row.schema_version, row.usable_from) == (NEXT, 1)
     assert "more" in names(database)
     assert store.append([plan("u")]) == ["appended"]
-    assert reopened(store, migrations(), 1) == row
+    assert reopened(store, migrations(), SCHEMA_VERSION) == row
 
 
 def test_a_post_migration_waits_for_the_last_driver_of_an_older_release(store, database):
     driver = store.join()
     store.append([plan("t"), claim("t", 2, 1, driver)])
     known = [*migrations(), PRE, POST]
-    assert reopened(store, known, 2).usable_from == 1
+    assert reopened(store, known, NEXT).usable_from == 1
     assert "entries_readable" in names(database)
     store.leave(driver)
-    row = reopened(store, known, 2)
-    assert (row.schema_version, row.usable_from) == (2, 2)
+    row = reopened(store, known, NEXT)
+    assert (row.schema_version, row.usable_from) == (NEXT, NEXT)
     assert "entries_readable" not in names(database)
     with pytest.raises(SchemaVersionError):
-        reopened(store, migrations(), 1)
+        reopened(store, migrations(), SCHEMA_VERSION)
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(store, database):
     before = names(database)
     with pytest.raises(StoreError, match="division by zero"):
-        reopened(store, [*migrations(), BROKEN], 2)
+        reopened(store, [*migrations(), BROKEN], NEXT)
     assert names(database) == before
-    assert reopened(store, migrations(), 1).schema_version == 1
+    assert reopened(store, migrations(), SCHEMA_VERSION).schema_version == SCHEMA_VERSION
 
 
 def test_a_store_whose_making_fails_is_not_there(postgres16, url):
@@ -80,7 +81,7 @@ def test_a_store_whose_making_fails_is_not_there(postgres16, url):
 
     address = address_of(url)
     pool = Pool(address)
-    work = partial(opened, address=address, create=True, known=[BROKEN], version=2)
+    work = partial(opened, address=address, create=True, known=[BROKEN], version=NEXT)
     with pytest.raises(StoreError, match="division by zero"):
         pool.run(work)
     pool.close()
