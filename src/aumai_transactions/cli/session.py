@@ -22,6 +22,7 @@ from aumai_transactions.cli.apps import App, load_app
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.core.outcome import Summary
+from aumai_transactions.drivers.overview import FAR, NO_DRIVER, WAITING_MAX, unattended
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
@@ -34,11 +35,7 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.aio import AsyncTransactionManager
 
 CANDIDATES_MAX = 20
-WAITING_MAX = 10_000
-NO_DRIVER = ""
 MEMORY_NAMES = ("memory:", "memory://")
-# Behind every time that anything can wait for.
-FAR = 2**62
 
 
 @dataclass(slots=True)
@@ -147,14 +144,13 @@ class Session:
 
     def waiting_for_time(self) -> list[Summary]:
         """Return what no living process has, and what goes on at a time to come."""
-        # Why a driver that is none: whatever any driver has that lives is left out.
         names = self.store.due(NO_DRIVER, WAITING_MAX, FAR)
         found = (self.summary_of(name) for name in names)
         return [summary for summary in found if summary is not None and summary.due_at is not None]
 
     def unattended(self) -> set[str]:
         """Return what has something to be done, and what no living process has."""
-        return set(self.store.due(NO_DRIVER, WAITING_MAX, FAR))
+        return unattended(self.store)
 
     def is_alive(self, transaction_id: str) -> bool | None:
         """Tell whether a living process has a transaction; None where nothing is to be done."""

@@ -1,12 +1,15 @@
 """All about one transaction, from one reading of its journal.
 
-Owns: what somebody sees who looks at a transaction that they do not drive.
+Owns: what somebody sees who looks at a transaction that they do not drive, and which ones nobody
+drives.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from aumai_transactions.core.entries import RollbackStarted
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.journal import replay
 from aumai_transactions.core.outcome import (
     is_runnable,
@@ -17,10 +20,18 @@ from aumai_transactions.core.outcome import (
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.drivers.desk import Desk, event_of, read_journal
 from aumai_transactions.drivers.operations import Procedure
+from aumai_transactions.models import TransactionState
 
 if TYPE_CHECKING:
     from aumai_transactions.core.outcome import Summary
     from aumai_transactions.models import Event, Transaction, TransactionResult
+    from aumai_transactions.store import Store
+
+
+NO_DRIVER = ""
+WAITING_MAX = 10_000
+FAR = 2**62
+"""Behind every time that anything can wait for."""
 
 
 class Look(NamedTuple):
@@ -34,6 +45,8 @@ class Look(NamedTuple):
         driver_id: Who has it; None where nobody does.
         is_runnable: True where a driver has something to do.
         hashes: The hash of each entry, checked against the chain.
+        undoes: The steps that a rollback would undo, from here, in its order.
+        keeps: The steps that have taken effect, and that a rollback would leave in place.
     """
 
     transaction: Transaction
@@ -43,6 +56,8 @@ class Look(NamedTuple):
     driver_id: str | None
     is_runnable: bool
     hashes: list[bytes]
+    undoes: list[str]
+    keeps: list[str]
 
     @property
     def sequence(self) -> int:
@@ -60,7 +75,7 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
     journal = yield from read_journal(desk, transaction_id)
     saga = Saga(transaction_id)
     events = [event_of(saga, saga.sequence, entry) for entry in replay(journal, saga)]
-    return Look(
+    look = Look(
         transaction_of(saga),
         result_of(saga, durable=desk.store.is_durable),
         events,
@@ -68,4 +83,22 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
         journal.driver_id,
         is_runnable(saga),
         [entry.hash for entry in journal.entries],
+        [],
+        [],
     )
+    if saga.state is TransactionState.active and not saga.halted:
+        # Why on this saga: it is nobody's, and what it would undo is said once, where it goes back.
+        evolve(saga, RollbackStarted(saga.updated_at, "requested"))
+    undoes = [saga.steps[index].step_id for index in reversed(saga.undo)]
+    keeps = [
+        step.step_id
+        for step in (saga.steps[index] for index in saga.effects)
+        if not step.to_undo and not step.simulated and step.definition.compensating_action is None
+    ]
+    return look._replace(undoes=undoes, keeps=keeps)
+
+
+def unattended(store: Store) -> set[str]:
+    """Return what has something to be done, and what no living process has."""
+    # Why a driver that is none: whatever any driver has that lives is left out.
+    return set(store.due(NO_DRIVER, WAITING_MAX, FAR))

@@ -55,9 +55,15 @@ stroke-dasharray:3 3}.aumai-tx .paper{fill:var(--paper)}
 """.strip().replace("\n", "")
 
 
-def drawn(timeline: Timeline, result: TransactionResult) -> str:
-    """Return a transaction as the text of an SVG file."""
-    return "\n".join(_lines(timeline, result)) + "\n"
+def drawn(timeline: Timeline, result: TransactionResult, *, has_style: bool = True) -> str:
+    """Return a transaction as the text of an SVG file.
+
+    Args:
+        timeline: How it went.
+        result: What became of it.
+        has_style: False where it stands in a page that has `STYLE` already.
+    """
+    return "\n".join(_lines(timeline, result, has_style=has_style)) + "\n"
 
 
 def fit(text: str, characters_max: int) -> str:
@@ -67,7 +73,7 @@ def fit(text: str, characters_max: int) -> str:
     return escape(cut, {'"': "&quot;"})
 
 
-def _lines(timeline: Timeline, result: TransactionResult) -> Iterator[str]:
+def _lines(timeline: Timeline, result: TransactionResult, *, has_style: bool) -> Iterator[str]:
     layout = laid_out(timeline)
     rows = sum(LANE + ROW * len(lane.lines) for lane in layout.lanes)
     height = TOP + rows + (40 if layout.left_out else 20)
@@ -78,7 +84,8 @@ def _lines(timeline: Timeline, result: TransactionResult) -> Iterator[str]:
         f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'aria-label="{fit(f"{name}: {said}", 400)}">'
     )
-    yield f"<style>{STYLE}</style>"
+    if has_style:
+        yield f"<style>{STYLE}</style>"
     yield f'<rect class="paper" width="{WIDTH}" height="{height}"/>'
     tone = _TONES_OF_STATES.get(result.state.value, "busy")
     yield f'<text x="12" y="22" class="head">{fit(name, 80)}</text>'

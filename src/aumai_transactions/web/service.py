@@ -79,9 +79,10 @@ def application(service: Service, endpoints: Iterable[Endpoint]) -> Gate:
     # Why no Starlette application: it answers by itself what the gate has to answer.
     router = Router(routes([open_to_all, *endpoints]), redirect_slashes=False, default=_nowhere)
 
+    rates = Rates(service.clock)
+
     async def serve(scope: Any, receive: Any, send: Any) -> None:
-        scope["state"]["service"] = service
+        scope["state"]["service"], scope["state"]["rates"] = service, rates
         await router(scope, receive, send)
 
-    rates = Rates(service.clock)
     return Gate(serve, service.doors, service.tokens, service.sessions, rates)

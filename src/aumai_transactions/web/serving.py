@@ -22,9 +22,10 @@ from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.listening import Address, bound, until_told
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
-from aumai_transactions.web.gate import LOGIN, Doors
+from aumai_transactions.web.gate import Doors
 from aumai_transactions.web.pages import endpoints as pages
-from aumai_transactions.web.principals import SCOPES, Principal, Tokens
+from aumai_transactions.web.pages.login import login_link
+from aumai_transactions.web.principals import Tokens
 from aumai_transactions.web.service import Service, application
 from aumai_transactions.web.sessions import Sessions
 from aumai_transactions.web.transactions import Transactions
@@ -192,9 +193,3 @@ async def _tell_when_up(
     plan.say(f"serving {plan.place} at {plan.scheme}://{address.named}  ({mode})")
     plan.say(f"log in once, within 15 minutes: {login_link(service)}")
     plan.say(f"tokens for programs: {plan.command('tokens', 'add', 'NAME')}")
-
-
-def login_link(service: Service) -> str:
-    """Return a link that logs the person who runs this in once."""
-    code = service.sessions.new_code(Principal(service.person, frozenset(SCOPES), is_person=True))
-    return f"{min(service.doors.origins)}{LOGIN}?code={code}"

@@ -16,18 +16,22 @@ from typing import TYPE_CHECKING
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers import asking
 from aumai_transactions.drivers.locks import read_locks
-from aumai_transactions.drivers.overview import Look, look_at
+from aumai_transactions.drivers.overview import Look, look_at, unattended
 from aumai_transactions.errors import InvalidData, TransactionError, TransactionNotFound
+from aumai_transactions.models import TransactionState
+from aumai_transactions.store import Query
 
 if TYPE_CHECKING:
     from aumai_transactions.core.observations import Observation
+    from aumai_transactions.core.outcome import Summary
     from aumai_transactions.drivers.aio import AsyncTransactionManager
     from aumai_transactions.models import ResourceLock, TransactionResult
-    from aumai_transactions.store import Listed, Query
+    from aumai_transactions.store import Listed, Page, StoreInfo, Tally
     from aumai_transactions.web.principals import Principal
 
 log = logging.getLogger("aumai_transactions.web")
 
+PREFIXED_MAX = 20
 DRIVEN_MAX = 16
 """How many transactions are gone on with here at once, because somebody has asked for something."""
 
@@ -49,10 +53,40 @@ class Transactions:
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(DRIVEN_MAX)
 
-    async def find(self, who: Principal, query: Query) -> list[Listed]:
+    async def find(self, who: Principal, query: Query) -> Page:
         """Return one page of those that somebody may see."""
-        found = await self._reader.find(query)
-        return [one for one in found if who.tenant in (None, one.summary.tenant)]
+        if who.tenant is not None:
+            query = query._replace(tenant=who.tenant)
+        return await self._reader.find(query)
+
+    async def tally(self, who: Principal) -> Tally | None:
+        """Return how many there are; None where somebody may not see all of them."""
+        return None if who.tenant is not None else await self._reader.tally()
+
+    async def summary_of(self, who: Principal, transaction_id: str) -> Summary | None:
+        """Return what lists tell of one transaction; None where this principal may see none."""
+        found = await self.find(who, Query(prefix=transaction_id, limit=PREFIXED_MAX))
+        named = (one.summary for one in found)
+        return next((one for one in named if one.transaction_id == transaction_id), None)
+
+    async def parked(self, who: Principal, limit: int) -> list[Listed]:
+        """Return some of what nobody has, and what goes on at a time to come, oldest first."""
+        found: list[Listed] = []
+        query = Query(states=(TransactionState.active, TransactionState.compensating), limit=500)
+        for one in await self.find(who, query):
+            summary = one.summary
+            if summary.due_at is not None and summary.attention is None and len(found) < limit:
+                found.append(one)
+        return found
+
+    async def info(self) -> StoreInfo:
+        """Return what the store tells of itself."""
+        return await self._reader.get_store_info()
+
+    async def unattended(self) -> set[str]:
+        """Return what has something to be done, and what no living process has."""
+        desk = await self._reader._desk()  # noqa: SLF001 (one package)
+        return await self._reader._blocking(lambda: unattended(desk.store))  # noqa: SLF001
 
     async def look(self, who: Principal, transaction_id: str) -> Look:
         """Return all about one transaction.

@@ -15,7 +15,9 @@ from aumai_transactions.stores.postgres.schema import (
 from aumai_transactions.testing.journals import claim, plan
 
 NEXT = SCHEMA_VERSION + 1
-PRE = Migration(NEXT, False, "CREATE TABLE more (id int); ALTER TABLE transactions ADD COLUMN x int")
+PRE = Migration(
+    NEXT, False, "CREATE TABLE more (id int); ALTER TABLE transactions ADD COLUMN x int"
+)
 POST = Migration(NEXT, True, "DROP VIEW entries_readable")
 BROKEN = Migration(NEXT, False, "CREATE TABLE more (id int); SELECT 1 / 0")
 
