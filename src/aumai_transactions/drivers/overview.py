@@ -93,7 +93,8 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
     keeps = [
         step.step_id
         for step in (saga.steps[index] for index in saga.effects)
-        if not step.to_undo and not step.simulated and step.definition.compensating_action is None
+        if not (step.to_undo or step.simulated or step.definition.effect == "none")
+        and step.definition.compensating_action is None
     ]
     return look._replace(undoes=undoes, keeps=keeps)
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from aumai_transactions.core.entries import Answer
 from aumai_transactions.models import TransactionResult, TransactionState
 from aumai_transactions.timelines.lines import StepLine
+from aumai_transactions.timelines.outcome import without_advice
 from aumai_transactions.wording.characters import shown
 from aumai_transactions.wording.words import left_text, stuck_text
 
@@ -93,11 +94,13 @@ def needs_of(
     if waiting.reason == "restored":
         line = command("recover", "--trust", name, "--note", "how you know")
         ways = [Way("trust", line), *_rollback(command, result)]
-        found.append(Need(_before_advice(waiting.detail), ways))
+        found.append(Need(shown(without_advice(waiting.detail)), ways))
     if waiting.reason == "poisoned":
         # Why without an app: it is for those who have the handlers, once they are repaired.
         ways = [_retry(command, name, step_id, app=False) for step_id in waiting.step_ids[:1]]
-        found.append(Need(_before_advice(waiting.detail), [*ways, *_rollback(command, result)]))
+        found.append(
+            Need(shown(without_advice(waiting.detail)), [*ways, *_rollback(command, result)])
+        )
     return found
 
 
@@ -117,10 +120,6 @@ def approval_ways(command: Command, name: str, step: StepLine, *, app: bool) -> 
         Way("approve", given, step.step_id, digest=digest),
         Way("deny", denied, step.step_id),
     ]
-
-
-def _before_advice(detail: str) -> str:
-    return shown(detail.partition(" Find out")[0])
 
 
 def _retry(command: Command, name: str, step_id: str, *, app: bool) -> Way:

@@ -28,7 +28,6 @@ async def show(request: Request) -> Response:
     found = [
         Finding("store", "ok" if info.durable else "note", service.place),
         Finding("what is acknowledged", "ok" if info.durable else "note", lasting),
-        Finding("schema version", "ok", str(info.schema_version)),
         Finding("changes so far", "ok", f"{info.changes:,}"),
         *facts_of(info),
         clock_of(newest, service.clock.now()),

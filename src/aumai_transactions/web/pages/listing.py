@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from aumai_transactions.core.outcome import Attention, Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
@@ -22,6 +23,7 @@ from aumai_transactions.wording.words import ATTENTION, Cell, state_cell, waits_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -69,6 +71,8 @@ class Row(NamedTuple):
     path: str
     state: Cell
     waits_for: Cell
+    due: datetime | None
+    is_overdue: bool
 
 
 async def show(request: Request) -> Response:
@@ -187,7 +191,7 @@ async def rows_of(request: Request, found: Sequence[Listed]) -> list[Row]:
     """Return the lines of a list, ready to be shown."""
     under_way = any(one.summary.runnable and not one.summary.state.is_final for one in found)
     unattended = await service_of(request).transactions.unattended() if under_way else frozenset()
-    rows = []
+    rows, now = [], service_of(request).clock.now()
     for one in found:
         summary = one.summary
         is_under_way = summary.runnable and not summary.state.is_final
@@ -199,6 +203,8 @@ async def rows_of(request: Request, found: Sequence[Listed]) -> list[Row]:
                 path_of(summary.transaction_id),
                 state_cell(summary.state),
                 waits_for_cell(summary, alive=alive),
+                instant(summary.due_at) if summary.due_at and not summary.attention else None,
+                (summary.due_at or now) < now,
             )
         )
     return rows

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from aumai_transactions.pictures import svg
+from aumai_transactions.timelines.outcome import without_advice
 from aumai_transactions.web.pages.rendering import live_part, page
 from aumai_transactions.web.pages.story import journal_lines, step_rows, story_of
 from aumai_transactions.web.routing import principal_of, service_of
@@ -74,7 +75,8 @@ async def values_of(request: Request, look: Look, conflict: Any = None) -> dict[
     story = story_of(service, look)
     wants_all = request.query_params.get("all") == "1"
     rows, lines = step_rows(story["timeline"]), journal_lines(look)
-    drawn = svg.drawn(story["timeline"], story["result"], has_style=False)
+    waiting = look.result.waiting
+    drawn = svg.drawn(story["timeline"], story["result"], is_inside=True)
     is_under_way = look.is_runnable and not look.result.is_final
     unattended = await service.transactions.unattended() if is_under_way else set()
     return {
@@ -86,6 +88,7 @@ async def values_of(request: Request, look: Look, conflict: Any = None) -> dict[
         "picture": Markup(drawn),  # noqa: S704 (escaped where it is drawn)
         "show_line": service.command("show", look.transaction.transaction_id),
         "verify_line": service.command("verify", look.transaction.transaction_id),
+        "waits_for": "" if waiting is None else without_advice(waiting.detail),
         "is_alive": look.transaction.transaction_id not in unattended if is_under_way else None,
         "conflict": conflict,
         "live": f"{story['path_here']}/live" + ("?all=1" if wants_all else ""),

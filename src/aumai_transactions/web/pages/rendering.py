@@ -117,7 +117,7 @@ def time_element(at: datetime | None, now: int) -> Markup:
     """Return an instant for people: how long ago it was, and when that is, UTC."""
     if at is None:
         return Markup("")
-    template = Markup('<time datetime="{}" title="{}">{}</time>')
+    template = Markup('<time data-age datetime="{}" title="{}">{}</time>')
     return template.format(at.isoformat(), when(at), age(at, now))
 
 

@@ -29,7 +29,7 @@ LABELS: dict[Verb, str] = {
     "retry": "Try again",
     "resolve": "Settle",
     "approve": "Allow exactly this",
-    "deny": "Deny, and undo everything",
+    "deny": "Deny and undo",
     "trust": "Let it go on",
     "roll_back": "Roll back",
 }

@@ -36,7 +36,7 @@
     return seconds > 0 ? text + " ago" : "in " + text;
   };
   setInterval(() => {
-    for (const time of document.querySelectorAll("time[title]")) {
+    for (const time of document.querySelectorAll("time[data-age]")) {
       const text = age(Date.parse(time.dateTime));
       if (time.textContent !== text) time.textContent = text;
     }
