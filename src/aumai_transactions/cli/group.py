@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "submit": "submit",
         "worker": "worker",
         "mcp": "gateway",
+        "serve": "serve",
         "check": "check",
         "create": "start",
         "add-step": "start",
@@ -67,6 +68,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "restore": "backup",
         "doctor": "keep",
         "purge": "purge",
+        "tokens": "tokens",
         "completion": "completion",
     },
 }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.actions import Action
 from aumai_transactions.cli import importing, snapshot
@@ -29,6 +29,9 @@ from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import STORE_VARIABLE, open_store
 from aumai_transactions.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from aumai_transactions.drivers.aio import AsyncTransactionManager
 
 CANDIDATES_MAX = 20
 WAITING_MAX = 10_000
@@ -76,6 +79,18 @@ class Session:
         )
         self._managers.append(manager)
         return manager
+
+    def async_manager(self) -> AsyncTransactionManager:
+        """Return a manager like `manager`, for a program of tasks; it closes it itself."""
+        from aumai_transactions.drivers.aio import AsyncTransactionManager
+
+        return AsyncTransactionManager(
+            store=self.store,
+            actions=self.app.actions,
+            strict=True,
+            before_record=self.app.before_record,
+            action_source=self._actions_for,
+        )
 
     def _actions_for(self, definitions: Mapping[str, Any]) -> list[Action]:
         """Return the actions that a journal defines; say which cannot be carried out here.

@@ -17,9 +17,7 @@ import json
 import logging
 import os
 import secrets
-import socket
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
@@ -27,6 +25,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from aumai_transactions.drivers.aio import AsyncTransactionManager
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.integrations.open_transactions import OpenTransactions
+from aumai_transactions.listening import Address, bound, until_told
 from aumai_transactions.mcp.calls import Calls
 from aumai_transactions.mcp.gateway import LOCAL, Gateway
 from aumai_transactions.mcp.guard import Guards
@@ -36,7 +35,9 @@ from aumai_transactions.mcp.toolbox import Offered, fingerprint, offered
 from aumai_transactions.mcp.upstreams import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    import socket
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
 
     from aumai_transactions.mcp.config import Configuration
     from aumai_transactions.store import Store
@@ -44,25 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("aumai_transactions.mcp")
 
 TOKEN_VARIABLE = "AUMAI_TRANSACTIONS_MCP_TOKEN"  # noqa: S105 (the name of a variable)
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SERVICE = "mcp"
 GRACE_SECONDS = 10
-
-
-class Address(NamedTuple):
-    """Say where the gateway is reached over HTTP.
-
-    Args:
-        host: The name or address that it binds to.
-        port: The port; 0 for any that is free.
-        socket: The path of a Unix socket instead.
-        names: Under which other names it may be asked, such as that of a proxy in front.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    socket: str | None = None
-    names: tuple[str, ...] = ()
 
 
 @contextlib.asynccontextmanager
@@ -162,11 +146,11 @@ async def serve_http(
     import uvicorn
 
     tokens = _tokens(configuration, address, say)
-    with _bound(address) as bound:
+    with bound(address) as listener:
         async with running(configuration, store, guards, command) as (gateway, _tools):
             app: Any = gateway.server().streamable_http_app(
                 transport_security=TransportSecuritySettings(
-                    allowed_hosts=_hosts(address), allowed_origins=_origins(address)
+                    allowed_hosts=address.hosts(), allowed_origins=address.origins()
                 )
             )
             only = OnlyWithToken(app, tokens)
@@ -174,64 +158,11 @@ async def serve_http(
             server = uvicorn.Server(
                 uvicorn.Config(only, log_level="warning", timeout_graceful_shutdown=limit)
             )
-            told = asyncio.create_task(_tell_when_up(server, address, bound, say))
+            told = asyncio.create_task(_tell_when_up(server, address, listener, say))
             try:
-                await _until_told(server, bound)
+                await until_told(server, listener)
             finally:
                 told.cancel()
-
-
-async def _until_told(server: Any, bound: socket.socket) -> None:
-    """Serve until this task is cancelled, and then let requests that are under way end."""
-    # Why no handlers of its own: they would send the signal once more when it has ended, into the
-    # middle of what is rolled back then.
-    server.capture_signals = contextlib.nullcontext
-    work = asyncio.ensure_future(server.serve(sockets=[bound]))
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await work
-        raise
-
-
-@contextlib.contextmanager
-def _bound(address: Address) -> Iterator[socket.socket]:
-    """Take the socket that clients connect to, and let go of it when the block is left.
-
-    Raises:
-        DefinitionError: It cannot be had.
-    """
-    if address.socket is not None:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        where: Any = address.socket
-        # Why before it is bound: it is for its owner alone from its first moment on.
-        before = os.umask(0o177)
-    else:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        where, before = (address.host, address.port), None
-    try:
-        made.bind(where)
-    except OSError as error:
-        made.close()
-        message = f"{_named(address)} cannot be had: {error.strerror or error}. Name another one."
-        raise DefinitionError(message) from error
-    finally:
-        if before is not None:
-            os.umask(before)
-    try:
-        yield made
-    finally:
-        made.close()
-        if address.socket is not None:
-            Path(address.socket).unlink(missing_ok=True)
-
-
-def _named(address: Address) -> str:
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return address.socket or f"{host}:{address.port}"
 
 
 class OnlyWithToken:
@@ -326,7 +257,7 @@ def _tokens(
     given = os.environ.get(TOKEN_VARIABLE)
     if given:
         return [(given, LOCAL)]
-    if address.socket is None and address.host not in LOOPBACK:
+    if not address.is_local:
         message = (
             f"{address.host} can be reached from elsewhere, and nobody has a token. Declare "
             f"transactions.principals, or set {TOKEN_VARIABLE}."
@@ -337,25 +268,13 @@ def _tokens(
     return [(token, LOCAL)]
 
 
-def _hosts(address: Address) -> list[str]:
-    if address.socket is not None:
-        return ["localhost", *address.names]
-    own = [address.host] if address.host not in LOOPBACK else ["127.0.0.1", "localhost", "[::1]"]
-    port = address.port
-    return [*(f"{name}:{port}" if port else f"{name}:*" for name in own), *address.names]
-
-
-def _origins(address: Address) -> list[str]:
-    return [f"http://{host}" for host in _hosts(address)]
-
-
 async def _tell_when_up(
-    server: Any, address: Address, bound: socket.socket, say: Callable[[str], None]
+    server: Any, address: Address, listener: socket.socket, say: Callable[[str], None]
 ) -> None:
     while not server.started:  # noqa: ASYNC110 (it has no event for that)
         await asyncio.sleep(0.02)
     if address.socket is not None:
         say(f"serving MCP on the socket {address.socket}")
         return
-    there = address._replace(port=bound.getsockname()[1])
-    say(f"serving MCP on http://{_named(there)}/mcp")
+    there = address._replace(port=listener.getsockname()[1])
+    say(f"serving MCP on http://{there.named}/mcp")

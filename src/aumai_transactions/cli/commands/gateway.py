@@ -8,19 +8,17 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import click
 
-from aumai_transactions.cli.exits import Code, Refused
+from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.servers import needs_extra, parsed_address, run_until_told
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import Settings, default_store, quiet_option, store_option
+from aumai_transactions.listening import Address
 
 
 @click.command("mcp")
@@ -73,13 +71,7 @@ def mcp_command(
         from aumai_transactions.mcp import serving
         from aumai_transactions.mcp.config import load
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "aumai_transactions":
-            raise
-        message = (
-            f"the gateway needs a package that is not installed ({error.name}): "
-            "pip install 'aumai-transactions[mcp]'"
-        )
-        raise Refused(message, Code.error) from error
+        raise needs_extra(error, "the gateway", "mcp") from error
     configuration = load(config)
     if fingerprint:
         settings.out.say(asyncio.run(serving.fingerprint_of(configuration)))
@@ -98,45 +90,26 @@ def mcp_command(
                 held.store,
                 guards,
                 settings.command,
-                address=serving.Address(*address),
+                address=address,
                 say=settings.err.say,
             )
         try:
-            _run(work)
+            run_until_told(work)
         finally:
             held.changed()
     return Code.done
 
 
-def _address(
-    http: str | None, unix: str | None, names: tuple[str, ...]
-) -> tuple[str, int, str | None, tuple[str, ...]] | None:
+def _address(http: str | None, unix: str | None, names: tuple[str, ...]) -> Address | None:
     if http is not None and unix is not None:
         raise click.UsageError("--http and --unix exclude each other.")
     if unix is not None:
-        return ("localhost", 0, str(Path(unix).absolute()), names)
+        return Address("localhost", 0, str(Path(unix).absolute()), names)
     if http is None:
         if names:
             raise click.UsageError("--name is for --http and --unix.")
         return None
-    host, separator, port = http.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65_535:
-        raise click.BadParameter("it is like 127.0.0.1:8765", param_hint="--http")
-    return (host.strip("[]") or "127.0.0.1", int(port), None, names)
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends, or until it is told to; then it ends in order."""
-
-    async def run() -> None:
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())
+    return parsed_address(http, "--http", names)
 
 
 def _log_to_stderr(*, quiet: bool) -> None:

@@ -1,0 +1,4 @@
+"""The REST API, `/api/v1`.
+
+Owns: nothing but the folder.
+"""

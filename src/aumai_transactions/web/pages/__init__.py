@@ -1,0 +1,4 @@
+"""The pages that people see.
+
+Owns: nothing but the folder.
+"""
