@@ -130,7 +130,7 @@ def test_a_tally_reads_indexes_and_no_lines(store):
 
 def test_a_line_is_searched_no_more_often_than_it_changes(store):
     """What a transaction is searched by is written when it begins and where a step is added."""
-    written = []
+    written: list[str] = []
     store._database.connection().set_trace_callback(written.append)
     begun = plan("t")
     store.append([begun])
