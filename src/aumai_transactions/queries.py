@@ -19,7 +19,7 @@ from aumai_transactions.core.outcome import Attention, Summary
 from aumai_transactions.models import TransactionState
 
 _PAUSE_SECONDS = 0.000_5
-LOOKS_AT_ONCE = 20_000
+LOOKS_AT_ONCE = 10_000
 """How many lines a search looks at before it lets others in; a store need not wait for it."""
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.labels import Labels
     from aumai_transactions.stores.postgres.pool import Lent
 
-AT_ONCE = 500
+AT_ONCE = 2_000
 
 
 def is_untold(lent: Lent) -> bool:

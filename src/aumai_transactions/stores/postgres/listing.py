@@ -129,9 +129,12 @@ def _piece(lent: Lent, query: Query) -> tuple[str, dict[str, Any], int | None]:
     kind = _kind(lent, query, values)
     if kind == "narrow":
         return kind, values, None
-    bound = directed(f"bound_{kind}", downwards=query.newest_first)
+    if kind == "every":
+        bound = statement("bound_downwards" if query.newest_first else "bound_upwards")
+    else:
+        bound = directed(f"bound_{kind}", downwards=query.newest_first)
     row = lent.read(bound, values).fetchone()
-    if row is None:
+    if row is None or row[0] is None:
         return kind, values, None
     # Why one off: that line is the first one of the next piece.
     if query.newest_first:

@@ -15,7 +15,7 @@ from typing import Any
 from aumai_transactions.core.labels import IMPORT_KIND, PLAN_KIND, STEP_KIND, labels_of, named_in
 from aumai_transactions.stores.sqlite import statements
 
-AT_ONCE = 500
+AT_ONCE = 2_000
 
 
 def is_untold(connection: sqlite3.Connection) -> bool:

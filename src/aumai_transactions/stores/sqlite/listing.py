@@ -136,7 +136,7 @@ def _piece(
         return kind, looked_at, values, None
     bound = statements.bound(kind, downwards=query.newest_first)
     row = connection.execute(bound, values).fetchone()
-    if row is None:
+    if row is None or row[0] is None:
         return kind, looked_at, values, None
     # Why one off: that line is the first one of the next piece.
     if query.newest_first:

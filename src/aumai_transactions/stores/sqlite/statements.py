@@ -257,12 +257,23 @@ SELECT attention, count(*) FROM transactions WHERE attention IS NOT NULL GROUP B
 
 # Where a piece of a search ends, by what leads to its lines.
 _BOUNDS = {"attention": PLACED + "WHERE attention IS NOT NULL AND " + AFTER + "AND " + _REASONS}
-_BOUNDS |= {"states": arms(PLACED, AFTER), "every": PLACED + "WHERE " + AFTER}
+_BOUNDS |= {"states": arms(PLACED, AFTER)}
+# Why by positions where all lines are walked through: to count lines, each would be read twice.
+_NEXT_UPWARDS = """
+SELECT min(ordinal) FROM transactions WHERE ordinal < :high_ordinal AND ordinal >= :looks +
+    (SELECT min(ordinal) FROM transactions WHERE ordinal > :low_ordinal)
+"""
+_NEXT_DOWNWARDS = """
+SELECT max(ordinal) FROM transactions WHERE ordinal > :low_ordinal AND ordinal <= -:looks +
+    (SELECT max(ordinal) FROM transactions WHERE ordinal < :high_ordinal)
+"""
 _LED = {"attention": ATTENTION, "narrow": NARROW, "every": EVERY}
 
 
 def bound(kind: str, *, downwards: bool) -> str:
     """Return the statement that says where a piece of a search ends."""
+    if kind == "every":
+        return _NEXT_DOWNWARDS if downwards else _NEXT_UPWARDS
     return _BOUNDS[kind] + (BOUND_DOWNWARDS if downwards else BOUND_UPWARDS)
 
 

@@ -1,18 +1,22 @@
 """How a schema is brought up to date."""
 
+from contextlib import closing
 from functools import partial
 
 import psycopg
 import pytest
 
+from aumai_transactions.core.entries import PlanRecorded
 from aumai_transactions.errors import SchemaVersionError, StoreError
+from aumai_transactions.store import Query
+from aumai_transactions.stores.postgres import PostgresStore
 from aumai_transactions.stores.postgres.schema import (
     SCHEMA_VERSION,
     Migration,
     migrations,
     opened,
 )
-from aumai_transactions.testing.journals import claim, plan
+from aumai_transactions.testing.journals import claim, definition_of, plan
 
 NEXT = SCHEMA_VERSION + 1
 PRE = Migration(
@@ -92,3 +96,21 @@ def test_a_store_whose_making_fails_is_not_there(postgres16, url):
             b"SELECT count(*) FROM pg_namespace WHERE nspname = %s", [address.schema]
         )
         assert found.fetchone() == (0,)
+
+
+def test_what_an_older_process_has_begun_is_searched_like_all_else(store, url, database):
+    begun = plan("t")
+    recorded = PlanRecorded(1, definition_of(begun)._replace(metadata={"team": "red"}))
+    store.append([begun._replace(entries=[recorded, begun.entries[1]]), plan("u")])
+    forget = b"UPDATE transactions SET terms = NULL, words = NULL"
+    query = Query(actions=("act",), metadata=(("team", "red"),))
+    database.execute(forget)
+    assert [line.summary.metadata for line in store.find(query)] == [{"team": "red"}]
+    database.execute(forget)
+    database.execute(b"UPDATE entries SET body = 'x' WHERE transaction_ordinal = 1")
+    with closing(PostgresStore(url)) as other:
+        untold = database.execute(b"SELECT count(*) FROM transactions WHERE terms IS NULL")
+        assert untold.fetchone() == (0,)
+        assert [
+            line.summary.transaction_id for line in other.find(query._replace(metadata=()))
+        ] == ["u"]

@@ -118,10 +118,15 @@ AND (cardinality(%(any_agents)s::text[]) = 0 OR terms LIKE ANY (%(any_agents)s::
     AND (%(updated_before)s::bigint IS NULL OR updated_at < %(updated_before)s::bigint)
     AND (%(words)s::text IS NULL OR strpos(words, %(words)s::text) > 0)
 
--- name: bound_every
+-- name: bound_upwards
 -- Where a piece of a search ends: the first line behind so many.
-SELECT ordinal FROM transactions WHERE ordinal > %(above)s AND ordinal < %(below)s
-ORDER BY ordinal {direction} LIMIT 1 OFFSET %(looks)s
+-- Why by positions where all lines are walked through: to count lines, each would be read twice.
+SELECT min(ordinal) FROM transactions WHERE ordinal < %(below)s AND ordinal >= %(looks)s::bigint +
+    (SELECT min(ordinal) FROM transactions WHERE ordinal > %(above)s)
+
+-- name: bound_downwards
+SELECT max(ordinal) FROM transactions WHERE ordinal > %(above)s AND ordinal <= -%(looks)s::bigint +
+    (SELECT max(ordinal) FROM transactions WHERE ordinal < %(below)s)
 
 -- name: bound_attention
 SELECT ordinal FROM transactions
