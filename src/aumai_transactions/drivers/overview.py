@@ -6,9 +6,10 @@ drives.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from aumai_transactions.core.entries import RollbackStarted
+from aumai_transactions.core.entries import RollbackStarted, StepInDoubt
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.journal import replay
 from aumai_transactions.core.outcome import (
@@ -17,10 +18,11 @@ from aumai_transactions.core.outcome import (
     summary_of,
     transaction_of,
 )
-from aumai_transactions.core.saga import Saga
+from aumai_transactions.core.planning import CRASH
+from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers.desk import Desk, event_of, read_journal
 from aumai_transactions.drivers.operations import Procedure
-from aumai_transactions.models import TransactionState
+from aumai_transactions.models import StepState, TransactionState
 
 if TYPE_CHECKING:
     from aumai_transactions.core.outcome import Summary
@@ -86,9 +88,7 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
         [],
         [],
     )
-    if saga.state is TransactionState.active and not saga.halted:
-        # Why on this saga: it is nobody's, and what it would undo is said once, where it goes back.
-        evolve(saga, RollbackStarted(saga.updated_at, "requested"))
+    _go_back(saga)
     undoes = [saga.steps[index].step_id for index in reversed(saga.undo)]
     keeps = [
         step.step_id
@@ -97,6 +97,22 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
         and step.definition.compensating_action is None
     ]
     return look._replace(undoes=undoes, keeps=keeps)
+
+
+def _go_back(saga: Saga) -> None:
+    """Let a saga go back that is nobody's, to see what it would undo.
+
+    Why not said here: what is undone, and in which order, is said once, where it goes back.
+    """
+    if saga.state not in (TransactionState.active, TransactionState.pending):
+        return
+    at = saga.updated_at
+    for step in saga.steps:
+        if step.state is StepState.running:
+            evolve(saga, StepInDoubt(at, step.step_id, step.attempt, "crash", CRASH))
+    # Why: what may be committed already does not go back, and whoever asks for it is told so.
+    with contextlib.suppress(IllegalEntry):
+        evolve(saga, RollbackStarted(at, "requested"))
 
 
 def unattended(store: Store) -> set[str]:

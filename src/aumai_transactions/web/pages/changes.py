@@ -94,7 +94,7 @@ class Changes:
     async def _look(self, service: Service) -> None:
         while True:
             with contextlib.suppress(StoreError):
-                changes = await asyncio.to_thread(service.store.changes)
+                changes = (await service.transactions.info()).changes
                 if changes != self._seen:
                     async with self._changed:
                         self._seen = changes

@@ -1,0 +1,69 @@
+"""A store by real runs, `serve` in front of it, and a real browser."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from tests.web.browsing import CHROMIUM, HERE, LAUNCH, Tab, opened_shop
+
+
+@pytest.fixture(scope="session")
+def shop_module():
+    """The module whose actions the servers have too, by the name under which they import it."""
+    spec = importlib.util.spec_from_file_location("shop", HERE / "shop.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["shop"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def filled(shop_module, tmp_path_factory):
+    """A store with every kind of trouble, and its transactions by scene; nobody writes into it."""
+    path = tmp_path_factory.mktemp("shop") / "store.db"
+    return path, shop_module.build_store(path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium; closed before another module begins, for it holds this thread's loop."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"there is no {CHROMIUM}; install it to run the tests in a browser")
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=20_000)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=LAUNCH)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def shown(filled, tmp_path_factory):
+    """A shop in which nothing is changed."""
+    with opened_shop(filled, tmp_path_factory.mktemp("shown") / "store") as shop:
+        yield shop
+
+
+@pytest.fixture
+def acting(filled, tmp_path):
+    """A shop of its own, which a test may change."""
+    with opened_shop(filled, tmp_path / "store") as shop:
+        yield shop
+
+
+@pytest.fixture
+def open_tab(browser):
+    """Open tabs, and see at the end that nothing went wrong in them."""
+    opened = []
+
+    def make(shop, *, cookie=None, **options):
+        tab = Tab(browser, shop.url, shop.cookie if cookie is None else cookie, **options)
+        opened.append(tab)
+        return tab
+
+    yield make
+    for tab in opened:
+        tab.context.close()
+    assert [tab.wrong for tab in opened if tab.wrong] == []
