@@ -12,6 +12,8 @@ from tests.web.browsing import CHROMIUM, HERE, LAUNCH, Tab, opened_shop
 def shop_module():
     """The module whose actions the servers have too, by the name under which they import it."""
     spec = importlib.util.spec_from_file_location("shop", HERE / "shop.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["shop"] = module
     spec.loader.exec_module(module)
