@@ -54,7 +54,6 @@ class Changes:
         if self._streams >= STREAMS_MAX:
             detail = f"{STREAMS_MAX} pages are open already; this one changes when it is reloaded."
             raise Problem(503, "too-many-pages", detail, headers={"retry-after": "30"})
-        self._streams += 1
         return StreamingResponse(
             self._parts(request, render),
             media_type="text/event-stream",
@@ -65,6 +64,7 @@ class Changes:
         self, request: Request, render: Callable[[], Awaitable[str]]
     ) -> AsyncIterator[str]:
         service, session = service_of(request), request.scope["state"]["session"]
+        self._streams += 1
         if self._watch is None:
             self._watch = asyncio.create_task(self._look(service))
         try:
