@@ -55,6 +55,7 @@ from aumai_transactions.drivers.operations import (
 from aumai_transactions.drivers.parts import ENDLESS, Part, Patience
 from aumai_transactions.drivers.shared import Shared
 from aumai_transactions.drivers.telling import Executed, told
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import (
     InternalError,
     InvalidTransactionState,
@@ -252,6 +253,7 @@ def execute(
     once: bool,
     again: bool,
     wait_max_seconds: float,
+    terms: Terms = ANY,
 ) -> Procedure[Executed]:
     """Carry out a step, and return what became of it.
 
@@ -266,7 +268,7 @@ def execute(
     if group is not None:
         yield from _refuse_late(desk, shared, part, group)
     try:
-        asking = partial(shared.ask, desk, part, asked, group, once=once, again=again)
+        asking = partial(shared.ask, desk, part, asked, group, once=once, again=again, terms=terms)
         found: Asked = yield DoTurn(desk, shared.lock, asking, part)
         step_id = found.step_id
         definition = shared.saga.by_id[step_id].definition
