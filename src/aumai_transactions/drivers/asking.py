@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -23,6 +24,7 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import PENDING
 from aumai_transactions.core.values import checked_name, is_one_of, shown
 from aumai_transactions.drivers.ambient import CALLING
@@ -45,13 +47,16 @@ from aumai_transactions.errors import DefinitionError, InvalidTransactionState, 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from aumai_transactions.core.saga import Saga
+    from aumai_transactions.core.entries import Entry
     from aumai_transactions.models import TransactionResult
 
 WAIT_SECONDS_MAX = 30.0
 """How long a call waits for others, and for times to come, where it is not told how long."""
 
 PAUSE_SECONDS_MAX = 0.25
+
+
+WishesOf = Callable[[Saga], Sequence[Observation]]
 
 
 class Noted(NamedTuple):
@@ -85,7 +90,7 @@ def ask(
         wish: What is asked for.
         wait_max_seconds: How long to wait, for a living driver or for the time of an attempt.
     """
-    noted = yield from note(desk, transaction_id, wish)
+    noted = yield from note(desk, transaction_id, lambda _: [wish])
     if not isinstance(wish, RollbackCalled) and has_program(noted.run.saga):
         # Why not waited for: what follows is its program's business, and may take its time.
         return desk.result_of(noted.run)
@@ -96,14 +101,14 @@ def ask(
 
 
 def note(
-    desk: Desk, transaction_id: str, wish: Observation, terms: Terms = ANY
+    desk: Desk, transaction_id: str, wishes_of: WishesOf, terms: Terms = ANY
 ) -> Procedure[Noted]:
     """Journal what somebody asks for, and let whoever has the transaction here hear it.
 
     Args:
         desk: The manager's.
         transaction_id: The transaction.
-        wish: What is asked for.
+        wishes_of: Given how it stands, return what is asked for: all of it, or nothing.
         terms: Which request it is, and on which sequence alone it counts.
 
     Raises:
@@ -111,7 +116,6 @@ def note(
         SequenceMoved: The journal has gone on; nothing was changed.
     """
     refuse_own_handler(desk, transaction_id)
-    _check_wish(wish)
     yield from _until_saved(desk, transaction_id)
     is_replayed = False
     while True:
@@ -121,7 +125,10 @@ def note(
         if terms.request is not None and terms.request.is_in(journal):
             return Noted(run, is_replayed=True)
         terms.check_sequence(saga)
-        entries = decide_and_evolve(desk, run, wish)
+        entries: list[Entry] = []
+        for wish in wishes_of(saga):
+            _check_wish(wish)
+            entries += decide_and_evolve(desk, run, wish)
         if not entries:
             break
         answer = yield from append_request(desk, run, entries, terms.append_id(desk))

@@ -11,6 +11,7 @@ from aumai_transactions.core.isolation import waits_of
 
 if TYPE_CHECKING:
     from aumai_transactions.core.commands import Call
+    from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.drivers.interests import StepOutcome
 
 

@@ -34,6 +34,7 @@ class Look(NamedTuple):
         driver_id: Who has it; None where nobody does.
         is_runnable: True where a driver has something to do.
         hashes: The hash of each entry, checked against the chain.
+        saga: What the journal says.
     """
 
     transaction: Transaction
@@ -43,11 +44,12 @@ class Look(NamedTuple):
     driver_id: str | None
     is_runnable: bool
     hashes: list[bytes]
+    saga: Saga
 
     @property
     def sequence(self) -> int:
         """The place of its last entry."""
-        return self.events[-1].sequence
+        return self.saga.sequence
 
 
 def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
@@ -60,12 +62,23 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
     journal = yield from read_journal(desk, transaction_id)
     saga = Saga(transaction_id)
     events = [event_of(saga, saga.sequence, entry) for entry in replay(journal, saga)]
+    saga.driver_id = journal.driver_id
+    return _of(desk, saga, events, [entry.hash for entry in journal.entries])
+
+
+def look_at_new(desk: Desk, saga: Saga) -> Look:
+    """Return all about a transaction of which nothing is durable yet."""
+    return _of(desk, saga, [], [])
+
+
+def _of(desk: Desk, saga: Saga, events: list[Event], hashes: list[bytes]) -> Look:
     return Look(
         transaction_of(saga),
         result_of(saga, durable=desk.store.is_durable),
         events,
         summary_of(saga),
-        journal.driver_id,
+        saga.driver_id,
         is_runnable(saga),
-        [entry.hash for entry in journal.entries],
+        hashes,
+        saga,
     )

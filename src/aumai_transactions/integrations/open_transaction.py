@@ -18,12 +18,16 @@ from aumai_transactions.drivers.ambient import AMBIENT, SCOPES
 from aumai_transactions.drivers.async_block import AsyncSavepoint
 from aumai_transactions.drivers.blocks import options_of
 from aumai_transactions.drivers.groups import Group, enter
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import InvalidTransactionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aumai_transactions.core.observations import StepAsked
     from aumai_transactions.drivers.async_block import AsyncTransactionBlock
+    from aumai_transactions.drivers.options import StepOptions
+    from aumai_transactions.drivers.telling import Executed
     from aumai_transactions.models import Transaction, TransactionResult
 
 _MARK = Action("savepoint", lambda _action, _data: None, effect="none")
@@ -56,6 +60,11 @@ class OpenTransaction:
         return [one.name for one in self._savepoints]
 
     @property
+    def is_begun(self) -> bool:
+        """True once its first step has made it durable."""
+        return self.block._shared.is_begun  # noqa: SLF001 (one package)
+
+    @property
     def is_over(self) -> bool:
         """True once nothing can be done in it any more."""
         broken = self.block._shared.broken is not None  # noqa: SLF001 (one package)
@@ -78,11 +87,47 @@ class OpenTransaction:
             AMBIENT.reset(tokens[0])
             _ = self.is_over  # A step that is denied, or out of time, ends the whole.
 
-    async def savepoint(self, name: str) -> None:
+    async def execute(  # noqa: PLR0917 (who does what, with what, and what undoes it)
+        self,
+        agent_id: str | None,
+        action: str,
+        data: dict[str, Any],
+        compensating_action: str | None,
+        step_id: str | None,
+        terms: Terms,
+        *,
+        wait_max_seconds: float = 30,
+        options: StepOptions,
+    ) -> Executed:
+        """Carry out a step, once for each request; see `AsyncTransactionBlock.execute`.
+
+        Raises:
+            IdempotencyKeyReused: Something else was asked for under the same key.
+            SequenceMoved: The journal has gone on; nothing was changed.
+        """
+        with self.inside() as block:
+            asked = block._asked(  # noqa: SLF001 (one package)
+                agent_id,
+                action,
+                data,
+                compensating_action,
+                step_id=step_id,
+                intent=None,
+                options=options,
+            )
+            asked = _as_requested(asked, terms)
+            wait = wait_max_seconds
+            return await block.execute_in(block, asked, once=False, wait=wait, terms=terms)
+
+    async def savepoint(self, name: str, terms: Terms = ANY) -> bool:
         """Make a savepoint; what is executed from now on belongs to it.
 
         Args:
             name: What to call it. It hides an earlier one of the same name.
+            terms: Which request it is, and on which sequence alone it counts.
+
+        Returns:
+            True where the same request has made it before.
 
         Raises:
             TransactionNotActive: The transaction has ended.
@@ -91,14 +136,20 @@ class OpenTransaction:
         async with self._turn:
             with self.inside() as block:
                 made = block.savepoint(name)
-                await self._leave_mark({"name": name})
-            self._savepoints.append(made)
+                is_replayed = await self._leave_mark({"name": name}, terms)
+            if not is_replayed:
+                self._savepoints.append(made)
+            return is_replayed
 
-    async def rollback_to(self, name: str) -> None:
+    async def rollback_to(self, name: str, terms: Terms = ANY) -> bool:
         """Undo what was executed since a savepoint was made; it can be gone back to again.
 
         Args:
             name: The savepoint.
+            terms: Which request it is, and on which sequence alone it counts.
+
+        Returns:
+            True where the same request has undone it before.
 
         Raises:
             InvalidTransactionState: It stands in no savepoint of this name; nothing was undone.
@@ -106,6 +157,8 @@ class OpenTransaction:
             TransactionRolledBack: An undo failed, so that the whole transaction went back.
         """
         async with self._turn:
+            if terms.step_in(self.block._shared.saga) is not None:  # noqa: SLF001 (one package)
+                return True
             found = [one for one in self._savepoints if one.name == name]
             if not found:
                 hint = f"It has {', '.join(self.savepoints) or 'none'}. Nothing was undone."
@@ -116,7 +169,9 @@ class OpenTransaction:
             with self.inside() as block:
                 await block.rollback_to(found[-1])
                 del self._savepoints[place + 1 :]
-                await self._leave_mark({"name": name, "is_back": True})
+                # Why not its sequence as well: what was undone has moved it.
+                again = terms._replace(if_sequence=None)
+                return await self._leave_mark({"name": name, "is_back": True}, again)
 
     async def commit(self, *, wait_max_seconds: float = 30) -> TransactionResult:
         """Commit it, and return the outcome; look at `state`.
@@ -137,9 +192,11 @@ class OpenTransaction:
         with self.inside() as block:
             return await block.rollback(note, wait_max_seconds=wait_max_seconds)
 
-    async def _leave_mark(self, data: dict[str, Any]) -> None:
+    async def _leave_mark(self, data: dict[str, Any], terms: Terms) -> bool:
         asked = self.block.asked_of([_MARK], data, agent_id=None, options=options_of({}))
-        await self.block.execute_in(self.block, asked, once=False)
+        asked = _as_requested(asked, terms)
+        executed = await self.block.execute_in(self.block, asked, once=False, terms=terms)
+        return executed.is_replayed
 
     async def _hold(self) -> None:
         """Wait until it is over, or its time is."""
@@ -150,6 +207,13 @@ class OpenTransaction:
         while not self.is_over and (left := until - clock.now()) >= 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_over.wait(), left / 1_000_000 + 0.001)
+
+
+def _as_requested(asked: StepAsked, terms: Terms) -> StepAsked:
+    """Return a step that is found again by the request that it belongs to."""
+    if terms.request is None:
+        return asked
+    return asked._replace(step=asked.step._replace(intent=terms.request.append_id))
 
 
 def _savepoints_of(block: AsyncTransactionBlock) -> list[AsyncSavepoint]:

@@ -128,6 +128,11 @@ class OpenTransactions:
         held = (one for one, _ in self._opened.values() if one.owner == owner)
         return [one for one in held if not one.is_over]
 
+    def here(self, transaction_id: str) -> OpenTransaction | None:
+        """Return one that is open here, whoever has begun it; None where it is not."""
+        found = self._opened.get(transaction_id)
+        return None if found is None or found.one.is_over else found.one
+
     async def begin(
         self,
         *,

@@ -125,7 +125,6 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
     """Hold what is served until the block is left."""
     clock = SystemClock()
     reader = AsyncTransactionManager(store=plan.store, strict=True)
-    transactions = Transactions(reader, plan.acting)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(reader)
         if plan.acting is not None:
@@ -134,6 +133,8 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
         if plan.allows_actions and plan.acting is not None:
             opened = OpenTransactions(plan.acting, service=SERVICE)
             await stack.enter_async_context(opened)
+            opened.look()
+        transactions = Transactions(reader, plan.acting, opened)
         stack.push_async_callback(transactions.close)
         yield Service(
             plan.store,
