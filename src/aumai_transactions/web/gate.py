@@ -45,6 +45,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
 NO_STORE = ("cache-control", "no-store")
 BODY_BYTES_MAX = 4 * 1024 * 1024
 BODY_SECONDS_MAX = 30
+LEFT_BYTES_MAX = 64 * 1024
 PATH_CHARACTERS_MAX = 4_096
 HEADER_NAMES_ONCE = (b"authorization", b"content-type", b"cookie", b"host", b"origin")
 SAFE_METHODS = ("GET", "HEAD")
@@ -105,14 +106,15 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(send, self._doors)
+        body = _Body(receive, scope)
+        answer = _Answer(send, self._doors, body)
         try:
             headers = self._checked(scope)
             principal, session = self._who(scope, headers)
             self._refuse_too_often(scope, principal)
             state = scope.setdefault("state", {})
             state["principal"], state["session"] = principal, session
-            await self._app(scope, _Limited(receive, scope), answer)
+            await self._app(scope, body, answer)
         except Exception as error:
             problem = problem_of(error)
             if answer.has_begun:
@@ -209,9 +211,10 @@ class Gate:
 class _Answer:
     """Send an answer with the headers that each one has."""
 
-    def __init__(self, send: Send, doors: Doors) -> None:
+    def __init__(self, send: Send, doors: Doors, body: _Body) -> None:
         self._send = send
         self._doors = doors
+        self._body = body
         self.has_begun = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
@@ -222,19 +225,32 @@ class _Answer:
             wanted = [*HEADERS, NO_STORE]
             if self._doors.is_secure:
                 wanted.append(("strict-transport-security", "max-age=31536000"))
+            if self._body.is_much_left:
+                # Why: else it would be read to its end, and dropped.
+                wanted.append(("connection", "close"))
             own = [(name.encode(), value.encode()) for name, value in wanted]
             message["headers"] = [*given, *(item for item in own if item[0] not in names)]
         await self._send(message)
 
 
-class _Limited:
+class _Body:
     """Receive a request's body, of a limited size and in a limited time."""
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
         self._receive = receive
         self._has_body = scope["method"] not in SAFE_METHODS
+        self._said = dict(scope["headers"])
         self._size = 0
         self._is_read = False
+
+    @property
+    def is_much_left(self) -> bool:
+        """True where more of it may come than one would read only to be polite."""
+        if self._is_read:
+            return False
+        length = self._said.get(b"content-length", b"0")
+        is_long = len(length) > 6 or int(length if length.isdigit() else b"0") > LEFT_BYTES_MAX
+        return is_long or b"transfer-encoding" in self._said
 
     async def __call__(self) -> MutableMapping[str, Any]:
         if self._is_read or not self._has_body:
@@ -261,6 +277,10 @@ def _too_large() -> Problem:
 
 
 def _check_body(headers: dict[bytes, bytes]) -> None:
+    if b"transfer-encoding" in headers and b"content-length" in headers:
+        # Why: whoever stands in front may go by the other one, and see other requests in it.
+        detail = "Give Content-Length or Transfer-Encoding, not both."
+        raise Problem(400, "bad-request", detail, headers=_CLOSE)
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         detail = "Send the body as it is, without Content-Encoding."
         raise Problem(415, "unsupported-media-type", detail, headers=_CLOSE)

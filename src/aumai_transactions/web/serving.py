@@ -190,7 +190,10 @@ async def _tell_when_up(
     while not server.started:  # noqa: ASYNC110 (it has no event for that)
         await asyncio.sleep(0.01)
     mode = "looks and acts" if plan.allows_actions else "only looks; --allow-actions lets it act"
-    plan.say(f"serving {plan.place} at {plan.scheme}://{address.named}  ({mode})")
+    where = f"{plan.scheme}://{address.named}"
+    if address.socket is not None:
+        where = f"the socket {address.socket}"
+    plan.say(f"serving {plan.place} at {where}  ({mode})")
     plan.say(f"log in once, within 15 minutes: {login_link(service)}")
     plan.say(f"tokens for programs: {plan.command('tokens', 'add', 'NAME')}")
 
