@@ -124,7 +124,9 @@ class Live:
         self._known: dict[str, Summary] = {}
         self._position = -1
         self._changes = -1
+        self._again = False
         self._since: Number | None = None
+        self._last = Number(0, 0)
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._turn = Lock()
@@ -196,8 +198,10 @@ class Live:
 
     def _looked(self) -> list[Change]:
         changes = self._store.changes()
-        if changes == self._changes:
+        if changes == self._changes and not self._again:
             return []
+        # Why once more: a counter may move before what it counts can be seen.
+        self._again = changes != self._changes
         is_first = self._changes < 0
         # Order matters: the counter is read first, so that what comes meanwhile is seen next time.
         lines, is_whole = self._lines(is_first=is_first)
@@ -209,11 +213,16 @@ class Live:
         if not is_whole:
             known = (one.summary for one in lines)
             self._known = {one.transaction_id: one for one in known if _stays(one)}
-            return [Change(Number(changes, 1), None, None)]
+            return [Change(self._next(changes), None, None)]
         return [
-            Change(Number(changes, place), summary, self._sequence_of(summary.transaction_id))
-            for place, summary in enumerate(self._changed(lines), 1)
+            Change(self._next(changes), summary, self._sequence_of(summary.transaction_id))
+            for summary in self._changed(lines)
         ]
+
+    def _next(self, changes: int) -> Number:
+        last = self._last
+        self._last = Number(changes, last.place + 1 if last.changes == changes else 1)
+        return self._last
 
     def _lines(self, *, is_first: bool) -> tuple[list[Listed], bool]:
         """Return what may have changed, and whether that is all of it."""

@@ -23,8 +23,10 @@ from aumai_transactions.listening import Address, bound, until_told
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
 from aumai_transactions.web.gate import LOGIN, Doors
+from aumai_transactions.web.live import Live
 from aumai_transactions.web.pages import endpoints as pages
 from aumai_transactions.web.principals import SCOPES, Principal, Tokens
+from aumai_transactions.web.running import Running
 from aumai_transactions.web.service import Service, application
 from aumai_transactions.web.sessions import Sessions
 from aumai_transactions.web.transactions import Transactions
@@ -115,7 +117,7 @@ async def serve(plan: Plan) -> None:
             server = uvicorn.Server(_configuration(plan, app))
             told = asyncio.create_task(_tell_when_up(server, plan, address, service))
             try:
-                await until_told(server, listener)
+                await until_told(server, listener, service.live.close)
             finally:
                 told.cancel()
 
@@ -136,6 +138,10 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             opened.look()
         transactions = Transactions(reader, plan.acting, opened)
         stack.push_async_callback(transactions.close)
+        running = None
+        if opened is not None:
+            running = Running(transactions, opened)
+            stack.push_async_callback(running.close)
         yield Service(
             plan.store,
             plan.place,
@@ -149,6 +155,8 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             plan.say,
             doors(address, plan.scheme),
             plan.person,
+            Live(plan.store),
+            running,
         )
 
 

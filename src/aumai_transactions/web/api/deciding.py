@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     from aumai_transactions.web.transactions import Answered
 
 
-def _stands(
-    request: Request, look: Look, wanted: Wanted, *, is_replayed: bool
-) -> Response:
+def _stands(request: Request, look: Look, wanted: Wanted, *, is_replayed: bool) -> Response:
     """Return how a transaction stands once something was asked of it."""
     headers = {"etag": of_sequence(look.sequence), **(REPLAYED if is_replayed else {})}
     if wanted.wait_seconds is not None:
@@ -243,7 +241,7 @@ async def _one_of_many(
         wish = back if body.action == "rollback" else retried
         answered = await service.transactions.request(who, name, wish, terms)
         is_replayed, state = answered.is_replayed, answered.look.saga.state
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (its own outcome, and none of the others')
         problem = problem_of(error).document()
     return answers.BulkOutcome(
         transaction_id=name,

@@ -257,7 +257,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
             "description": _DONE[status],
             "content": {operation.media: {"schema": schema}},
         }
-        headers = _answer_headers(operation, status)
+        headers = _answer_headers(operation)
         if headers:
             answer["headers"] = headers
         found[str(status)] = answer
@@ -270,7 +270,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     return found
 
 
-def _answer_headers(operation: Operation, status: int) -> dict[str, Any]:
+def _answer_headers(operation: Operation) -> dict[str, Any]:
     text: dict[str, Any] = {"schema": {"type": "string"}}
     found: dict[str, Any] = {}
     if operation.tag is not None:

@@ -19,7 +19,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.errors import InvalidTransactionState, JournalCorrupt, JournalTooNew
 from aumai_transactions.store import Query
 from aumai_transactions.web.api import answers, bodies, pages, telling
-from aumai_transactions.web.api.replies import of_changes, of_sequence, tagged, unchanged
+from aumai_transactions.web.api.replies import listed, of_sequence, tagged, unchanged
 from aumai_transactions.web.api.requests import query_of
 from aumai_transactions.web.problems import Problem
 from aumai_transactions.web.routing import principal_of, service_of
@@ -42,10 +42,6 @@ async def list_transactions(request: Request) -> Response:
     """List transactions."""
     service, who = service_of(request), principal_of(request)
     wanted = query_of(request, bodies.ListQuery, METADATA)
-    tag = of_changes(await asyncio.to_thread(service.store.changes))
-    same = unchanged(request, tag)
-    if same is not None:
-        return same
     metadata = _metadata(request)
     filters = wanted.model_dump(mode="json", exclude={"cursor", "limit"}, exclude_defaults=True)
     filters[METADATA] = [list(one) for one in metadata]
@@ -73,12 +69,10 @@ async def list_transactions(request: Request) -> Response:
     )
     cursor = None if following is None else pages.written(following, filters)
     lines = [telling.line(one) for one in found]
-    return tagged(answers.Lines(items=lines, next=cursor), tag)
+    return listed(request, answers.Lines(items=lines, next=cursor))
 
 
-async def _page(
-    service: Service, who: Principal, query: Query
-) -> tuple[list[Listed], int | None]:
+async def _page(service: Service, who: Principal, query: Query) -> tuple[list[Listed], int | None]:
     """Return one page of those that somebody may see, and behind which place the next begins."""
     if who.tenant is not None:
         if query.tenant not in (None, who.tenant):
@@ -170,17 +164,16 @@ async def list_attention(request: Request) -> Response:
     """List what needs a person, with what can be answered."""
     service, who = service_of(request), principal_of(request)
     wanted = query_of(request, bodies.AttentionQuery)
-    tag = of_changes(await asyncio.to_thread(service.store.changes))
-    same = unchanged(request, tag)
-    if same is not None:
-        return same
     filters = {"attention": list(wanted.kind)}
     after = pages.read(wanted.cursor, filters)
     query = Query(attention=tuple(wanted.kind) or True, after=after, limit=wanted.limit)
     found, following = await _page(service, who, query)
     items = [await _need(service, who, one) for one in found]
     cursor = None if following is None else pages.written(following, filters)
-    return tagged(answers.Needs(items=items, next=cursor), tag)
+    return listed(request, answers.Needs(items=items, next=cursor), _AGE)
+
+
+_AGE: Any = {"items": {"__all__": {"age_seconds"}}}
 
 
 async def _need(service: Service, who: Principal, one: Listed) -> answers.Need:
@@ -220,7 +213,9 @@ async def list_actions(request: Request) -> Response:
             confirming_action=action.confirming_action,
             idempotent=action.idempotent,
             effect=action.effect,
-            requires_approval=None if callable(action.requires_approval) else action.requires_approval,
+            requires_approval=None
+            if callable(action.requires_approval)
+            else action.requires_approval,
             timeout_seconds=action.timeout_seconds,
             undo_within_seconds=action.undo_within_seconds,
             has_probe=action.probe is not None,
@@ -229,8 +224,7 @@ async def list_actions(request: Request) -> Response:
         )
         for action in service_of(request).transactions.actions()
     ]
-    found = answers.Callables(items=sorted(items, key=lambda one: one.name))
-    return tagged(found, of_changes(len(items)))
+    return listed(request, answers.Callables(items=sorted(items, key=lambda one: one.name)))
 
 
 def _refuse_tenant(request: Request) -> Service:
@@ -249,23 +243,14 @@ async def list_locks(request: Request) -> Response:
     """List who holds which resource, and who waits for it."""
     service = _refuse_tenant(request)
     wanted = query_of(request, bodies.LocksQuery)
-    tag = of_changes(await asyncio.to_thread(service.store.changes))
-    same = unchanged(request, tag)
-    if same is not None:
-        return same
-    return tagged(answers.Locks(items=await service.transactions.locks(wanted.resource)), tag)
+    return listed(request, answers.Locks(items=await service.transactions.locks(wanted.resource)))
 
 
 async def list_workers(request: Request) -> Response:
     """List every driver that the store knows."""
     service = _refuse_tenant(request)
     query_of(request, bodies.NoQuery)
-    # Why by the time: whether a driver lives is no change of the store.
     found = await asyncio.to_thread(service.store.drivers)
-    tag = of_changes(hash(tuple(found)) & 0xFFFF_FFFF_FFFF)
-    same = unchanged(request, tag)
-    if same is not None:
-        return same
     items = [
         answers.Worker(
             driver_id=one.driver_id,
@@ -277,7 +262,7 @@ async def list_workers(request: Request) -> Response:
         )
         for one in found
     ]
-    return tagged(answers.Workers(items=items), tag)
+    return listed(request, answers.Workers(items=items))
 
 
 async def get_health(request: Request) -> Response:
@@ -285,10 +270,6 @@ async def get_health(request: Request) -> Response:
     service = _refuse_tenant(request)
     query_of(request, bodies.NoQuery)
     info = await asyncio.to_thread(service.store.info)
-    tag = of_changes(info.changes)
-    same = unchanged(request, tag)
-    if same is not None:
-        return same
     tally = await asyncio.to_thread(service.store.tally)
     found = answers.Health(
         status="ok",
@@ -303,4 +284,4 @@ async def get_health(request: Request) -> Response:
         needing_a_person=sum(tally.attention.values()),
         streams=service.live.streams,
     )
-    return tagged(found, tag)
+    return listed(request, found)

@@ -91,9 +91,7 @@ def _instant(microseconds: float) -> datetime | None:
 
 def result_of(result: TransactionResult) -> answers.Result:
     """Return an outcome."""
-    return answers.Result(
-        **{name: getattr(result, name) for name in answers.Result.model_fields}
-    )
+    return answers.Result(**{name: getattr(result, name) for name in answers.Result.model_fields})
 
 
 def step(one: SagaStep) -> answers.Step:
