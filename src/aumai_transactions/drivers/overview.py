@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from aumai_transactions.core.entries import PlanRecorded
+from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.journal import replay
 from aumai_transactions.core.outcome import (
     is_runnable,
@@ -19,6 +21,7 @@ from aumai_transactions.drivers.desk import Desk, event_of, read_journal
 from aumai_transactions.drivers.operations import Procedure
 
 if TYPE_CHECKING:
+    from aumai_transactions.core.definition import Definition
     from aumai_transactions.core.outcome import Summary
     from aumai_transactions.models import Event, Transaction, TransactionResult
 
@@ -66,8 +69,11 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
     return _of(desk, saga, events, [entry.hash for entry in journal.entries])
 
 
-def look_at_new(desk: Desk, saga: Saga) -> Look:
+def look_at_new(desk: Desk, transaction_id: str, definition: Definition) -> Look:
     """Return all about a transaction of which nothing is durable yet."""
+    saga = Saga(transaction_id)
+    evolve(saga, PlanRecorded(definition.created_at, definition))
+    saga.sequence = 0
     return _of(desk, saga, [], [])
 
 

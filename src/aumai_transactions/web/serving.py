@@ -135,6 +135,9 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
         if plan.allows_actions and plan.acting is not None:
             opened = OpenTransactions(plan.acting, service=SERVICE)
             await stack.enter_async_context(opened)
+            # Order matters: where its manager is closed first, what is open is not rolled back, and
+            # whoever has begun it goes on with it at the next server.
+            stack.push_async_callback(plan.acting.close)
             opened.look()
         transactions = Transactions(reader, plan.acting, opened)
         stack.push_async_callback(transactions.close)

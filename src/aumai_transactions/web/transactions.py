@@ -14,8 +14,11 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aumai_transactions.core.observations import ApprovalAnswered, CommitCalled, RollbackCalled
+from aumai_transactions.core.outcome import is_runnable
+from aumai_transactions.core.planning import wake_at
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers import asking
+from aumai_transactions.drivers.desk import read_saga
 from aumai_transactions.drivers.locks import read_locks
 from aumai_transactions.drivers.overview import Look, look_at, look_at_new
 from aumai_transactions.drivers.taking_part import see_to, settle
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.actions import Action
     from aumai_transactions.core.observations import Observation
+    from aumai_transactions.core.saga import Saga
     from aumai_transactions.drivers.aio import AsyncTransactionManager
     from aumai_transactions.drivers.asking import WishesOf
     from aumai_transactions.integrations.open_transaction import OpenTransaction
@@ -41,6 +45,9 @@ DRIVEN_MAX = 16
 """How many transactions are gone on with here at once, because somebody has asked for something."""
 
 PLACE = "this server"
+
+PAUSE_SECONDS_MIN = 0.01
+PAUSE_SECONDS_MAX = 0.25
 
 
 class Answered(NamedTuple):
@@ -112,7 +119,8 @@ class Transactions:
         desk = await self._reader._desk()  # noqa: SLF001 (one package)
         new = self._new(name)
         if new is not None:
-            look = look_at_new(desk, new.block._empty())  # noqa: SLF001 (one package)
+            definition = new.block._empty().plan  # noqa: SLF001 (one package)
+            look = look_at_new(desk, name, definition)
         else:
             look = await self._reader._run(look_at(desk, name))  # noqa: SLF001
         if who.tenant is not None and look.summary.tenant != who.tenant:
@@ -174,9 +182,15 @@ class Transactions:
         task = self._driven.get(transaction_id)
         if task is not None:
             await asyncio.wait([task], timeout=seconds)
-        left = max(0.0, until - loop.time())
-        if self._new(transaction_id) is None:
-            await self._reader.wait(transaction_id, timeout_seconds=left)
+        desk = await self._reader._desk()  # noqa: SLF001 (one package)
+        pause = PAUSE_SECONDS_MIN
+        while self._new(transaction_id) is None:
+            saga = await self._reader._run(read_saga(desk, transaction_id))  # noqa: SLF001
+            left = until - loop.time()
+            if is_at_rest(saga) or left <= 0:
+                return
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
     async def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds what, and who waits for it."""
@@ -246,6 +260,17 @@ class Transactions:
             return checked_name(transaction_id, "transaction_id")
         except InvalidData:
             raise TransactionNotFound(ascii(transaction_id)[:80], PLACE) from None
+
+
+def is_at_rest(saga: Saga) -> bool:
+    """Tell whether nothing is done for a transaction now: a program, or a person, is waited for."""
+    if not is_runnable(saga):
+        return True
+    if wake_at(saga) is not None and not saga.running:
+        return True
+    asked = saga.commit_requested or saga.rollback_requested or saga.denied
+    is_idle = not (asked or saga.running or saga.ready or saga.undo)
+    return asking.has_program(saga) and is_idle
 
 
 async def _see_through(here: OpenTransaction, wish: Observation | None) -> None:

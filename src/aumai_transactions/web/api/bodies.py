@@ -21,7 +21,7 @@ STEPS_MAX = 1_000
 BULK_MAX = 100
 PAGE_MAX = 500
 # Why this pattern: a name is shown, and a control character in it would be shown as something else.
-VISIBLE = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+$"
+VISIBLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
 Name = Annotated[
     str,

@@ -35,6 +35,7 @@ from aumai_transactions.web.api.requests import (
 )
 from aumai_transactions.web.problems import Problem, problem_of
 from aumai_transactions.web.routing import principal_of, service_of
+from aumai_transactions.web.transactions import is_at_rest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,7 +53,7 @@ def _stands(request: Request, look: Look, wanted: Wanted, *, is_replayed: bool) 
     if wanted.wait_seconds is not None:
         headers["preference-applied"] = f"wait={wanted.wait_seconds}"
     found = telling.transaction(look, service_of(request).clock.now())
-    return told(found, 202 if look.is_runnable else 200, headers)
+    return told(found, 200 if is_at_rest(look.saga) else 202, headers)
 
 
 async def _ask(
