@@ -119,7 +119,8 @@ class Running:
         task = asyncio.create_task(_carry_out(one, wanted, terms, patience))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.wait([task], timeout=WAIT_SECONDS if wait_seconds is None else wait_seconds)
+        seconds = WAIT_SECONDS if wait_seconds is None else wait_seconds
+        await self._transactions.wait_for(task, seconds)
         error = task.exception() if task.done() else None
         if error is not None and not isinstance(error, Exception):
             raise error
@@ -136,11 +137,10 @@ class Running:
         is_over = step.state not in (STEP_PENDING, STEP_RUNNING) or step.definition.on_commit
         return Stands(look, step_id, is_over, is_replayed)
 
-    async def close(self) -> None:
-        """Let no step go on; those that are under way are settled as after a crash."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    @property
+    def under_way(self) -> list[asyncio.Task[Executed]]:
+        """The steps that are carried out now."""
+        return list(self._tasks)
 
 
 async def _carry_out(

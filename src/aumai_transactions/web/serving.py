@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
@@ -117,7 +119,12 @@ async def serve(plan: Plan) -> None:
             server = uvicorn.Server(_configuration(plan, app))
             told = asyncio.create_task(_tell_when_up(server, plan, address, service))
             try:
-                await until_told(server, listener, service.live.close)
+
+                def ending() -> None:
+                    service.live.close()
+                    service.transactions.end()
+
+                await until_told(server, listener, ending)
             finally:
                 told.cancel()
 
@@ -144,7 +151,7 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
         running = None
         if opened is not None:
             running = Running(transactions, opened)
-            stack.push_async_callback(running.close)
+        stack.push_async_callback(_until_quiet, transactions, running, plan)
         yield Service(
             plan.store,
             plan.place,
@@ -161,6 +168,23 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             Live(plan.store),
             running,
         )
+
+
+async def _until_quiet(transactions: Transactions, running: Running | None, plan: Plan) -> None:
+    """Let calls end that are under way, for a few seconds; then let them be cut off.
+
+    Why cut off, and nothing let go of: a call that runs yet may act, and whoever goes on with its
+    transaction must not do so beside it. With this process both end, as by a kill.
+    """
+    tasks: list[asyncio.Task[Any]] = [*transactions.under_way]
+    tasks += [] if running is None else running.under_way
+    if not tasks:
+        return
+    _, left = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+    if left:
+        plan.say(f"{len(left)} calls were cut off; settle them with: {plan.command('recover')}")
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def doors(address: Address, scheme: str) -> Doors:

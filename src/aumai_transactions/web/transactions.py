@@ -89,6 +89,7 @@ class Transactions:
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, list[_Work]] = {}
         self._turns = asyncio.Semaphore(DRIVEN_MAX)
+        self._is_ending = asyncio.Event()
 
     async def find(self, who: Principal, query: Query) -> list[Listed]:
         """Return one page of those that somebody may see."""
@@ -181,16 +182,34 @@ class Transactions:
         until = loop.time() + seconds
         task = self._driven.get(transaction_id)
         if task is not None:
-            await asyncio.wait([task], timeout=seconds)
+            await self.wait_for(task, seconds)
         desk = await self._reader._desk()  # noqa: SLF001 (one package)
         pause = PAUSE_SECONDS_MIN
         while self._new(transaction_id) is None:
             saga = await self._reader._run(read_saga(desk, transaction_id))  # noqa: SLF001
             left = until - loop.time()
-            if is_at_rest(saga) or left <= 0:
+            if is_at_rest(saga) or left <= 0 or self._is_ending.is_set():
                 return
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    async def wait_for(self, task: asyncio.Task[Any], seconds: float) -> None:
+        """Wait until a task is done, or the time is over, or this server ends."""
+        ending = asyncio.create_task(self._is_ending.wait())
+        try:
+            ways = [task, ending]
+            await asyncio.wait(ways, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+
+    def end(self) -> None:
+        """Let nobody wait any longer."""
+        self._is_ending.set()
+
+    @property
+    def under_way(self) -> list[asyncio.Task[None]]:
+        """What is done in the background now."""
+        return list(self._driven.values())
 
     async def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds what, and who waits for it."""
