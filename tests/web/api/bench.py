@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tests.web.served import PROGRAM
 
 from aumai_transactions.stores import open_store
+from aumai_transactions.web.principals import Scope, Tokens
 
 APP = Path(__file__).with_name("shop_app.py")
 API = "/api/v1"
@@ -90,15 +91,12 @@ class Shop:
         self.process = process
         self.port = port
 
-    def client(self, name: str, scope: str = "act", tenant: str | None = None) -> Client:
+    def client(self, name: str, scope: Scope = "act", tenant: str | None = None) -> Client:
         """Return a client with a token, which is made where there is none of that name."""
         kept = self.home / f"{name}.token"
         if not kept.exists():
-            words = [*PROGRAM, "tokens", "add", name, "--scope", scope]
-            words += ["--tokens", str(self.home / "tokens.json")]
-            words += [] if tenant is None else ["--tenant", tenant]
-            made = subprocess.run(words, check=True, capture_output=True, text=True)
-            kept.write_text(made.stdout.strip())
+            made = Tokens(self.home / "tokens.json").add(name, scope, tenant)
+            kept.write_text(made)
         return Client(self.port, kept.read_text())
 
     def world(self) -> list[str]:
