@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: fourteen methods, and what each one guarantees.
+Owns: the contract between drivers and stores: sixteen methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
@@ -26,12 +26,14 @@ from aumai_transactions.errors import InternalError
 from aumai_transactions.queries import Listed, Page, Query, Tally
 
 __all__ = [
+    "HELD_MAX",
     "LEASE_SECONDS",
     "Append",
     "AppendAnswer",
     "Contents",
     "Filled",
     "Keeping",
+    "KnownDriver",
     "Listed",
     "Page",
     "Prompt",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 LEASE_SECONDS = 30
+HELD_MAX = 100
 
 
 class AppendAnswer(StrEnum):
@@ -136,6 +139,27 @@ class StoreInfo(NamedTuple):
     schema_version: int
     changes: int
     checks: dict[str, str]
+
+
+class KnownDriver(NamedTuple):
+    """Tell people of a driver.
+
+    Args:
+        driver_id: Which.
+        is_alive: True where it lives, as far as the store can tell.
+        last_sign_at: When it has given its last sign, microseconds since 1970 UTC; None where it
+            need not give any.
+        host: Its machine, where that is known.
+        pid: The id of its process there.
+        holds: The transactions that it has, the oldest `HELD_MAX`.
+    """
+
+    driver_id: str
+    is_alive: bool
+    last_sign_at: int | None
+    host: str | None
+    pid: int | None
+    holds: tuple[str, ...]
 
 
 class Store(Protocol):
@@ -266,6 +290,15 @@ class Store(Protocol):
         News are requests, ends, and transactions that anybody may drive. This is a hint: True may
         come without news, and False in spite of them, so whoever waits looks again afterwards.
         """
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something, as far as the store knows them.
+
+        One that has claimed nothing yet need not be among them.
+        """
+
+    def changes(self) -> int:
+        """Return the change counter: a number that grows with every append and every purge."""
 
     def purge(self, before: int, limit: int) -> int:
         """Delete finished transactions with their journals; return how many.

@@ -18,7 +18,7 @@ from aumai_transactions.core.lock_book import LockBook
 from aumai_transactions.core.locking import whose_turn
 from aumai_transactions.errors import StoreError
 from aumai_transactions.queries import Listed, Query, Tally, fits, page_of
-from aumai_transactions.store import AppendAnswer, StoreInfo, check_append
+from aumai_transactions.store import AppendAnswer, KnownDriver, StoreInfo, check_append
 
 
 @dataclass
@@ -195,6 +195,21 @@ class ShelfStore:
 
     def count(self, query):
         return len(self._matching(query))
+
+    def drivers(self):
+        with self.shelf.changed:
+            held: dict[str, list[str]] = {name: [] for name in self._opened().alive}
+            for name, row in self.shelf.rows.items():
+                if row.driver_id is not None:
+                    held.setdefault(row.driver_id, []).append(name)
+            return [
+                KnownDriver(name, name in self.shelf.alive, None, None, None, tuple(names))
+                for name, names in held.items()
+            ]
+
+    def changes(self):
+        with self.shelf.changed:
+            return self._opened().changes
 
     def tally(self):
         summaries = [row.summary for row in self._matching(Query())]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from tests.web.served import Answer, Served, served
@@ -22,6 +25,17 @@ LAUNCH = [
     "--no-first-run",
 ]
 POLICY_BROKEN = re.compile("Content Security Policy|violates the following")
+
+
+def shop_module() -> Any:
+    """Return the module whose actions the servers have, by the name under which they import it."""
+    if "shop" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("shop", HERE / "shop.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["shop"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["shop"])
+    return sys.modules["shop"]
 
 
 class Shop:

@@ -1,30 +1,16 @@
 """A store by real runs, `serve` in front of it, and a real browser."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
-from tests.web.browsing import CHROMIUM, HERE, LAUNCH, Tab, opened_shop
+from tests.web.browsing import CHROMIUM, LAUNCH, Tab, opened_shop, shop_module
 
 
 @pytest.fixture(scope="session")
-def shop_module():
-    """The module whose actions the servers have too, by the name under which they import it."""
-    spec = importlib.util.spec_from_file_location("shop", HERE / "shop.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["shop"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def filled(shop_module, tmp_path_factory):
+def filled(tmp_path_factory):
     """A store with every kind of trouble, and its transactions by scene; nobody writes into it."""
     path = tmp_path_factory.mktemp("shop") / "store.db"
-    return path, shop_module.build_store(path)
+    return path, shop_module().build_store(path)
 
 
 @pytest.fixture(scope="module")

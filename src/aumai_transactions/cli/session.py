@@ -2,7 +2,8 @@
 
 Owns: which store is meant, opening and closing it, and what has to be done after a change.
 Rules:
-  1. Only `create`, `run` and `submit` make a store; everything else says which path does not exist.
+  1. Only `create`, `run`, `submit` and `serve --allow-actions` make a store; everything else says
+     which path does not exist.
   2. After a change the default store's snapshot is written anew; that it could not be is said,
      and changes no outcome.
 """

@@ -360,9 +360,12 @@ def _cancelled(run: Run) -> list[Observation]:
     return [RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled")]
 
 
-def append_request(desk: Desk, run: Run, entries: Sequence[Entry]) -> Procedure[AppendAnswer]:
+def append_request(
+    desk: Desk, run: Run, entries: Sequence[Entry], append_id: str | None = None
+) -> Procedure[AppendAnswer]:
     """Make durable what needs no token, and what the run's saga has said already."""
     append = _built(desk, run, entries, claims=False, release=False)
+    append = append._replace(append_id=append_id or append.append_id)
     answer = yield from _until_answered(append, run)
     _take(run, append, answer, claims=False)
     if run.interrupt is not None:
@@ -467,6 +470,7 @@ def _reread(
         run.saga = Saga(run.transaction_id)  # Nothing of it stands in the journal yet.
         return
     saga = yield from read_saga(desk, run.transaction_id)
+    run.terms.check_sequence(saga)
     if is_blocked and (saga.token == run.token or not run.token):
         run.saga = saga
         return

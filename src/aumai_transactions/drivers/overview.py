@@ -7,9 +7,10 @@ drives.
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import TYPE_CHECKING, NamedTuple
 
-from aumai_transactions.core.entries import RollbackStarted, StepInDoubt
+from aumai_transactions.core.entries import PlanRecorded, RollbackStarted, StepInDoubt
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.journal import replay
 from aumai_transactions.core.outcome import (
@@ -25,6 +26,7 @@ from aumai_transactions.drivers.operations import Procedure
 from aumai_transactions.models import StepState, TransactionState
 
 if TYPE_CHECKING:
+    from aumai_transactions.core.definition import Definition
     from aumai_transactions.core.outcome import Summary
     from aumai_transactions.models import Event, Transaction, TransactionResult
     from aumai_transactions.store import Store
@@ -47,8 +49,7 @@ class Look(NamedTuple):
         driver_id: Who has it; None where nobody does.
         is_runnable: True where a driver has something to do.
         hashes: The hash of each entry, checked against the chain.
-        undoes: The steps that a rollback would undo, from here, in its order.
-        keeps: The steps that have taken effect, and that a rollback would leave in place.
+        saga: What the journal says.
     """
 
     transaction: Transaction
@@ -58,13 +59,12 @@ class Look(NamedTuple):
     driver_id: str | None
     is_runnable: bool
     hashes: list[bytes]
-    undoes: list[str]
-    keeps: list[str]
+    saga: Saga
 
     @property
     def sequence(self) -> int:
         """The place of its last entry."""
-        return self.events[-1].sequence
+        return self.saga.sequence
 
 
 def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
@@ -77,17 +77,46 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
     journal = yield from read_journal(desk, transaction_id)
     saga = Saga(transaction_id)
     events = [event_of(saga, saga.sequence, entry) for entry in replay(journal, saga)]
-    look = Look(
+    saga.driver_id = journal.driver_id
+    return _of(desk, saga, events, [entry.hash for entry in journal.entries])
+
+
+def look_at_new(desk: Desk, transaction_id: str, definition: Definition) -> Look:
+    """Return all about a transaction of which nothing is durable yet."""
+    saga = Saga(transaction_id)
+    evolve(saga, PlanRecorded(definition.created_at, definition))
+    saga.sequence = 0
+    return _of(desk, saga, [], [])
+
+
+def _of(desk: Desk, saga: Saga, events: list[Event], hashes: list[bytes]) -> Look:
+    return Look(
         transaction_of(saga),
         result_of(saga, durable=desk.store.is_durable),
         events,
         summary_of(saga),
-        journal.driver_id,
+        saga.driver_id,
         is_runnable(saga),
-        [entry.hash for entry in journal.entries],
-        [],
-        [],
+        hashes,
+        saga,
     )
+
+
+class Rollback(NamedTuple):
+    """Say what a rollback would do.
+
+    Args:
+        undoes: The steps that it would undo, or has still to undo, in its order.
+        keeps: The steps that have taken effect, and that it would leave in place.
+    """
+
+    undoes: list[str]
+    keeps: list[str]
+
+
+def rollback_of(look: Look) -> Rollback:
+    """Return what a rollback would do, from here."""
+    saga = copy.deepcopy(look.saga)
     _go_back(saga)
     undoes = [saga.steps[index].step_id for index in reversed(saga.undo)]
     keeps = [
@@ -96,7 +125,7 @@ def look_at(desk: Desk, transaction_id: str) -> Procedure[Look]:
         if not (step.to_undo or step.simulated or step.definition.effect == "none")
         and step.definition.compensating_action is None
     ]
-    return look._replace(undoes=undoes, keeps=keeps)
+    return Rollback(undoes, keeps)
 
 
 def _go_back(saga: Saga) -> None:

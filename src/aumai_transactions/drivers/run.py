@@ -13,6 +13,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import TransactionState
 
@@ -62,6 +63,7 @@ class Run:
         look_at: When to look again at the resources that it waits for; microseconds since 1970 UTC.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
+        terms: Under which what is being decided now counts.
     """
 
     transaction_id: str
@@ -90,6 +92,7 @@ class Run:
     is_shared: bool = False
     shared: Shared | None = None
     unannounced: list[Event] = field(default_factory=list)
+    terms: Terms = ANY
 
     def __post_init__(self) -> None:
         self.announced = self.saga.state

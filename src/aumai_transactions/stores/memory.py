@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections import Counter
 from itertools import islice
@@ -38,9 +39,11 @@ from aumai_transactions.queries import (
     page_of,
 )
 from aumai_transactions.store import (
+    HELD_MAX,
     LEASE_SECONDS,
     Append,
     AppendAnswer,
+    KnownDriver,
     StoreInfo,
     check_append,
 )
@@ -379,6 +382,27 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             return self._locks.table(resources)
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something."""
+        with self._lock:
+            self._check_open()
+            held: dict[str, list[str]] = {name: [] for name in self._living()}
+            for name, kept in self._by_id.items():
+                if kept.driver_id is not None:
+                    held.setdefault(kept.driver_id, []).append(name)
+            living = self._living()
+        pid = os.getpid()
+        return [
+            KnownDriver(name, name in living, None, None, pid, tuple(names[:HELD_MAX]))
+            for name, names in sorted(held.items())
+        ]
+
+    def changes(self) -> int:
+        """Return the change counter."""
+        with self._lock:
+            self._check_open()
+            return self._changes
 
     def wait_for_news(self, seconds: float) -> bool:
         """Block until something was appended, or the time is over; tell which it was."""

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
     from aumai_transactions.integrations.open_transactions import OpenTransactions
     from aumai_transactions.store import Store
+    from aumai_transactions.web.live import Live
     from aumai_transactions.web.principals import Tokens
+    from aumai_transactions.web.running import Running
     from aumai_transactions.web.sessions import Sessions
     from aumai_transactions.web.transactions import Transactions
 
@@ -47,6 +49,8 @@ class Service:
         say: Write a line where `serve` runs.
         doors: Who may come in and how.
         person: What the journal calls whoever runs this.
+        live: What changes, for whoever listens.
+        running: Steps that the API's callers have asked for; None where none can be.
     """
 
     store: Store
@@ -61,6 +65,8 @@ class Service:
     say: Callable[[str], None]
     doors: Doors
     person: str
+    live: Live
+    running: Running | None
 
 
 async def health(_: Request) -> Response:

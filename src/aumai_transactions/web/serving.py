@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
@@ -23,9 +25,11 @@ from aumai_transactions.listening import Address, bound, until_told
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
 from aumai_transactions.web.gate import Doors
+from aumai_transactions.web.live import Live
 from aumai_transactions.web.pages import endpoints as pages
 from aumai_transactions.web.pages.login import login_link
 from aumai_transactions.web.principals import Tokens
+from aumai_transactions.web.running import Running
 from aumai_transactions.web.service import Service, application
 from aumai_transactions.web.sessions import Sessions
 from aumai_transactions.web.transactions import Transactions
@@ -116,7 +120,12 @@ async def serve(plan: Plan) -> None:
             server = uvicorn.Server(_configuration(plan, app))
             told = asyncio.create_task(_tell_when_up(server, plan, address, service))
             try:
-                await until_told(server, listener)
+
+                def ending() -> None:
+                    service.live.close()
+                    service.transactions.end()
+
+                await until_told(server, listener, ending)
             finally:
                 told.cancel()
 
@@ -126,7 +135,6 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
     """Hold what is served until the block is left."""
     clock = SystemClock()
     reader = AsyncTransactionManager(store=plan.store, strict=True)
-    transactions = Transactions(reader, plan.acting)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(reader)
         if plan.acting is not None:
@@ -135,7 +143,16 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
         if plan.allows_actions and plan.acting is not None:
             opened = OpenTransactions(plan.acting, service=SERVICE)
             await stack.enter_async_context(opened)
+            # Order matters: where its manager is closed first, what is open is not rolled back, and
+            # whoever has begun it goes on with it at the next server.
+            stack.push_async_callback(plan.acting.close)
+            opened.look()
+        transactions = Transactions(reader, plan.acting, opened)
         stack.push_async_callback(transactions.close)
+        running = None
+        if opened is not None:
+            running = Running(transactions, opened)
+        stack.push_async_callback(_until_quiet, transactions, running, plan)
         yield Service(
             plan.store,
             plan.place,
@@ -149,7 +166,26 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             plan.say,
             doors(address, plan.scheme),
             plan.person,
+            Live(plan.store),
+            running,
         )
+
+
+async def _until_quiet(transactions: Transactions, running: Running | None, plan: Plan) -> None:
+    """Let calls end that are under way, for a few seconds; then let them be cut off.
+
+    Why cut off, and nothing let go of: a call that runs yet may act, and whoever goes on with its
+    transaction must not do so beside it. With this process both end, as by a kill.
+    """
+    tasks: list[asyncio.Task[Any]] = [*transactions.under_way]
+    tasks += [] if running is None else running.under_way
+    if not tasks:
+        return
+    _, left = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+    if left:
+        plan.say(f"{len(left)} calls were cut off; settle them with: {plan.command('recover')}")
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def doors(address: Address, scheme: str) -> Doors:

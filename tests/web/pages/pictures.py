@@ -1,15 +1,13 @@
 """Take the pictures of docs/page.md, from the store that the tests look at.
 
-    python -m tests.web.pages.pictures          into docs/pictures/
+python -m tests.web.pages.pictures          into docs/pictures/
 """
 
-import importlib.util
-import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-from tests.web.browsing import CHROMIUM, HERE, LAUNCH, Tab, opened_shop
+from tests.web.browsing import CHROMIUM, HERE, LAUNCH, Tab, opened_shop, shop_module
 
 FOLDER = HERE.parents[1] / "docs" / "pictures"
 WIDE = {"viewport": {"width": 1100, "height": 780}}
@@ -30,14 +28,10 @@ def take(browser, shop, name, path, height=None, **options):
 
 
 def main():
-    spec = importlib.util.spec_from_file_location("shop", HERE / "shop.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["shop"] = module
-    spec.loader.exec_module(module)
     with tempfile.TemporaryDirectory(prefix="shop-") as folder, sync_playwright() as playwright:
         path = Path(folder) / "shop" / "store.db"
         path.parent.mkdir()
-        filled = path, module.build_store(path)
+        filled = path, shop_module().build_store(path)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=LAUNCH)
         with opened_shop(filled, Path(folder) / "trips") as shop:
             for scheme in ("light", "dark"):
@@ -46,7 +40,9 @@ def main():
                 one = shop.path("outstanding")
                 take(browser, shop, f"page-transaction-{scheme}", one, 1_180, **options)
             take(browser, shop, "page-approval", shop.path("approval"), 860, **WIDE)
-            take(browser, shop, "page-attention-dark", "/attention", 900, **WIDE, color_scheme="dark")
+            take(
+                browser, shop, "page-attention-dark", "/attention", 900, **WIDE, color_scheme="dark"
+            )
             take(browser, shop, "page-workers", "/workers", 800, **WIDE)
             take(browser, shop, "page-health", "/health", 700, **WIDE)
             take(browser, shop, "page-phone", shop.path("in_doubt"), 1_000, **PHONE)

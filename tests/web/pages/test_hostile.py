@@ -111,6 +111,7 @@ def every_path(shop):
     assert len(found) == len(PAYLOADS)
     text = shop.get("/attention").body.decode()
     after = re.search(r'href="(/attention\?[^"]+)" rel="next"', text)
+    assert after is not None
     return ["/", "/attention", html.unescape(after[1]), "/workers", "/health", *found]
 
 

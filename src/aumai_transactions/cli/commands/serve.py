@@ -105,7 +105,7 @@ def serve_command(
     if unix is not None:
         address = Address("localhost", 0, str(Path(unix).absolute()), names)
     _log_to_stderr(quiet=settings.is_quiet)
-    with session(settings) as held:
+    with session(settings, create=allow_actions) as held:
         acting = held.async_manager() if allow_actions else None
         plan = Plan(
             held.store,

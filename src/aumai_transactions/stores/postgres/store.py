@@ -24,8 +24,16 @@ from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreUnavailable
 from aumai_transactions.forking import watch
-from aumai_transactions.store import Append, AppendAnswer, Page, Query, StoreInfo, Tally
-from aumai_transactions.stores.postgres import health, labelling, listing, schema
+from aumai_transactions.store import (
+    Append,
+    AppendAnswer,
+    KnownDriver,
+    Page,
+    Query,
+    StoreInfo,
+    Tally,
+)
+from aumai_transactions.stores.postgres import drivers, health, labelling, listing, schema
 from aumai_transactions.stores.postgres.address import address_of
 from aumai_transactions.stores.postgres.appending import Head, prepare
 from aumai_transactions.stores.postgres.arrays import texts
@@ -258,6 +266,15 @@ class PostgresStore:
         """Return who holds and who waits for these resources; see `Store.locks`."""
         self._check_usable()
         return self._pool.run(lambda lent: table_of(lent, resources))
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something, as far as the store knows them."""
+        return self._run(lambda lent: drivers.known(lent, self._is_alive, self.lease_seconds))
+
+    def changes(self) -> int:
+        """Return the change counter."""
+        row = self._run(lambda lent: lent.read(statement("changes")).fetchone())
+        return int(row[0]) if row else 0
 
     def purge(self, before: int, limit: int) -> int:
         """Delete what has ended, needs nobody, and changed last before a time."""

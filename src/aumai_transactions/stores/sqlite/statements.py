@@ -175,6 +175,8 @@ PURGE_TRANSACTION = "DELETE FROM transactions WHERE ordinal = ?"
 ALL_DRIVERS = """
 SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers
 """
+DRIVERS_OF_PEOPLE = "SELECT driver_id, host, pid FROM drivers"
+HELD_BY = "SELECT transaction_id FROM transactions WHERE driver_id = ? ORDER BY ordinal LIMIT ?"
 DRIVER = ALL_DRIVERS + "WHERE driver_id = ?"
 IDLE_DRIVERS = """
 SELECT driver_id, boot_id, lock_name, lock_inode, lock_device, lease_until FROM drivers AS d

@@ -30,6 +30,7 @@ from aumai_transactions.store import (
     LEASE_SECONDS,
     Append,
     AppendAnswer,
+    KnownDriver,
     Page,
     Query,
     StoreInfo,
@@ -37,6 +38,7 @@ from aumai_transactions.store import (
 )
 from aumai_transactions.stores.sqlite import (
     creation,
+    drivers,
     forking,
     health,
     labelling,
@@ -273,15 +275,21 @@ class SqliteStore:
         """
         until = monotonic() + seconds
         pause = NEWS_PAUSE_SECONDS_MIN
-        seen = self._changes_now()
+        seen = self.changes()
         while (left := until - monotonic()) > 0:
             Event().wait(min(pause, left))
-            if self._changes_now() != seen:
+            if self.changes() != seen:
                 return True
             pause = min(pause * 1.5, NEWS_PAUSE_SECONDS_MAX)
         return False
 
-    def _changes_now(self) -> int:
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something, as far as the store knows them."""
+        now, lease = self._clock.now(), self._lease
+        return self._read(lambda connection: drivers.known(connection, self._locks, now, lease))
+
+    def changes(self) -> int:
+        """Return the change counter."""
         row = self._read(lambda connection: connection.execute(statements.STORE_ROW).fetchone())
         return int(row[1])
 
@@ -306,7 +314,7 @@ class SqliteStore:
         with self._lock:
             self._check_usable()
             now = self._clock.now()
-            rows = self._database.read(_driver_rows)
+            rows = self._database.read(drivers.rows_of)
             alive = sum(self._locks.is_alive(row, now) for row in rows)
             store_id, changes = self._database.read(
                 lambda connection: connection.execute(statements.STORE_ROW).fetchone()
@@ -448,7 +456,7 @@ class SqliteStore:
         dead = [row.driver_id for row in rows if not self._locks.is_alive(row, now)]
         if dead:
             self._forget(dead)
-        kept = {row.lock_name for row in self._database.read(_driver_rows) if row.lock_name}
+        kept = {row.lock_name for row in self._database.read(drivers.rows_of) if row.lock_name}
         self._locks.sweep(kept | {d.lock_name for d in own.values() if d.lock_name})
 
     def _check_usable(self) -> None:
@@ -483,10 +491,6 @@ class SqliteStore:
             connection = self._database.abandon()
         self._lock.release()
         return connection
-
-
-def _driver_rows(connection: sqlite3.Connection) -> list[DriverRow]:
-    return [DriverRow(*row) for row in connection.execute(statements.ALL_DRIVERS).fetchall()]
 
 
 def _let_go(locks: DriverLocks, database: Database, pid: int) -> None:

@@ -38,7 +38,16 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.manager import ManagerBase
     from aumai_transactions.drivers.operations import DoCall, DoNext, Ended, Operations
     from aumai_transactions.drivers.timed import Outcome
-    from aumai_transactions.store import Append, AppendAnswer, Page, Query, Store, StoreInfo, Tally
+    from aumai_transactions.store import (
+        Append,
+        AppendAnswer,
+        KnownDriver,
+        Page,
+        Query,
+        Store,
+        StoreInfo,
+        Tally,
+    )
 
 Crash = Literal["in_process", "process"]
 CALLS_END_SECONDS_MAX = 30.0
@@ -242,6 +251,16 @@ class PlantedStore:
         """Count all."""
         self._saboteur.refuse_the_dead()
         return self._store.tally()
+
+    def drivers(self) -> list[KnownDriver]:
+        """List drivers."""
+        self._saboteur.refuse_the_dead()
+        return self._store.drivers()
+
+    def changes(self) -> int:
+        """Count changes."""
+        self._saboteur.refuse_the_dead()
+        return self._store.changes()
 
     def due(
         self,

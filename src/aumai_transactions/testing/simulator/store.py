@@ -17,6 +17,7 @@ from aumai_transactions.errors import StoreError, StoreUnavailable
 from aumai_transactions.store import (
     Append,
     AppendAnswer,
+    KnownDriver,
     Listed,
     Page,
     Query,
@@ -227,6 +228,16 @@ class StoreHandle:
         """Return how many transactions there are of each state, and how many need a person."""
         self._reach()
         return self._store.tally()
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something."""
+        self._reach()
+        return self._store.drivers()
+
+    def changes(self) -> int:
+        """Return the change counter."""
+        self._reach()
+        return self._store.changes()
 
     def due(
         self,

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from aumai_transactions.core.outcome import Attention
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.store import Query
+from aumai_transactions.web.pages.changes import stream
 from aumai_transactions.web.pages.listing import rows_of
 from aumai_transactions.web.pages.rendering import live_part, page, path_of
 from aumai_transactions.web.pages.story import story_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from aumai_transactions.core.outcome import Summary
-    from aumai_transactions.web.pages.changes import Changes
 
 PAGE = 20
 PARKED_MAX = 50
@@ -54,13 +54,13 @@ async def show(request: Request) -> Response:
     return page(request, "attention.html", await values_of(request))
 
 
-async def follow(request: Request, changes: Changes) -> Response:
+async def follow(request: Request) -> Response:
     """Show it as it changes."""
 
     async def render() -> str:
         return live_part(request, "attention.html", await values_of(request))
 
-    return await changes.stream(request, render)
+    return await stream(request, render)
 
 
 async def values_of(request: Request) -> dict[str, Any]:

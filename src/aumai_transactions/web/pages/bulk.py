@@ -101,7 +101,8 @@ async def _item(request: Request, verb: Verb, name: str) -> Item:
         return Item(name, "", 0, str(error), [], "It cannot be read.")
     story = story_of(service, look)
     if verb == "roll_back":
-        steps, why_not = look.undoes, story["no_rollback"]
+        steps = [step.step_id for step in story["undo_order"]]
+        why_not = story["no_rollback"]
     else:
         asks = [*story["asks"], *story["retries"]]
         steps = [a.step_id for a in asks if any(b.do == "retry" for b in a.buttons)]

@@ -5,8 +5,7 @@ Owns: the list of endpoints that are for people.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aumai_transactions.web.gate import LOGIN
 from aumai_transactions.web.pages import (
@@ -20,7 +19,6 @@ from aumai_transactions.web.pages import (
     static_files,
     workers,
 )
-from aumai_transactions.web.pages.changes import Changes
 from aumai_transactions.web.routing import Endpoint
 
 if TYPE_CHECKING:
@@ -36,26 +34,21 @@ def static_paths() -> Iterable[str]:
 
 def endpoints() -> list[Endpoint]:
     """Return what serves each page."""
-    changes = Changes()
-
-    def live(path: str, follow: Any) -> Endpoint:
-        return Endpoint("GET", path, partial(follow, changes=changes), "read")
-
     return [
         *(Endpoint("GET", path, static_files.serve, None) for path in static_files.paths()),
         Endpoint("GET", LOGIN, login.show, None),
         Endpoint("POST", LOGIN, login.log_in, None),
         Endpoint("POST", "/logout", login.log_out, None),
         Endpoint("GET", "/", listing.show, "read"),
-        live("/live", listing.follow),
+        Endpoint("GET", "/live", listing.follow, "read"),
         Endpoint("POST", "/bulk", bulk.act, "admin", changes=True),
         Endpoint("GET", TRANSACTION, one.show, "read"),
-        live(f"{TRANSACTION}/live", one.follow),
+        Endpoint("GET", f"{TRANSACTION}/live", one.follow, "read"),
         Endpoint("GET", f"{TRANSACTION}/timeline.svg", one.picture, "read"),
         Endpoint("POST", f"{TRANSACTION}/ask", asking.act, "admin", changes=True),
         Endpoint("GET", "/attention", attention.show, "read"),
-        live("/attention/live", attention.follow),
+        Endpoint("GET", "/attention/live", attention.follow, "read"),
         Endpoint("GET", "/workers", workers.show, "read"),
-        live("/workers/live", workers.follow),
+        Endpoint("GET", "/workers/live", workers.follow, "read"),
         Endpoint("GET", "/health", health.show, "read"),
     ]

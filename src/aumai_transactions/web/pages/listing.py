@@ -16,6 +16,7 @@ from aumai_transactions.core.times import instant
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
+from aumai_transactions.web.pages.changes import stream
 from aumai_transactions.web.pages.rendering import live_part, page, path_of
 from aumai_transactions.web.problems import Problem
 from aumai_transactions.web.routing import principal_of, service_of
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from aumai_transactions.store import Listed, Tally
-    from aumai_transactions.web.pages.changes import Changes
 
 PAGE = 50
 LOOKS_MAX = 20_000
@@ -80,13 +80,13 @@ async def show(request: Request) -> Response:
     return page(request, "list.html", await values_of(request))
 
 
-async def follow(request: Request, changes: Changes) -> Response:
+async def follow(request: Request) -> Response:
     """Show the list as it changes."""
 
     async def render() -> str:
         return live_part(request, "list.html", await values_of(request))
 
-    return await changes.stream(request, render)
+    return await stream(request, render)
 
 
 async def values_of(request: Request) -> dict[str, Any]:

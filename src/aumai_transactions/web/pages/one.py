@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from aumai_transactions.pictures import svg
 from aumai_transactions.timelines.outcome import without_advice
+from aumai_transactions.web.pages.changes import stream
 from aumai_transactions.web.pages.rendering import live_part, page
 from aumai_transactions.web.pages.story import journal_lines, step_rows, story_of
 from aumai_transactions.web.routing import principal_of, service_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from aumai_transactions.drivers.overview import Look
-    from aumai_transactions.web.pages.changes import Changes
 
 STEPS_MAX = 200
 ENTRIES_MAX = 200
@@ -47,14 +47,14 @@ async def show(request: Request) -> Response:
     return page(request, "one.html", await values_of(request, await look_of(request)))
 
 
-async def follow(request: Request, changes: Changes) -> Response:
+async def follow(request: Request) -> Response:
     """Show a transaction as it changes."""
     await look_of(request)
 
     async def render() -> str:
         return live_part(request, "one.html", await values_of(request, await look_of(request)))
 
-    return await changes.stream(request, render)
+    return await stream(request, render)
 
 
 async def picture(request: Request) -> Response:

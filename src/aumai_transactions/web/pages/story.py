@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aumai_transactions.drivers.overview import rollback_of
 from aumai_transactions.models import TransactionState
 from aumai_transactions.timelines.outcome import outcome_sentence
 from aumai_transactions.timelines.timeline import Timeline
@@ -115,6 +116,7 @@ def story_of(service: Service, look: Look) -> dict[str, Any]:
     timeline = Timeline.of(transaction.transaction_id, look.events)
     timeline.take(result)
     app = needs_app(transaction)
+    rollback = rollback_of(look)
     needs = needs_of(service.command, result, timeline.steps, app=app)
     return {
         "look": look,
@@ -128,8 +130,8 @@ def story_of(service: Service, look: Look) -> dict[str, Any]:
         "retries": _retries(service, look),
         "rollback": _rollback(service, look, app=app),
         "no_rollback": why_no_rollback(look),
-        "undo_order": [timeline.steps[name] for name in look.undoes],
-        "kept": look.keeps,
+        "undo_order": [timeline.steps[name] for name in rollback.undoes],
+        "kept": rollback.keeps,
     }
 
 

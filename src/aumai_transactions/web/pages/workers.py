@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aumai_transactions.core.locking import reached
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
+from aumai_transactions.web.pages.changes import stream
 from aumai_transactions.web.pages.listing import Row, rows_of
 from aumai_transactions.web.pages.rendering import live_part, page, path_of
 from aumai_transactions.web.routing import principal_of, service_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from aumai_transactions.core.outcome import Summary
     from aumai_transactions.models import ResourceLock
-    from aumai_transactions.web.pages.changes import Changes
 
 OPEN_MAX = 500
 LOCKS_MAX = 500
@@ -60,13 +60,13 @@ async def show(request: Request) -> Response:
     return page(request, "workers.html", await values_of(request))
 
 
-async def follow(request: Request, changes: Changes) -> Response:
+async def follow(request: Request) -> Response:
     """Show them as they change."""
 
     async def render() -> str:
         return live_part(request, "workers.html", await values_of(request))
 
-    return await changes.stream(request, render)
+    return await stream(request, render)
 
 
 async def values_of(request: Request) -> dict[str, Any]:

@@ -7,13 +7,14 @@
   const root = document.documentElement;
   root.classList.add("js");
 
-  // A live update must not close what somebody has opened.
-  if (window.htmx) {
+  // A live update must not close what somebody has opened. This file runs before htmx, so that it
+  // misses none of its events.
+  document.addEventListener("htmx:sse:before:connection", () => {
     htmx.registerExtension("keep-open", {
       htmx_before_morph_attr: (element, detail) =>
         !(element.tagName === "DETAILS" && detail.attrName === "open"),
     });
-  }
+  });
 
   const state = document.getElementById("link-state");
   const tell = (text, kind) => {
