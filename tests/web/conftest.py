@@ -20,7 +20,7 @@ def browser():
         pytest.skip(f"there is no {CHROMIUM}; install it to run the tests in a browser")
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=LAUNCH)
         yield launched

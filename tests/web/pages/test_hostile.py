@@ -8,6 +8,7 @@ from tests.web.browsing import opened_shop
 
 from aumai_transactions import StepRejected, Transaction, TransactionManager, TransactionStep
 from aumai_transactions.models import Resource
+from aumai_transactions.stores import open_store
 
 CALL = "window.hacked=1;alert(1)"
 PAYLOADS = [
@@ -93,6 +94,7 @@ def hostile(manager, payload):
 def hostile_shop(tmp_path_factory):
     path = tmp_path_factory.mktemp("hostile") / "store.db"
     names = {}
+    open_store(str(path), create=True).close()
     with TransactionManager(store=str(path)) as manager:
         for number, payload in enumerate(PAYLOADS):
             result = hostile(manager, payload)

@@ -36,6 +36,16 @@ def test_no_page_has_a_script_a_style_or_a_handler_of_its_own():
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|eval\(|Function\(", script)
 
 
+def test_htmx_does_not_begin_before_its_part_for_streams_is_there():
+    frame = files("aumai_transactions.web.pages") / "templates" / "frame.html"
+    scripts = re.findall(r"<script[^>]*>", frame.read_text("utf-8"))
+    assert [one for one in scripts if "defer" in one or "async" in one] == []
+    assert [re.search(r"\('(.+)'\)", one)[1] for one in scripts][-2:] == [
+        "htmx.min.js",
+        "hx-sse.min.js",
+    ]
+
+
 def test_a_static_file_is_kept_for_a_year_by_the_address_that_has_its_digest(shown):
     address = static_files.address("page.css")
     answer = shown.get(address, cookie="")
