@@ -257,8 +257,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     names = await fill(store, options.stored)
     tokens = str(folder / "tokens.json")
     words = [*PROGRAM, "tokens", "add", "bench", "--tokens", tokens]
-    made = await asyncio.to_thread(subprocess.run, words, check=True, capture_output=True, text=True)
-    token = made.stdout.strip()
+    token = (await asyncio.to_thread(subprocess.check_output, words, text=True)).strip()
     common = ["--store", str(store)]
     serve = [*PROGRAM, "serve", "--http", "127.0.0.1:0", "--tokens", tokens, *common]
     worker = [*PROGRAM, "worker", "--quiet", "--app", "web:app", *common]
