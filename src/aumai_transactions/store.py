@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: thirteen methods, and what each one guarantees.
+Owns: the contract between drivers and stores: fourteen methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
@@ -23,7 +23,25 @@ from aumai_transactions.core.locking import Fence, Holding, LockTable
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.witnesses import Head
 from aumai_transactions.errors import InternalError
-from aumai_transactions.models import TransactionState
+from aumai_transactions.queries import Listed, Page, Query, Tally
+
+__all__ = [
+    "LEASE_SECONDS",
+    "Append",
+    "AppendAnswer",
+    "Contents",
+    "Filled",
+    "Keeping",
+    "Listed",
+    "Page",
+    "Prompt",
+    "Query",
+    "Snapshot",
+    "Store",
+    "StoreInfo",
+    "Tally",
+    "check_append",
+]
 
 LEASE_SECONDS = 30
 
@@ -98,42 +116,6 @@ def check_append(append: Append) -> None:
                     f"{type(entry).__name__}."
                 )
                 raise InternalError(message)
-
-
-class Query(NamedTuple):
-    """Say which transactions to list.
-
-    Args:
-        states: Only these; empty means all.
-        attention: True for only those that need a person.
-        prefix: Only ids that begin so.
-        after: Continue behind this position (`Listed.position`).
-        offset: Skip this many first.
-        limit: How many at most.
-        newest_first: By order of arrival, turned round.
-    """
-
-    states: tuple[TransactionState, ...] = ()
-    attention: bool = False
-    prefix: str = ""
-    after: int | None = None
-    offset: int = 0
-    limit: int = 100
-    newest_first: bool = False
-
-
-class Listed(NamedTuple):
-    """Hold one line of a list.
-
-    Args:
-        position: Its place in the order of arrival; for `Query.after`.
-        summary: What the store keeps beside the journal.
-        driver_id: Who holds it; None where nobody does.
-    """
-
-    position: int
-    summary: Summary
-    driver_id: str | None
 
 
 class StoreInfo(NamedTuple):
@@ -218,11 +200,27 @@ class Store(Protocol):
     def read(self, transaction_id: str) -> Journal | None:
         """Return the whole journal; None where the store does not hold the transaction."""
 
-    def find(self, query: Query) -> list[Listed]:
-        """Return one page of transactions in order of arrival."""
+    def find(self, query: Query) -> Page:
+        """Return one page of transactions in order of arrival.
+
+        Whatever is appended between two pages, going on from `Page.goes_on_after` shows what fits
+        once, and leaves out nothing that was there before the first page and still fits.
+
+        A search looks at `Query.looks_max` lines, and then says where to go on, with however few
+        it has found, even none; a store that is done sooner so may look at more.
+        """
 
     def count(self, query: Query) -> int:
-        """Return how many transactions the query fits; its limit and offset do not matter."""
+        """Return how many transactions the query fits.
+
+        Its limit, offset and `looks_max` do not matter.
+        """
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person.
+
+        It reads an index and no lines: a line that is damaged counts as what the index says.
+        """
 
     def due(
         self,

@@ -180,6 +180,7 @@ class Saga:
 
     # Why slots: with so many attributes an instance dict is no longer shared, and slow.
     __slots__ = (
+        "actions",
         "agents",
         "approvals",
         "awaiting_since",
@@ -256,6 +257,7 @@ class Saga:
         self.token: int = 0
         self.driver_id: str | None = None
         self.agents: tuple[str, ...] = ()
+        self.actions: tuple[str, ...] = ()
         self.commit_requested: bool = False
         self.rollback_requested: RollbackReason | None = None
         self.rollback_error: ErrorRecord | None = None

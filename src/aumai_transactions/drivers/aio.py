@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aumai_transactions.core.entries import Answer
-    from aumai_transactions.store import Listed, StoreInfo
+    from aumai_transactions.store import Page, StoreInfo, Tally
 
 T = TypeVar("T")
 
@@ -311,11 +311,15 @@ class AsyncTransactionManager(ManagerBase):
         """Return the journal of a transaction, entry by entry."""
         return await self._run(read_events(await self._desk(), id_of(tx)))
 
-    async def find(self, query: Query | None = None) -> list[Listed]:
-        """Return one page of summaries, without reading journals."""
+    async def find(self, query: Query | None = None) -> Page:
+        """Return one page of summaries; see `TransactionManager.find`."""
         desk = await self._desk()
         checked = checked_query(query)
         return await self._blocking(lambda: desk.store.find(checked))
+
+    async def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return await self._blocking((await self._desk()).store.tally)
 
     async def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds which resource and who waits; see `TransactionManager.locks`."""

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from aumai_transactions.actions import Handler, Resources, checked_retry, checked_seconds
+from aumai_transactions.core.outcome import ATTENTIONS
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name, is_one_of, shown
 from aumai_transactions.drivers.freezing import CHOICES, checked_count, checked_metadata
@@ -19,6 +20,9 @@ from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy, Transa
 from aumai_transactions.store import Query
 
 _NAMES = ("name", "idempotency_key")
+_SEVERAL = ("states", "agents", "actions", "metadata")
+ASKED_MAX = 100
+"""How many agents, actions or pairs of metadata a query may name."""
 
 
 class BeginOptions(TypedDict, total=False):
@@ -287,10 +291,35 @@ def checked_query(query: object) -> Query:
     """Return which transactions to list; all where nothing is said.
 
     Raises:
-        DefinitionError: It is no `Query`.
+        DefinitionError: It is no `Query`, or asks for something that cannot be asked.
     """
     if query is None:
         return Query()
-    if isinstance(query, Query):
-        return query
-    raise DefinitionError(f"a query must be a Query, not {shown(query)}.")
+    if not isinstance(query, Query):
+        raise DefinitionError(f"a query must be a Query, not {shown(query)}.")
+    asked: dict[str, Any] = {name: getattr(query, name) for name in _SEVERAL}
+    for name, several in asked.items():
+        if not isinstance(several, tuple) or len(several) > ASKED_MAX:
+            message = f"Query.{name} must be a tuple of at most {ASKED_MAX}, not {shown(several)}."
+            raise DefinitionError(message)
+    texts: list[Any] = [*query.agents, *query.actions, query.text, query.prefix, query.tenant or ""]
+    for pair in asked["metadata"]:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            message = f"Query.metadata must hold pairs of key and value, not {shown(pair)}."
+            raise DefinitionError(message)
+        texts += pair
+    for text in texts:
+        if not isinstance(text, str) or _has_no_bytes(text):
+            raise DefinitionError(f"a Query asks for texts, not for {shown(text)}.")
+    unknown = set(query.reasons) - ATTENTIONS
+    if unknown:
+        message = (
+            f"Query.attention is True or some of {', '.join(sorted(ATTENTIONS))}; "
+            f"{shown(min(unknown))} is none of them."
+        )
+        raise DefinitionError(message)
+    return query
+
+
+def _has_no_bytes(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)

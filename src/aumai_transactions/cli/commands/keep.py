@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from aumai_transactions.cli.commands.purge import Age
+from aumai_transactions.cli.ages import Age
 from aumai_transactions.cli.diagnosis import Finding, diagnose
 from aumai_transactions.cli.exits import Code
 from aumai_transactions.cli.screen import Tone, shown

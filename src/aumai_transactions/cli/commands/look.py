@@ -6,7 +6,7 @@ Owns: what these print; `status` is the seed's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
@@ -14,6 +14,7 @@ from aumai_transactions.cli.commands.start import seconds
 from aumai_transactions.cli.exits import Code, code_of
 from aumai_transactions.cli.happenings import sentence
 from aumai_transactions.cli.screen import Tone, shown
+from aumai_transactions.cli.searching import Searched, search_options, searched
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -183,6 +184,7 @@ def approvals_json(timeline: Timeline) -> list[dict[str, Any]]:
     help="How many at most; 0 for all.",
 )
 @click.option("--oldest", is_flag=True, help="The oldest first, instead of the newest.")
+@search_options
 @exit_status_option()
 @store_option()
 @json_option()
@@ -194,6 +196,7 @@ def list_command(
     limit: int,
     oldest: bool,
     exit_status: bool,
+    **asked: Unpack[Searched],
 ) -> Code:
     """List transactions, the newest first."""
     query = Query(
@@ -202,6 +205,7 @@ def list_command(
         limit=limit or EVERYTHING,
         newest_first=not oldest,
     )
+    query = searched(query, asked)
     with session(settings) as held:
         summaries = [listed.summary for listed in held.store.find(query)]
         total = held.store.count(query)
@@ -219,7 +223,10 @@ def list_command(
             *table(settings.out, head, rows, optional=("AGENTS", "NAME", "CREATED", "STEPS"))
         )
     else:
-        settings.err.say("no transactions" + (" like that" if states or attention else ""))
+        settings.err.say(
+            "no transactions"
+            + (" like that" if query[:3] != Query()[:3] or query.is_search else "")
+        )
     if total > len(summaries):
         settings.err.say(f"{total - len(summaries):,} more; --limit 0 lists all {total:,}")
     return code_of_list(summaries) if exit_status else Code.done
@@ -274,6 +281,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "steps": summary.steps,
         "completed": summary.completed,
         "agents": list(summary.agents),
+        "actions": list(summary.actions),
+        "metadata": summary.metadata or {},
         "tenant": summary.tenant,
         "attention": summary.attention,
         "due_at": None if summary.due_at is None else instant(summary.due_at).isoformat(),

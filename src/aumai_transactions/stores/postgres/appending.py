@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.labels import Labels, labels_of
 from aumai_transactions.core.locking import Change as LockChange
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aumai_transactions.core.outcome import Summary
+
+
+Labelled: TypeAlias = "tuple[str | None, tuple[str, ...], tuple[str, ...], dict[str, str] | None]"
 
 
 class Head(NamedTuple):
@@ -35,6 +39,7 @@ class Head(NamedTuple):
         hash: Its last hash.
         token: The token in force.
         driver_id: Who holds it.
+        labelled: What it is searched by, as its summary has it; None where that is not remembered.
     """
 
     ordinal: int | None = None
@@ -42,6 +47,7 @@ class Head(NamedTuple):
     hash: bytes = NO_HASH
     token: int = 0
     driver_id: str | None = None
+    labelled: Labelled | None = None
 
 
 class Prepared(NamedTuple):
@@ -108,6 +114,14 @@ class Change:
     hashes: list[bytes]
     tells: bool = False
     locks: list[LockChange] = field(default_factory=list)
+
+    @property
+    def labels(self) -> Labels | None:
+        """What it is searched by; None where that stays as it was."""
+        labelled = self.head.labelled
+        if labelled is None or labelled == self.was.labelled:
+            return None
+        return labels_of(self.transaction_id, *labelled)
 
     @property
     def purgeable_at(self) -> int | None:
@@ -224,7 +238,7 @@ class _Deciding:
     def _add(self, prepared: Prepared) -> None:
         append = prepared.append
         summary = append.summary
-        ordinal, sequence, before, token, driver_id = self._head
+        ordinal, sequence, before, token, driver_id, _labelled = self._head
         change = self.decision.change
         if change is None:
             name = append.transaction_id
@@ -240,7 +254,8 @@ class _Deciding:
         # Why not every final state: a compensation that is tried again has its driver too.
         if append.release or (summary.state.is_final and not summary.runnable):
             driver_id = None
-        self._head = change.head = Head(ordinal, sequence, before, token, driver_id)
+        labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
+        self._head = change.head = Head(ordinal, sequence, before, token, driver_id, labelled)
         change.summary = summary
         is_over = summary.state.is_final and not summary.runnable
         is_free = summary.runnable and driver_id is None

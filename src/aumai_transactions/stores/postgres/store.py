@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -22,10 +22,10 @@ from aumai_transactions.clock import LONG_AGO, Clock, Since, SystemClock
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
-from aumai_transactions.errors import StoreError
+from aumai_transactions.errors import StoreError, StoreUnavailable
 from aumai_transactions.forking import watch
-from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
-from aumai_transactions.stores.postgres import health, listing, schema
+from aumai_transactions.store import Append, AppendAnswer, Page, Query, StoreInfo, Tally
+from aumai_transactions.stores.postgres import health, labelling, listing, schema
 from aumai_transactions.stores.postgres.address import address_of
 from aumai_transactions.stores.postgres.appending import Head, prepare
 from aumai_transactions.stores.postgres.arrays import texts
@@ -38,7 +38,7 @@ from aumai_transactions.stores.postgres.statements import statement
 from aumai_transactions.stores.postgres.writing import Heads, Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     Result = TypeVar("Result")
 
@@ -82,6 +82,9 @@ class PostgresStore:
         self._news = News(self._address)
         try:
             self._row = self._pool.run(partial(schema.opened, address=self._address, create=create))
+            with suppress(StoreUnavailable):
+                # Why it may fail: a search does it as well, and says so.
+                self._tell_labels()
         except BaseException:
             self._pool.close()
             raise
@@ -175,15 +178,30 @@ class PostgresStore:
         self._heads.put(transaction_id, Head(ordinal, sequence, digest, token, driver_id))
         return journal_of(transaction_id, rows)
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Return one page of transactions in order of arrival."""
-        self._check_usable()
-        return self._pool.run(lambda lent: listing.find(lent, query))
+        if query.is_search:
+            self._tell_labels()
+        return listing.find(self._run, query)
 
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
+        if query.is_search:
+            self._tell_labels()
+        return listing.count(self._run, query)
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return self._run(listing.tally)
+
+    def _run(self, work: Callable[[Lent], Result]) -> Result:
         self._check_usable()
-        return self._pool.run(lambda lent: listing.count(lent, query))
+        return self._pool.run(work)
+
+    def _tell_labels(self) -> None:
+        """Fill in by what those are searched that an older release has begun."""
+        while self._run(labelling.is_untold):
+            self._run(labelling.tell)
 
     def due(
         self,

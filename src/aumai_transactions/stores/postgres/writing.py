@@ -56,7 +56,7 @@ _NUMBERS: Final = (
 )
 _TEXTS: Final = (
     *("transaction_id", "state", "driver_id", "attention", "timeout_seconds", "agents", "name"),
-    *("tenant", "next_agent"),
+    *("tenant", "next_agent", "terms", "words"),
 )
 
 Groups = dict[str, list[Prepared]]
@@ -279,7 +279,7 @@ def write_changes(execute: Execute, changes: list[Change]) -> dict[str, int]:
 
 
 def _values(change: Change) -> dict[str, Any]:
-    was, head, summary = change.was, change.head, change.summary
+    was, head, summary, labels = change.was, change.head, change.summary, change.labels
     return {
         "transaction_id": change.transaction_id,
         "ordinal": was.ordinal,
@@ -305,6 +305,8 @@ def _values(change: Change) -> dict[str, Any]:
         "name": summary.name,
         "tenant": summary.tenant or "",
         "next_agent": summary.next_agent,
+        "terms": None if labels is None else labels.terms,
+        "words": None if labels is None else labels.words,
         "bodies": change.bodies,
         "hashes": change.hashes,
     }

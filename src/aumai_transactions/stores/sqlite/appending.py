@@ -14,10 +14,11 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.labels import labels_of
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.outcome import Summary
 
 
+Labelled: TypeAlias = "tuple[str | None, tuple[str, ...], tuple[str, ...], dict[str, str] | None]"
 HEADS_MAX = 4096
 """How many heads are remembered; where there are more, all are looked up again."""
 
@@ -45,6 +47,8 @@ class Head:
     driver_id: str | None = None
     # The columns that stand in an index: driver id, state, attention, runnable, due at, tenant.
     indexed: tuple[str | int | None, ...] = (None, None, None, None, None, None)
+    # What it is searched by, as the summary has it; None where that is not remembered.
+    labelled: Labelled | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,6 +105,7 @@ class Appending:
         self._refused: set[str] = set()
         self._entries: list[tuple[int | None, int, bytes, bytes]] = []
         self._updates: dict[int, _Update] = {}
+        self._labels: list[tuple[Any, ...]] = []
 
     def write_all(self) -> None:
         """Write what the answers so far promise.
@@ -121,6 +126,9 @@ class Appending:
             if whole:
                 self._connection.executemany(statements.UPDATE_TRANSACTION, whole)
             self._updates.clear()
+        if self._labels:
+            self._connection.executemany(statements.UPDATE_LABELS, self._labels)
+            self._labels.clear()
 
     def answer(self, prepared: Prepared) -> AppendAnswer:
         """Write one append, or say why not."""
@@ -218,9 +226,10 @@ class Appending:
         indexed = _indexed(summary, driver_id)
         counts = (sequence, before, token, *_counts(summary))
         is_new = head.ordinal is None
+        labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
         if is_new:
-            added = self._connection.execute(statements.ADD_TRANSACTION, (name, *counts, *indexed))
-            head.ordinal = added.lastrowid
+            row = (name, *counts, *indexed, *_labels(name, labelled))
+            head.ordinal = self._connection.execute(statements.ADD_TRANSACTION, row).lastrowid
         ordinal = head.ordinal or 0
         rows = [(ordinal, *one) for one in hashed]
         if not self._is_careful:
@@ -229,10 +238,12 @@ class Appending:
             return False
         if not is_new:
             self._update(ordinal, counts, None if indexed == head.indexed else indexed)
+            if labelled != head.labelled:
+                self._labels.append((*_labels(name, labelled), ordinal))
         if append.driver_id is not None and driver_id is not None:
             self._record(driver_id)
         head.sequence, head.hash = sequence, before
-        head.driver_id, head.indexed = driver_id, indexed
+        head.driver_id, head.indexed, head.labelled = driver_id, indexed, labelled
         head.token = token or 0
         return True
 
@@ -370,7 +381,15 @@ def columns_of(
 ) -> tuple[Any, ...]:
     """Return a head's columns behind its id, in the order in which they are inserted."""
     counts = (sequence, head_hash, token, *_counts(summary))
-    return (*counts, *_indexed(summary, driver_id))
+    labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
+    labels = _labels(summary.transaction_id, labelled)
+    return (*counts, *_indexed(summary, driver_id), *labels)
+
+
+def _labels(transaction_id: str, labelled: Labelled) -> tuple[Any, ...]:
+    """Return the columns that are written when a step is added, in the order of the statements."""
+    name, agents = labelled[:2]
+    return canonical_json(agents).decode("utf-8"), name, *labels_of(transaction_id, *labelled)
 
 
 def _indexed(summary: Summary, driver_id: str | None) -> tuple[str | int | None, ...]:
@@ -393,8 +412,6 @@ def _counts(summary: Summary) -> tuple[Any, ...]:
         summary.timeout_seconds,
         summary.steps,
         summary.completed,
-        canonical_json(summary.agents).decode("utf-8"),
-        summary.name,
         summary.next_agent,
     )
 

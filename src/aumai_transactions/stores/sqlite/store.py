@@ -14,15 +14,15 @@ import json
 import os
 import sqlite3
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from aumai_transactions.clock import Clock, SystemClock
-from aumai_transactions.core.fairness import Candidate, in_turns
+from aumai_transactions.core.fairness import in_turns
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
@@ -30,14 +30,25 @@ from aumai_transactions.store import (
     LEASE_SECONDS,
     Append,
     AppendAnswer,
-    Listed,
+    Page,
     Query,
     StoreInfo,
+    Tally,
 )
-from aumai_transactions.stores.sqlite import creation, forking, health, listing, purging, statements
+from aumai_transactions.stores.sqlite import (
+    creation,
+    forking,
+    health,
+    labelling,
+    listing,
+    names,
+    purging,
+    statements,
+)
 from aumai_transactions.stores.sqlite.appending import BatchAppending, KnownHeads, Prepared, prepare
 from aumai_transactions.stores.sqlite.damage import problems_of
 from aumai_transactions.stores.sqlite.database import Database
+from aumai_transactions.stores.sqlite.due import candidates
 from aumai_transactions.stores.sqlite.journals import journal_of
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
 from aumai_transactions.stores.sqlite.locks import table_of
@@ -95,7 +106,7 @@ class SqliteStore:
         self._last_tenant = ""
         self._heads = KnownHeads()
         # Why realpath: two names of one file must have one -wal and one set of lock files.
-        self._path = _real_path(path)
+        self._path = names.real_path(path)
         self._locks = DriverLocks(self._path)
         try:
             self._database = Database(self._path, writer_wait_seconds)
@@ -106,6 +117,9 @@ class SqliteStore:
             self._database = Database(self._path, writer_wait_seconds)
         else:
             creation.sweep_links(self._path)
+        with suppress(StoreUnavailable):
+            # Why it may fail: a search does it as well, and says so.
+            self._tell()
         forking.watch(self)
         # Why: a handle that was dropped without close() would otherwise keep its drivers alive,
         # and what they left half-way could not be recovered before this process ends.
@@ -194,13 +208,26 @@ class SqliteStore:
         """Return the whole journal; None where the store does not hold the transaction."""
         return self._read(lambda connection: journal_of(connection, transaction_id))
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Return one page of transactions in order of arrival."""
-        return self._read(lambda connection: listing.find(connection, query))
+        if query.is_search:
+            self._tell()
+        return listing.find(self._read, query)
 
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
-        return self._read(lambda connection: listing.count(connection, query))
+        if query.is_search:
+            self._tell()
+        return listing.count(self._read, query)
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return self._read(listing.tally)
+
+    def _tell(self) -> None:
+        """Fill in by what those are searched that an older release has begun."""
+        while self._read(labelling.is_untold):
+            self._write_alone(labelling.tell)
 
     @property
     def lease_seconds(self) -> float:
@@ -227,37 +254,13 @@ class SqliteStore:
             self._check_usable()
             if not self._is_tidy:
                 self._tidy()
-            found = self._database.read(lambda connection: self._due(connection, values))
+            values["tenant"] = self._last_tenant
+            found = self._database.read(partial(candidates, values=values, is_alive=self._is_alive))
             chosen = in_turns(found, limit, self._last_tenant)
             if chosen:
                 # Why the first one's: who asks may have room for no more than that.
                 self._last_tenant = chosen[0].tenant
         return [candidate.transaction_id for candidate in chosen]
-
-    def _due(self, connection: sqlite3.Connection, values: dict[str, Any]) -> list[Candidate]:
-        """Return all whose turn it may be: more than are asked for, but no more than it takes."""
-        found = connection.execute(statements.PARKED_AND_DUE, values).fetchall()
-        # Why from there on and around: no more tenants need be looked at than have their turn.
-        tenant = connection.execute(statements.NEXT_TENANT, (self._last_tenant,)).fetchone()[0]
-        seen: set[str] = set()
-        while len(seen) < max(values["limit"], 1):
-            if tenant is None:
-                tenant = connection.execute(statements.FIRST_TENANT).fetchone()[0]
-            if tenant is None or tenant in seen:
-                break
-            seen.add(tenant)
-            of_tenant = values | {"tenant": tenant}
-            found += connection.execute(statements.DUE_OF_TENANT, of_tenant).fetchall()
-            tenant = connection.execute(statements.NEXT_TENANT, (tenant,)).fetchone()[0]
-        holder = ""
-        while True:
-            holder = connection.execute(statements.NEXT_HOLDER, (holder,)).fetchone()[0]
-            if holder is None:
-                break
-            if holder == values["driver_id"] or not self._is_alive(connection, holder):
-                of_holder = values | {"driver_id": holder}
-                found += connection.execute(statements.DUE_OF_DRIVER, of_holder).fetchall()
-        return [Candidate(*row) for row in found]
 
     def locks(self, resources: Collection[str] | None) -> LockTable:
         """Return who holds and who waits for these resources; see `Store.locks`."""
@@ -292,9 +295,7 @@ class SqliteStore:
             deleted = purging.delete_old(connection, found, before)
             return deleted, bool(deleted)
 
-        with self._lock:
-            self._check_usable()
-            return self._write(work)
+        return self._write_alone(work)
 
     def info(self, *, thorough: bool = False) -> StoreInfo:
         """Return what this store is, and facts for `doctor`.
@@ -387,6 +388,11 @@ class SqliteStore:
         with self._lock:
             self._check_usable()
             return self._database.read(work)
+
+    def _write_alone(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
+        with self._lock:
+            self._check_usable()
+            return self._write(work)
 
     def _write(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
         self._heads.forget()
@@ -487,13 +493,3 @@ def _let_go(locks: DriverLocks, database: Database, pid: int) -> None:
     if os.getpid() == pid:
         locks.abandon()
         database.drop()
-
-
-def _real_path(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(os.path.realpath(path))
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the store {path} cannot be found from here ({error.strerror}): is the current folder "
-            "still there? Change to one that is, or name the store by its whole path."
-        ) from error
