@@ -9,6 +9,8 @@ import itertools
 import json
 from collections.abc import Iterator
 
+from aumai_transactions.core.masking import masked
+
 
 def shown(text: object) -> str:
     r"""Return text from outside in one line, with everything that does not print escaped.
@@ -38,5 +40,5 @@ def shown_lines(text: object) -> str:
 
 
 def shown_json(value: object) -> str:
-    """Return a JSON value in one line, for people."""
-    return shown(json.dumps(value, ensure_ascii=False))
+    """Return a JSON value in one line, for people; what looks like a secret is painted over."""
+    return shown(json.dumps(masked(value), ensure_ascii=False))

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+from aumai_transactions.core.masking import masked
 from aumai_transactions.core.times import instant
 from aumai_transactions.web.pages import static_files
 from aumai_transactions.web.routing import principal_of, service_of
@@ -102,8 +103,11 @@ def long_text(value: object, characters_max: int = TEXT_MAX) -> Markup:
 
 
 def json_block(value: object) -> Markup:
-    """Return a JSON value, laid out; a long one behind something to open."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Return a JSON value, laid out; a long one behind something to open.
+
+    What looks like a secret is painted over.
+    """
+    text = json.dumps(masked(value), indent=2, ensure_ascii=False)
     lines = Markup("\n").join(visible(line) for line in text.split("\n"))
     block = Markup('<pre class="json">{}</pre>').format(lines)
     if text.count("\n") <= LINES_MAX and len(text) <= 4 * TEXT_MAX:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aumai_transactions.core.masking import masked
 from aumai_transactions.drivers.overview import rollback_of
 from aumai_transactions.models import TransactionState
 from aumai_transactions.timelines.outcome import outcome_sentence
@@ -126,6 +127,7 @@ def story_of(service: Service, look: Look) -> dict[str, Any]:
         "path_here": path_of(transaction.transaction_id),
         "state": state_cell(result.state),
         "outcome": outcome_sentence(timeline, result),
+        "metadata": masked(transaction.metadata),
         "asks": [*_approvals(service, look, timeline, app=app), *map(_ask, needs)],
         "retries": _retries(service, look),
         "rollback": _rollback(service, look, app=app),
