@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from aumai_transactions.integrations.open_transaction import OpenTransaction
     from aumai_transactions.integrations.open_transactions import OpenTransactions
     from aumai_transactions.models import ResourceLock
-    from aumai_transactions.store import Listed, Page, StoreInfo, Tally
+    from aumai_transactions.store import KnownDriver, Listed, Page, StoreInfo, Tally
     from aumai_transactions.web.principals import Principal
 
 log = logging.getLogger("aumai_transactions.web")
@@ -120,6 +120,11 @@ class Transactions:
             if summary.due_at is not None and summary.attention is None and len(found) < limit:
                 found.append(one)
         return found
+
+    async def drivers(self) -> list[KnownDriver]:
+        """Return the processes that carry transactions out, as far as the store knows them."""
+        desk = await self._reader._desk()  # noqa: SLF001 (one package)
+        return await self._reader._blocking(desk.store.drivers)  # noqa: SLF001
 
     async def info(self) -> StoreInfo:
         """Return what the store tells of itself."""

@@ -85,7 +85,7 @@ def hostile(manager, payload):
         TransactionStep(step_id=f"{short} 2", agent_id=short, action=fails, data={"x": payload}),
     ]  # fmt: skip
     # Why: nobody can choose an id here, but another program may write into the same store.
-    with mock.patch("aumai_transactions.models.transactions.uuid4", lambda: f"id {short}"):
+    with mock.patch("aumai_transactions.models.transactions.uuid4", return_value=f"id {short}"):
         made = manager.begin(name=short, metadata={short: payload[:1_000]})
     made.steps = steps
     return manager.commit(made)

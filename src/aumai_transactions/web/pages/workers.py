@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aumai_transactions.core.locking import reached
+from aumai_transactions.core.times import instant
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
 from aumai_transactions.web.pages.changes import stream
@@ -18,12 +19,14 @@ from aumai_transactions.wording.words import Cell, holding_cell, is_alive, lock_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from aumai_transactions.core.outcome import Summary
     from aumai_transactions.models import ResourceLock
+    from aumai_transactions.store import KnownDriver
 
 OPEN_MAX = 500
 LOCKS_MAX = 500
@@ -34,13 +37,17 @@ class Driver(NamedTuple):
     """Hold one process, and what it has.
 
     Args:
-        name: Its driver id; empty for what nobody has.
+        name: Its driver id.
         state: Whether it lives, as far as it can be told.
+        where: Its process and its machine, where they are known.
+        last_sign: When it has given its last sign; None where it need not give any.
         rows: Its transactions.
     """
 
     name: str
     state: Cell
+    where: str
+    last_sign: datetime | None
     rows: list[Row]
 
 
@@ -90,13 +97,14 @@ async def values_of(request: Request) -> dict[str, Any]:
             summary = await service.transactions.summary_of(who, lock.transaction_id)
         place = _place(lock, summary, unattended, circles)
         resources.setdefault(lock.resource, []).append(place)
-    checks = (await service.transactions.info()).checks
+    known = await service.transactions.drivers()
+    if who.tenant is not None:
+        known = [driver for driver in known if driver.driver_id in by_driver]
     return {
-        "drivers": [_driver(name, rows, unattended) for name, rows in sorted(by_driver.items())],
+        "drivers": [_driver(driver, by_driver.get(driver.driver_id, [])) for driver in known],
         "nobodys": nobodys,
         "resources": resources,
         "circles": circles,
-        "known": checks.get("drivers", ""),
         "open_max": OPEN_MAX,
         "is_cut": len(found) >= OPEN_MAX,
         "locks_line": service.command("locks"),
@@ -117,15 +125,13 @@ def circles_in(locks: Sequence[ResourceLock]) -> set[str]:
     return {name for name in ways if name in reached(behind, name)}
 
 
-def _driver(name: str, rows: list[Row], unattended: set[str]) -> Driver:
-    busy = [row for row in rows if row.summary.runnable]
-    if not busy:
-        state = Cell("nothing to do now", "dim")
-    elif all(row.summary.transaction_id in unattended for row in busy):
-        state = Cell("dead", "bad")
-    else:
-        state = Cell("alive", "good")
-    return Driver(name, state, rows)
+def _driver(known: KnownDriver, rows: list[Row]) -> Driver:
+    state = Cell("alive", "good") if known.is_alive else Cell("dead", "bad")
+    where = f"process {known.pid}" if known.pid is not None else ""
+    if known.host:
+        where = f"{where} on {known.host}".strip()
+    sign = None if known.last_sign_at is None else instant(known.last_sign_at)
+    return Driver(known.driver_id, state, where, sign, rows)
 
 
 def _place(
