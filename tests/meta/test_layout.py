@@ -230,6 +230,7 @@ OPENED = {
     "web/principals.py": "the file of tokens",
     "web/sessions.py": "no file: somebody who logs in",
     "stores/sqlite/writer.py": "the lock file of writers",
+    "web/pages/login.py": "no file: somebody who logs in",
     "web/pages/static_files.py": "the static files that ship with the pages",
 }
 

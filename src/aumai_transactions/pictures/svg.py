@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from aumai_transactions.pictures.layout import Bar, Lane, Layout, Line, laid_out, tone_of
 from aumai_transactions.timelines.outcome import outcome_sentence
+from aumai_transactions.wording.characters import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,7 @@ def drawn(timeline: Timeline, result: TransactionResult, *, is_inside: bool = Fa
 def fit(text: str, characters_max: int) -> str:
     """Return a text as it may stand in XML: cleaned, cut and escaped."""
     clean = _DIRECTIONS.sub("", _UNFIT.sub("", text)).replace("\n", " ")
+    clean = shown(clean)
     cut = clean if len(clean) <= characters_max else clean[: characters_max - 1] + "…"
     return escape(cut, {'"': "&quot;"})
 

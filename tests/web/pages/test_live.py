@@ -54,5 +54,6 @@ def test_a_page_says_when_it_is_not_live_any_more(acting, open_tab):
     tab.go("/")
     tab.is_live()
     acting.server.process.terminate()
+    acting.server.process.wait(60)
     tab.page.locator("#link-state.bad").wait_for()
     tab.wrong.clear()  # The browser tells of the lost connection itself.

@@ -102,7 +102,7 @@ def wish_of(form: Form, by: str) -> tuple[str, Observation]:
         Problem: It asks for nothing that there is.
     """
     verb, _, answer = form.one("do").partition(".")
-    step_id, note = form.one("step"), form.one("note").strip()
+    step_id, note = form.name("step"), form.one("note").strip()
     match verb, answer:
         case "retry", "":
             return LABELS["retry"], RetryAsked(step_id, by, note)

@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import unquote
 
 from aumai_transactions.core.observations import RetryAsked, RollbackCalled
 from aumai_transactions.errors import JournalCorrupt, JournalTooNew, TransactionNotFound
@@ -53,7 +54,7 @@ async def act(request: Request) -> Response:
     verb = _VERBS.get(form.one("do"))
     if verb is None:
         raise Problem(400, "bad-request", "This form asks for nothing that there is.")
-    names = list(dict.fromkeys(form.several("tx")))
+    names = list(dict.fromkeys(map(unquote, form.several("tx"))))
     if not names:
         tell(request, f"{LABELS[verb]}: tick some transactions first.", is_bad=True)
         return back("/")

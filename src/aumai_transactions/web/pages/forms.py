@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from starlette.responses import RedirectResponse
 
@@ -39,6 +39,10 @@ class Form:
         if len(found) > 1:
             raise Problem(400, "bad-request", f"The form says {name} twice.")
         return found[0] if found else ""
+
+    def name(self, name: str) -> str:
+        """Return a name that a hidden field holds."""
+        return unquote(self.one(name))
 
     def several(self, name: str) -> list[str]:
         """Return every value of a field."""

@@ -50,6 +50,7 @@ def _environment() -> Environment:
         "visible": visible,
         "cut": cut,
         "short": short,
+        "field": field,
         "long": long_text,
         "json": json_block,
         "at": time_element,
@@ -89,6 +90,14 @@ def short(value: object) -> str:
     """Return a text as it may stand in an attribute or a title."""
     text = shown(value)
     return text if len(text) <= CELL_MAX else text[: CELL_MAX - 1] + "…"
+
+
+def field(value: str) -> str:
+    """Return a name as a hidden field holds it; `forms.Form.name` reads it.
+
+    Why not as it is: a browser changes line ends, and what does not print is not sent as it was.
+    """
+    return quote(value, safe="")
 
 
 def long_text(value: object, characters_max: int = TEXT_MAX) -> Markup:
