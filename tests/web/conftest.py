@@ -29,8 +29,15 @@ def browser():
 
 @pytest.fixture(scope="module")
 def shown(filled, tmp_path_factory):
-    """A shop in which nothing is changed."""
-    with opened_shop(filled, tmp_path_factory.mktemp("shown") / "store") as shop:
+    """A shop behind a server that only shows: nobody finishes what was left behind."""
+    with opened_shop(filled, tmp_path_factory.mktemp("shown") / "store", acts=False) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def ready(filled, tmp_path_factory):
+    """A shop behind a server that acts, of which a test looks at the pages only."""
+    with opened_shop(filled, tmp_path_factory.mktemp("ready") / "store") as shop:
         yield shop
 
 

@@ -18,10 +18,10 @@ OPENED = "document.querySelectorAll('details').forEach(one => { one.open = true 
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 
 
-def test_no_page_keeps_anybody_out_in_light_or_dark(shown, open_tab):
-    tab, found = open_tab(shown), {}
-    stranger = open_tab(shown, cookie="")
-    visits = [*((tab, path) for path in every_path(shown)), (stranger, "/login?code=abc")]
+def test_no_page_keeps_anybody_out_in_light_or_dark(ready, open_tab):
+    tab, found = open_tab(ready), {}
+    stranger = open_tab(ready, cookie="")
+    visits = [*((tab, path) for path in every_path(ready)), (stranger, "/login?code=abc")]
     for visited, path in visits:
         assert visited.go(path).status == 200
         visited.page.evaluate(
@@ -36,8 +36,8 @@ def test_no_page_keeps_anybody_out_in_light_or_dark(shown, open_tab):
     assert found == {}
 
 
-def test_every_page_works_without_javascript(shown, open_tab):
-    tab = open_tab(shown, java_script_enabled=False)
+def test_every_page_works_without_javascript(ready, open_tab):
+    tab = open_tab(ready, java_script_enabled=False)
     page = tab.page
     tab.go("/")
     page.get_by_label("Search").fill("porto")
@@ -45,14 +45,14 @@ def test_every_page_works_without_javascript(shown, open_tab):
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Trip to Porto").click()
     expect(page.locator("h1")).to_have_text("Trip to Porto")
-    for path in every_path(shown):
+    for path in every_path(ready):
         assert tab.go(path).status == 200
 
 
-def test_no_page_is_wider_than_a_phone(shown, open_tab):
+def test_no_page_is_wider_than_a_phone(ready, open_tab):
     size = {"width": 360, "height": 740}
-    tab = open_tab(shown, viewport=size, is_mobile=True, has_touch=True)
-    for path in every_path(shown):
+    tab = open_tab(ready, viewport=size, is_mobile=True, has_touch=True)
+    for path in every_path(ready):
         tab.go(path)
         assert tab.page.evaluate("document.documentElement.scrollWidth") == 360, path
 
