@@ -17,7 +17,7 @@ from schemathesis.checks import (
 )
 from tests.web.api.bench import Client, Shop, shop, step
 
-EXAMPLES_MAX = 15
+EXAMPLES_MAX = 6
 DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.json"
 CHECKS = [
     not_a_server_error,

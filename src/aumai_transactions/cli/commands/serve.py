@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from aumai_transactions.actions import Action
 from aumai_transactions.cli.exits import Code
 from aumai_transactions.cli.servers import needs_extra, parsed_address, run_until_told
 from aumai_transactions.cli.session import session
@@ -71,6 +72,12 @@ PORT = 8_470
     metavar="FILE",
     help="The file of tokens; default ~/.aumai/transactions/tokens.json.",
 )
+@click.option(
+    "--actions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Actions that callers may name, in TOML or JSON, as a plan file has them.",
+)
 @store_option()
 @app_option()
 @quiet_option()
@@ -85,6 +92,7 @@ def serve_command(
     key: Path | None,
     behind_tls_proxy: bool,
     tokens: Path | None,
+    actions: Path | None,
 ) -> Code:
     r"""Show a store as a page, and serve its REST API and metrics, until it is stopped.
 
@@ -93,6 +101,7 @@ def serve_command(
     \b
     aumai-transactions serve
     aumai-transactions serve --allow-actions --app trip:manager
+    aumai-transactions serve --allow-actions --actions actions.toml
     """
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key go together.")
@@ -106,7 +115,7 @@ def serve_command(
         address = Address("localhost", 0, str(Path(unix).absolute()), names)
     _log_to_stderr(quiet=settings.is_quiet)
     with session(settings, create=allow_actions) as held:
-        acting = held.async_manager() if allow_actions else None
+        acting = held.async_manager(_actions_in(actions)) if allow_actions else None
         plan = Plan(
             held.store,
             held.place,
@@ -125,6 +134,17 @@ def serve_command(
         finally:
             held.changed()
     return Code.done
+
+
+def _actions_in(file: Path | None) -> list[Action]:
+    """Return the actions that a file defines."""
+    if file is None:
+        return []
+    from aumai_transactions.plans import actions_for, check_environment, load_actions
+
+    definitions = load_actions(file)
+    check_environment(definitions)
+    return actions_for(definitions)
 
 
 def tokens_path(given: Path | None) -> Path:
