@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import InvalidTransactionState
@@ -54,6 +54,7 @@ class Run:
         is_shared: True where a program carries it out step by step.
         shared: What those share who take part in it then.
         unannounced: What the user's hook is to be told of a shared one, outside its lock.
+        trace: What whoever watches it remembers about it; see `telemetry.py`.
         planned_at: By which time it was planned last; microseconds since 1970 UTC.
         parallel_max: How many of its calls may be under way at once.
         holdings: What the store is known to keep of its locks; None where that is not known.
@@ -93,6 +94,7 @@ class Run:
     shared: Shared | None = None
     unannounced: list[Event] = field(default_factory=list)
     terms: Terms = ANY
+    trace: Any = None
 
     def __post_init__(self) -> None:
         self.announced = self.saga.state
@@ -191,6 +193,10 @@ class Book:
     def after_fork_in_child(self) -> None:
         """Let go of the lock, which a thread of the parent may have held."""
         self._lock = threading.Lock()
+
+    def count(self) -> int:
+        """Return how many transactions are driven here."""
+        return len(self._runs)
 
     def is_driving(self) -> bool:
         """Tell whether anything is driven here."""

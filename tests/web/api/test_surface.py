@@ -148,7 +148,7 @@ def asked(world: World, who: str, one: Found) -> int:
     path = one.path.removeprefix(API)
     path = path.replace("{transaction_id}", name).replace("{step_id}", "s1").replace("{name}", "x")
     client = world.clients[who]
-    if one.described["responses"]["200"].get("content", {}).keys() == {"text/event-stream"}:
+    if one.name == "streamChanges":
         connection = client.send(one.method, path)
         status = connection.getresponse().status
         connection.close()
