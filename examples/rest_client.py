@@ -19,7 +19,9 @@ import tempfile
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 APP = """
 from aumai_transactions import StepRejected, TransactionManager
@@ -42,10 +44,10 @@ def pay(action, data):
 class Api:
     """Speak to the API: JSON out, JSON in."""
 
-    def __init__(self, url, token):
+    def __init__(self, url: str, token: str) -> None:
         self.url, self.token = url, token
 
-    def post(self, path, body=None, **headers):
+    def post(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         request = urllib.request.Request(f"{self.url}{path}", method="POST")  # noqa: S310
         request.add_header("Authorization", f"Bearer {self.token}")
         # One name for one request: whatever becomes of the answer, it can be sent again.
@@ -63,7 +65,7 @@ class Api:
                 return problem.code, json.load(problem)
 
 
-def run(api):
+def run(api: Api) -> None:
     _, trip = api.post("/transactions", {"mode": "interactive", "name": "trip"})
     here = f"/transactions/{trip['transaction_id']}"
     status, booked = api.post(f"{here}/steps", {"action": "book_flight", "data": {"to": "Lisbon"}})
@@ -75,7 +77,7 @@ def run(api):
 
 
 @contextlib.contextmanager
-def own_server():
+def own_server() -> Iterator[Api]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "trip.py").write_text(APP)
         ours = [sys.executable, "-m", "aumai_transactions"]
