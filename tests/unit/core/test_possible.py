@@ -51,14 +51,14 @@ def asked(manager: TransactionManager, tx: Transaction) -> list[tuple[str, str |
 
 def test_a_pending_one_can_be_committed_submitted_and_rolled_back(manager):
     tx = manager.begin()
-    manager.add_step(tx, "a", "book")
+    manager.add_step(tx, "a", "book", {})
     manager.save(tx)
     assert asked(manager, tx) == [("commit", None), ("submit", None), ("rollback", None)]
 
 
 def test_of_one_that_waits_for_a_person_the_step_can_be_allowed_and_refused(manager):
     tx = manager.begin()
-    manager.add_step(tx, "a", "mail")
+    manager.add_step(tx, "a", "mail", {})
     manager.commit(tx)
     assert asked(manager, tx) == [("rollback", None), ("approve", "s1"), ("deny", "s1")]
 
@@ -85,7 +85,7 @@ def test_of_a_committed_one_nothing_can_be_asked(manager):
 
 def test_looking_changes_nothing(manager):
     tx = manager.begin()
-    manager.add_step(tx, "a", "mail")
+    manager.add_step(tx, "a", "mail", {})
     manager.commit(tx)
     saga = saga_of(manager, tx)
     before = saga.sequence, saga.state, dict(saga.approvals)
@@ -112,7 +112,7 @@ def test_a_preview_of_one_in_doubt_says_so(manager):
         raise OSError("no answer")
 
     tx = manager.begin()
-    manager.add_step(tx, "a", "ask")
+    manager.add_step(tx, "a", "ask", {})
     manager.commit(tx)
     told = preview(saga_of(manager, tx), FAR)
     assert [(one.step_id, one.in_doubt) for one in told.undos] == [("s1", True)]
@@ -126,6 +126,6 @@ def test_a_preview_counts_what_runs_yet_as_if_it_succeeded(manager):
         seen.append(preview(saga_of(manager, tx), FAR))
 
     tx = manager.begin()
-    manager.add_step(tx, "a", "look")
+    manager.add_step(tx, "a", "look", {})
     manager.commit(tx)
     assert [(one.step_id, one.is_running) for one in seen[0].undos] == [("s1", True)]
