@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,13 +85,17 @@ class Session:
         self._managers.append(manager)
         return manager
 
-    def async_manager(self) -> AsyncTransactionManager:
-        """Return a manager like `manager`, for a program of tasks; it closes it itself."""
+    def async_manager(self, actions: Iterable[Action] = ()) -> AsyncTransactionManager:
+        """Return a manager like `manager`, for a program of tasks; it closes it itself.
+
+        Args:
+            actions: What it can call besides.
+        """
         from aumai_transactions.drivers.aio import AsyncTransactionManager
 
         return AsyncTransactionManager(
             store=self.store,
-            actions=self.app.actions,
+            actions=[*self.app.actions, *actions],
             strict=True,
             before_record=self.app.before_record,
             action_source=self._actions_for,

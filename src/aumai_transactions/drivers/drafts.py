@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aumai_transactions.core.decider import next_after
-from aumai_transactions.core.journal import load
+from aumai_transactions.core.entries import PlanRecorded
+from aumai_transactions.core.journal import entries, load
 from aumai_transactions.core.observations import PlanGiven
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.shapes import check_shape
@@ -24,13 +25,14 @@ from aumai_transactions.drivers.driving import (
 from aumai_transactions.drivers.freezing import STEPS_MAX, frozen, frozen_step
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.run import Run
-from aumai_transactions.drivers.terms import ANY, Terms
+from aumai_transactions.drivers.terms import ANY, Request, Terms
 from aumai_transactions.errors import DefinitionError, InvalidTransactionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aumai_transactions.core.definition import Definition
+    from aumai_transactions.core.journal import Journal
     from aumai_transactions.models import Transaction, TransactionStep
 
     MakeSteps = Callable[[Definition], Sequence[TransactionStep]]
@@ -73,10 +75,10 @@ def begin_draft(desk: Desk, transaction: Transaction, terms: Terms = ANY) -> Pro
                     terms.request.check("", name)
                 return Drafted(load(journal), added, is_replayed=True)
         run = Run(name, Saga(name), desk.registry)
-        entries = decide_and_evolve(desk, run, PlanGiven(definition))
-        answer = yield from append_request(desk, run, entries, terms.append_id(desk))
+        written = decide_and_evolve(desk, run, PlanGiven(definition))
+        answer = yield from append_request(desk, run, written, terms.append_id(desk))
         if answer is not MOVED:
-            desk.announce(run, entries)
+            desk.announce(run, written)
             return Drafted(run.saga, added, answer is ALREADY_OURS)
 
 
@@ -101,7 +103,7 @@ def add_to_draft(
         journal = yield from read_journal(desk, transaction_id)
         saga = load(journal)
         if terms.request is not None and terms.request.is_in(journal):
-            return Drafted(saga, [], is_replayed=True)
+            return Drafted(saga, _added_by(journal, terms.request), is_replayed=True)
         terms.check_sequence(saga)
         _require_draft(saga)
         plan = saga.plan
@@ -116,14 +118,26 @@ def add_to_draft(
         ]
         definition = plan._replace(steps=(*plan.steps, *added))
         check_shape(definition, transaction_id, desk.registry.is_idempotent)
-        entries = decide_and_evolve(desk, run, PlanGiven(definition))
+        written = decide_and_evolve(desk, run, PlanGiven(definition))
         names = [step.step_id for step in added]
-        if not entries:
+        if not written:
             return Drafted(saga, names, is_replayed=False)
-        answer = yield from append_request(desk, run, entries, terms.append_id(desk))
+        answer = yield from append_request(desk, run, written, terms.append_id(desk))
         if answer is not MOVED:
-            desk.announce(run, entries)
+            desk.announce(run, written)
             return Drafted(run.saga, names, answer is ALREADY_OURS)
+
+
+def _added_by(journal: Journal, request: Request) -> list[str]:
+    """Return the ids of the steps that an earlier request under the same key has added."""
+    known = 0
+    for entry_id, entry in entries(journal):
+        if isinstance(entry, PlanRecorded):
+            steps = entry.definition.steps
+            if entry_id.startswith(f"{request.append_id}."):
+                return [step.step_id for step in steps[known:]]
+            known = len(steps)
+    return []
 
 
 def _require_draft(saga: Saga) -> None:

@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
-from aumai_transactions.core.entries import Claimed
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.isolation import holdings_of, reads_to_check
 from aumai_transactions.core.locking import is_out_of_line
@@ -37,7 +36,7 @@ from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.drivers.calling import call_of, with_draw
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
-from aumai_transactions.drivers.leases import may_be_over, moment_of, see_whose
+from aumai_transactions.drivers.leases import is_idle_claim, may_be_over, moment_of, see_whose
 from aumai_transactions.drivers.looking import shown_locks, with_locks
 from aumai_transactions.drivers.messages import annotate, our_bug, unavailable
 from aumai_transactions.drivers.operations import (
@@ -133,7 +132,7 @@ def take_turn(
             raise our_bug(run, error) from error
         if not entries:
             return calls
-        if claims and not calls and run.serves is not None and _is_idle_claim(run, entries):
+        if claims and not calls and run.serves is not None and is_idle_claim(run, entries):
             raise NothingToDo
         leaves = not stays and not calls and _pause(desk, run) is None
         begun = 0.0
@@ -153,13 +152,6 @@ def take_turn(
                 yield from see_whose(desk, run)
             return calls
         yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
-
-
-def _is_idle_claim(run: Run, entries: Sequence[Entry]) -> bool:
-    """True where nothing follows from a claim; that a driver has died is news in any case."""
-    claim, locks = entries[0], run.saga.locks
-    waits = locks is not None and locks.queued
-    return len(entries) == 1 and isinstance(claim, Claimed) and not (claim.takeover or waits)
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:

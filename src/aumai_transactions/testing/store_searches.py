@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.models import TransactionState
 from aumai_transactions.queries import Query, fits
-from aumai_transactions.testing.journals import StoreFactory, opened, plan, request, same
+from aumai_transactions.testing.journals import StoreFactory, claim, opened, plan, request, same
 
 if TYPE_CHECKING:
     from aumai_transactions.core.outcome import Summary
@@ -199,7 +199,37 @@ def check_a_tally_counts_states_and_reasons(make_store: StoreFactory) -> None:
         same(tally.attention, reasons, "of each reason")
 
 
+def check_drivers_are_listed_with_what_they_hold(make_store: StoreFactory) -> None:
+    """Whoever has a transaction is there, and what it has; what it lets go of is not any more."""
+    with opened(make_store) as store:
+        driver_id = store.join()
+        for name in ("a", "b"):
+            store.append([plan(name), claim(name, 2, 1, driver_id)])
+        (found,) = [one for one in store.drivers() if one.driver_id == driver_id]
+        same((found.is_alive, found.holds), (True, ("a", "b")), "it lives, and has both")
+        store.leave(driver_id)
+        living = [one for one in store.drivers() if one.driver_id == driver_id and one.is_alive]
+        same(living, [], "once it has left")
+
+
+def check_the_change_counter_grows_with_every_append(make_store: StoreFactory) -> None:
+    """And it is the one that `info` tells."""
+    with opened(make_store) as store:
+        seen = [store.changes()]
+        for name in ("a", "b"):
+            store.append([plan(name)])
+            seen.append(store.changes())
+        store.append([request("a", 2)])
+        seen.append(store.changes())
+        same(seen, sorted(set(seen)), "each append is counted")
+        store.find(Query())
+        same(store.changes(), seen[-1], "looking changes nothing")
+        same(store.info().changes, seen[-1], "and as it is told elsewhere")
+
+
 SEARCH_CHECKS = (
+    check_drivers_are_listed_with_what_they_hold,
+    check_the_change_counter_grows_with_every_append,
     check_a_search_finds_what_fits,
     check_a_search_can_be_walked_through,
     check_a_search_looks_at_no_more_than_it_is_told,

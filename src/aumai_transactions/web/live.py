@@ -34,6 +34,7 @@ LOOK_SECONDS = 0.25
 LISTENERS_MAX = 64
 QUEUE_MAX = 1_000
 REMEMBERED_MAX = 5_000
+PLACES_MAX = 2**53
 LINES_MAX = 5_000
 """How many new lines, and how many unfinished ones, one look takes in; of more, only that there was
 something is told."""
@@ -212,7 +213,8 @@ class Live:
         lines, is_whole = self._lines(is_first=is_first)
         self._changes = changes
         if is_first:
-            self._since = Number(changes, 0)
+            # Why behind all of this counter: another process may have told of some of it.
+            self._since = Number(changes, PLACES_MAX)
             self._known = {one.summary.transaction_id: one.summary for one in lines}
             return []
         if not is_whole:

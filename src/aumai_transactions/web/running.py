@@ -176,7 +176,7 @@ def _refuse_ended(look: Look, step: SagaStep) -> None:
     error = step.error or step.undo_error
     why = f": {error}" if error is not None else ""
     then = ""
-    if look.result.waiting is not None:
+    if look.result.waiting is not None and look.result.waiting.reason != "running":
         then = f" It waits: {look.result.waiting.detail}."
     more = {
         "transaction_id": look.saga.transaction_id,

@@ -42,7 +42,7 @@ def test_a_list_is_walked_through_page_by_page(server: Shop, filled: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("query", "wanted"),
+    "query, wanted",
     [
         ("state=committed", ["done"]),
         ("state=committed&state=active", ["asks", "done"]),
@@ -67,7 +67,7 @@ def test_a_list_holds_what_fits(
 
 
 @pytest.mark.parametrize(
-    ("query", "pointer"),
+    "query, pointer",
     [
         ("limit=0", "/limit"),
         ("limit=501", "/limit"),
@@ -195,7 +195,7 @@ DEEP = b'{"data":' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}"
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    "body, status, told",
     [
         (b"{", 400, "line 1, column 2"),
         (b"\xff\xfe", 400, "UTF-8"),

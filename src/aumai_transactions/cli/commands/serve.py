@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from aumai_transactions.actions import Action
 from aumai_transactions.cli.exits import Code
 from aumai_transactions.cli.logs import Log, LogFormat, log_options
 from aumai_transactions.cli.servers import needs_extra, parsed_address, run_until_told
@@ -70,6 +71,12 @@ PORT = 8_470
     metavar="FILE",
     help="The file of tokens; default ~/.aumai/transactions/tokens.json.",
 )
+@click.option(
+    "--actions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Actions that callers may name, in TOML or JSON, as a plan file has them.",
+)
 @log_options()
 @store_option()
 @app_option()
@@ -85,6 +92,7 @@ def serve_command(
     key: Path | None,
     behind_tls_proxy: bool,
     tokens: Path | None,
+    actions: Path | None,
     log_format: LogFormat,
     log_level: str | None,
 ) -> Code:
@@ -95,6 +103,7 @@ def serve_command(
     \b
     aumai-transactions serve
     aumai-transactions serve --allow-actions --app trip:manager
+    aumai-transactions serve --allow-actions --actions actions.toml
     """
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key go together.")
@@ -108,7 +117,7 @@ def serve_command(
         address = Address("localhost", 0, str(Path(unix).absolute()), names)
     log = Log(settings, log_format, log_level, "serve", "aumai-transactions serve: ")
     with log, session(settings, create=allow_actions) as held:
-        acting = held.async_manager() if allow_actions else None
+        acting = held.async_manager(_actions_in(actions)) if allow_actions else None
         plan = Plan(
             held.store,
             held.place,
@@ -127,6 +136,17 @@ def serve_command(
         finally:
             held.changed()
     return Code.done
+
+
+def _actions_in(file: Path | None) -> list[Action]:
+    """Return the actions that a file defines."""
+    if file is None:
+        return []
+    from aumai_transactions.plans import actions_for, check_environment, load_actions
+
+    definitions = load_actions(file)
+    check_environment(definitions)
+    return actions_for(definitions)
 
 
 def tokens_path(given: Path | None) -> Path:

@@ -178,7 +178,7 @@ class Executed(Told):
 class Added(Told):
     """A step that was added to a planned transaction."""
 
-    steps: list[str] = Field(description="The ids of the new steps; empty for a repetition.")
+    steps: list[str] = Field(description="The ids of the new steps.")
     transaction: Transaction
 
 

@@ -93,7 +93,7 @@ async def begin(request: Request) -> Response:
         **(REPLAYED if is_replayed else {}),
     }
     found = telling.transaction(look, service_of(request).clock.now())
-    return told(found, 200 if is_replayed else 201, headers)
+    return told(found, 201, headers)
 
 
 def _refuse(body: bodies.TransactionBody, fields: Sequence[str], mode: str) -> None:
@@ -200,7 +200,7 @@ async def add_step(request: Request) -> Response:
     headers = {"etag": of_sequence(look.sequence), **(REPLAYED if drafted.is_replayed else {})}
     found = telling.transaction(look, service.clock.now())
     added = answers.Added(steps=drafted.steps, transaction=found)
-    return told(added, 200 if drafted.is_replayed else 201, headers)
+    return told(added, 201, headers)
 
 
 def _step(manager: Any, body: bodies.StepBody, agent: str, taken: list[str]) -> TransactionStep:

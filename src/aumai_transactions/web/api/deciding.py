@@ -159,8 +159,8 @@ async def _savepoint(request: Request, savepoint: str, *, is_back: bool) -> Resp
     is_replayed = await done(savepoint, terms)
     look = await service.transactions.look(who, name)
     headers = {"etag": of_sequence(look.sequence), **(REPLAYED if is_replayed else {})}
-    status = 200 if is_back or is_replayed else 201
-    return told(telling.transaction(look, service.clock.now()), status, headers)
+    found = telling.transaction(look, service.clock.now())
+    return told(found, 200 if is_back else 201, headers)
 
 
 async def approve(request: Request) -> Response:

@@ -215,7 +215,7 @@ _CHANGES = [
         "Begin a transaction",
         "A planned one is durable at once. An interactive one is durable with its first step; "
         "before that there is nothing to undo.",
-        {200: answers.Transaction, 201: answers.Transaction},
+        {201: answers.Transaction},
         bodies.NoQuery,
         bodies.TransactionBody,
         OF_SEQUENCE,
@@ -271,7 +271,7 @@ _CHANGES = [
         "act",
         "Make a savepoint",
         "What is carried out from now on belongs to it.",
-        {200: answers.Transaction, 201: answers.Transaction},
+        {201: answers.Transaction},
         bodies.NoQuery,
         bodies.SavepointBody,
         OF_SEQUENCE,
