@@ -162,7 +162,11 @@ class Transactions:
             definition = new.block._empty().plan  # noqa: SLF001 (one package)
             look = look_at_new(desk, name, definition)
         else:
-            look = await self._reader._run(look_at(desk, name))  # noqa: SLF001
+            try:
+                look = await self._reader._run(look_at(desk, name))  # noqa: SLF001
+            except TransactionNotFound:
+                # Why anew: in the same words as of one that is another's, and without the store.
+                raise TransactionNotFound(name, PLACE) from None
         if who.tenant is not None and look.summary.tenant != who.tenant:
             raise TransactionNotFound(name, PLACE)
         return look

@@ -213,6 +213,24 @@ def test_what_others_own_is_in_no_list(world: World) -> None:
     assert world.clients["blue actor"].get("/transactions?tenant=red").json["items"] == []
 
 
+def test_what_is_anothers_is_told_of_as_what_is_not_there(world: World) -> None:
+    name = world.tx.rpartition("/")[2]
+    unknown = "0" * len(name)
+    for path in ("", "/events", "/preview"):
+        reader = world.clients["blue reader"]
+        told = [
+            json.dumps(reader.get(f"/transactions/{one}{path}").json).replace(one, "")
+            for one in (name, unknown)
+        ]
+        assert told[0] == told[1]
+        assert "store.db" not in told[0]
+    told = [
+        json.dumps(world.clients["actor"].post(f"/transactions/{one}/rollback").json)
+        for one in (name, unknown)
+    ]
+    assert told[0].replace(name, "") == told[1].replace(unknown, "")
+
+
 def test_what_is_begun_is_of_the_tokens_own_tenant(world: World) -> None:
     red = world.clients["red owner"]
     assert red.get(red.begin()).json["metadata"] == {"tenant": "red"}
