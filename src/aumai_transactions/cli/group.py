@@ -69,6 +69,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "doctor": "keep",
         "purge": "purge",
         "tokens": "tokens",
+        "webhooks": "webhooks",
         "completion": "completion",
     },
 }

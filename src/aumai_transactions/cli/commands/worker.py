@@ -40,6 +40,7 @@ from aumai_transactions.drivers.worker import (
     checked_agents,
 )
 from aumai_transactions.models import SECONDS_MAX, Recovered
+from aumai_transactions.store import Store
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -107,7 +108,11 @@ def worker_command(
             on_report=lambda report: _tell(settings, report),
         )
         # Why the redirection: what a handler prints must not stand between the reports.
-        with _stopped_by_signals(settings, worker, drain), redirect_stdout(sys.stderr):
+        with (
+            sending(settings, held.store),
+            _stopped_by_signals(settings, worker, drain),
+            redirect_stdout(sys.stderr),
+        ):
             # Order matters: who has read that it is there may stop it in order from then on.
             if not settings.is_quiet:
                 _introduce(held, manager, worker, served, concurrency)
@@ -118,6 +123,25 @@ def worker_command(
     if not settings.is_quiet:
         settings.err.say(_line("stopped; everything is handed back"))
     return Code.done
+
+
+@contextmanager
+def sending(settings: Settings, store: Store) -> Iterator[None]:
+    """Send what the store's webhooks are to be told, in a thread, while the block lasts."""
+    from aumai_transactions.outbox import Outbox
+
+    if not isinstance(store, Outbox):
+        yield
+        return
+    from aumai_transactions.cli.commands.webhooks import tell_sent
+    from aumai_transactions.webhooks.sender import Sent, WebhookSender
+
+    def tell(sent: Sent) -> None:
+        if not settings.as_json:
+            tell_sent(settings, sent)
+
+    with WebhookSender(store, on_report=tell):
+        yield
 
 
 def _introduce(

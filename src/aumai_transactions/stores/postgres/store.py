@@ -32,6 +32,7 @@ from aumai_transactions.stores.postgres.arrays import texts
 from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, this_process
 from aumai_transactions.stores.postgres.locks import table_of
 from aumai_transactions.stores.postgres.news import News
+from aumai_transactions.stores.postgres.outbox import PostgresOutbox
 from aumai_transactions.stores.postgres.pool import Lent, Pool
 from aumai_transactions.stores.postgres.snapshots import PostgresSnapshot, journal_of, snapshot
 from aumai_transactions.stores.postgres.statements import statement
@@ -47,7 +48,7 @@ _LEASE_PART: Final = 1 / 3
 ID_BYTES_MAX: Final = 7_000
 
 
-class PostgresStore:
+class PostgresStore(PostgresOutbox):
     """Keep journals in a PostgreSQL database, for processes on any machine.
 
     Args:
@@ -175,7 +176,8 @@ class PostgresStore:
         if not rows:
             return None
         sequence, digest, token, driver_id, ordinal = rows[0][:5]
-        self._heads.put(transaction_id, Head(ordinal, sequence, digest, token, driver_id))
+        head = Head(ordinal, sequence, digest, token, driver_id, rows[0][8])
+        self._heads.put(transaction_id, head)
         return journal_of(transaction_id, rows)
 
     def find(self, query: Query) -> Page:
