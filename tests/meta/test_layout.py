@@ -227,6 +227,7 @@ OPENED = {
     "stores/sqlite/names.py": "a folder, and a new database under another name, to sync it",
     "stores/sqlite/schema.py": "migrations",
     "stores/sqlite/writer.py": "the lock file of writers",
+    "webhooks/signing.py": "the secrets of webhooks",
 }
 
 

@@ -30,3 +30,19 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_in_order ON deliveries (webhook, transaction_id, place) WHERE NOT is_dead;
 CREATE INDEX deliveries_due ON deliveries (due_at, place) WHERE NOT is_dead;
 CREATE INDEX deliveries_of ON deliveries (transaction_id, is_dead);
+
+-- Whoever may use the store by now goes on: every append looks at these tables.
+DO $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC'
+                ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
+            a.privilege_type AS privilege
+        FROM pg_class AS c, aclexplode(c.relacl) AS a
+        WHERE c.oid = 'transactions'::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON webhooks, deliveries TO %s', given.privilege, given.role);
+    END LOOP;
+END $$;
