@@ -27,7 +27,7 @@ class Webhook(NamedTuple):
     Args:
         name: What people call it.
         url: Where to.
-        secret: Where its secret is found: `env:NAME` or `file:PATH`.
+        secret: Where its secret is found: `env:NAME` or `file:/absolute/path`.
         events: What it is told of.
         include_data: True to send the data of entries as well.
         allow_private: True where it may stand in a private network, or on this machine.

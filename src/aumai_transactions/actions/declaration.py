@@ -122,6 +122,8 @@ class Action:
         resources: What it uses that other transactions may use as well: names, in which `{key}`
             and `{/json/pointer}` are filled in from its data, `Resource` objects, or a function of
             `(data)` that returns such a list.
+        redact: The keys of its data that hold secrets, and must be given as `SecretRef`; and those
+            of its output that are painted over before it is recorded.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Action:
     identity: tuple[str, ...] | None = None
     once: bool = False
     resources: Resources | None = None
+    redact: tuple[str, ...] = ()
 
 
 class FunctionName(NamedTuple):

@@ -19,6 +19,8 @@ from typing import Any, Literal, TextIO
 
 import click
 
+from aumai_transactions.core.masking import masked
+
 Tone = Literal["good", "bad", "warn", "busy", "dim", "bold", "plain"]
 
 _STYLES: dict[Tone, dict[str, Any]] = {
@@ -56,8 +58,8 @@ def shown_lines(text: object) -> str:
 
 
 def shown_json(value: object) -> str:
-    """Return a JSON value in one line, for people."""
-    return shown(json.dumps(value, ensure_ascii=False))
+    """Return a JSON value in one line, for people; what looks like a secret is painted over."""
+    return shown(json.dumps(masked(value), ensure_ascii=False))
 
 
 def columns_of(text: str) -> int:

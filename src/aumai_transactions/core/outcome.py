@@ -390,6 +390,7 @@ def step_of(step: SagaStep) -> TransactionStep:
                 )
                 for item in definition.references
             ],
+            "secrets": list(definition.secrets),
             "retry": _retry_policy(definition.policy.retry),
             "timeout_seconds": definition.policy.timeout_seconds,
             "pivot": definition.pivot,

@@ -24,6 +24,7 @@ from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
 from aumai_transactions.core.states import PENDING
 from aumai_transactions.core.values import checked_name, is_one_of, shown
+from aumai_transactions.credentials import missing_in
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_run, read_saga
 from aumai_transactions.drivers.driving import (
@@ -248,6 +249,7 @@ def missing_of(run: Run) -> list[str]:
     """
     serves = run.serves
     found = run.registry.missing(needed_actions(run.saga, serves))
+    found += _secrets_missing(run)
     for index in run.saga.doubtful:
         step = run.saga.steps[index]
         definition = step.definition
@@ -264,6 +266,21 @@ def missing_of(run: Run) -> list[str]:
         if definition.policy.has_verify and run.registry.find("verification", definition) is None:
             found.append(f"the verification of {definition.action}")
     return found
+
+
+def _secrets_missing(run: Run) -> list[str]:
+    """Return the secrets that a call may need which are not to be had here.
+
+    Why: an undo that cannot be made for the want of one would be left to a person, although
+    another process can make it.
+    """
+    serves = run.serves
+    return [
+        f"the secret {name}"
+        for step in run.saga.steps
+        if step.definition.secrets and (serves is None or step.definition.agent_id in serves)
+        for name in missing_in(step.resolved_data, step.definition.secrets)
+    ]
 
 
 def take_over(

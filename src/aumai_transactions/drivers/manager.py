@@ -175,7 +175,7 @@ class ManagerBase:
                 be undone, and how it is found again: `retry`, `retry_on`, `timeout_seconds`,
                 `abandon_after_seconds`, `probe`, `probe_retry`, `verify`, `verify_retry`, `reread`,
                 `requires_approval`, `approval_timeout_seconds`, `undo_within_seconds`, `identity`,
-                `once`; see `Action`.
+                `once`, `redact`; see `Action`.
 
         Raises:
             DefinitionError: The function cannot be a handler, or has no stable name.
@@ -275,16 +275,17 @@ class ManagerBase:
         if compensating is None:
             callee = self._registry.get(action)
             compensating = callee.action.compensating_action if callee else None
-        copy, references = data_of(data)
+        given = data_of(data)
         fields: dict[str, Any] = {
             "step_id": step_id,
             "agent_id": agent_id,
             "action": action,
-            "data": copy,
+            "data": given.data,
             "compensating_action": compensating,
             "state": STEP_PENDING,
             "after": None,
-            "references": references,
+            "references": given.references,
+            "secrets": given.secrets,
             "retry": None,
             "timeout_seconds": None,
             "pivot": False,

@@ -217,6 +217,7 @@ class CallOptions(TypedDict, total=False):
     identity: tuple[str, ...] | None
     once: bool
     resources: Resources | None
+    redact: tuple[str, ...]
 
 
 def checked_call_options(options: CallOptions) -> CallOptions:

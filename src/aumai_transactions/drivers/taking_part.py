@@ -31,7 +31,7 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import waiting_until
-from aumai_transactions.drivers.calling import call_of, with_draw
+from aumai_transactions.drivers.calling import Unmade, call_of, with_draw
 from aumai_transactions.drivers.desk import Desk
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
@@ -176,9 +176,7 @@ def _cancelled(shared: Shared, part: Part) -> list[Observation]:
     return [RollbackCalled(note=type(part.interrupt).__name__, reason="cancelled")]
 
 
-def _call(
-    desk: Desk, shared: Shared, part: Part, command: Call, look: Look
-) -> DoCall | HandlerMissing | HandlerRaised:
+def _call(desk: Desk, shared: Shared, part: Part, command: Call, look: Look) -> DoCall | Unmade:
     """Return the call that a command stands for; or why it is not made."""
     definition = command.step.definition
     if command.operation == "action" and not definition.on_commit:

@@ -4,7 +4,8 @@ Owns: the body of a delivery, made of the journal.
 Rules:
   1. It says how things stood behind the entry that it is about, however much has followed: every
      attempt sends the same bytes.
-  2. What agents have sent and got stands in it only where the webhook asks for it.
+  2. What agents have sent and got stands in it only where the webhook asks for it, and what looks
+     like a secret in that is painted over.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aumai_transactions.core.codec import describe
 from aumai_transactions.core.entries import ApprovalRequested, StepOutstanding
 from aumai_transactions.core.journal import replay
+from aumai_transactions.core.masking import masked
 from aumai_transactions.core.outcome import attention_of
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.times import instant
@@ -89,14 +91,14 @@ def _step(
     if isinstance(entry, StepOutstanding):
         return found | {"outstanding": entry.reason}
     found |= {"digest": entry.digest, "until": None if entry.until is None else _time(entry.until)}
-    return found | ({"data": step.resolved_data} if include_data else {})
+    return found | ({"data": masked(step.resolved_data)} if include_data else {})
 
 
 def _entry(sequence: int, entry: Entry, *, include_data: bool) -> dict[str, Any]:
     kind, fields = describe(entry)
     found: dict[str, Any] = {"sequence": sequence, "kind": kind, "at": _time(entry.at)}
     if include_data:
-        found["data"] = {name: value for name, value in fields.items() if name != "at"}
+        found["data"] = masked({name: value for name, value in fields.items() if name != "at"})
     elif isinstance(step_id := fields.get("step_id"), str):
         found["step_id"] = step_id
     return found

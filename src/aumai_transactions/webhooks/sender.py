@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 from uuid import uuid4
 
 from aumai_transactions.clock import Clock, SystemClock
+from aumai_transactions.credentials import SecretMissing
 from aumai_transactions.errors import DefinitionError, JournalCorrupt, JournalTooNew, StoreError
 from aumai_transactions.outbox import Delivery, Outbox, Settled, Webhook
 from aumai_transactions.participants.exchange import (
@@ -28,7 +29,7 @@ from aumai_transactions.participants.exchange import (
 )
 from aumai_transactions.participants.messages import printable
 from aumai_transactions.webhooks.bodies import body_of
-from aumai_transactions.webhooks.signing import SecretMissing, secret_of, signed_headers
+from aumai_transactions.webhooks.signing import key_of, signed_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +148,7 @@ class WebhookSender:
             return Settled("dead", error="its journal is gone")
         try:
             body = body_of(journal, delivery, include_data=webhook.include_data)
-            key = secret_of(webhook.secret)
+            key = key_of(webhook.secret)
             status = self._posted(webhook, delivery, body, key)
         except (JournalCorrupt, JournalTooNew) as error:
             return self._failed(delivery, f"its journal cannot be read: {error}")

@@ -21,11 +21,11 @@ from aumai_transactions.cli.wording import when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.happenings import EVENT_NAMES, USUAL_EVENTS, EventName
 from aumai_transactions.core.times import instant
+from aumai_transactions.credentials import checked_secret_name
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.outbox import Delivery, Outbox, Webhook
 from aumai_transactions.participants.exchange import parsed_url
 from aumai_transactions.webhooks.sender import Sent, WebhookSender
-from aumai_transactions.webhooks.signing import check_reference
 
 LIST_MAX = 1_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -71,7 +71,7 @@ def _events(_context: click.Context, _: click.Parameter, value: str) -> tuple[Ev
     "--secret",
     required=True,
     metavar="env:NAME",
-    help="Where the secret to sign with is found: env:NAME or file:PATH. It is never stored.",
+    help="Where the secret to sign with is found: env:NAME or file:/absolute/path. It is never stored.",
 )
 @click.option(
     "--events",
@@ -101,11 +101,13 @@ def add_command(
     """Tell this URL of what happens from now on."""
     try:
         target = parsed_url(url)
-        check_reference(secret)
+        checked_secret_name(secret)
     except ValueError as error:
         raise click.UsageError(f"the URL {error}.") from error
     except DefinitionError as error:
-        raise click.UsageError(f"--secret: {error}") from error
+        # Why not what was given: it may be the secret itself.
+        problem = "--secret names where the secret is found: env:NAME, or file:/absolute/path."
+        raise click.UsageError(problem) from error
     called = name or target.host.strip("[]").replace(":", ".")
     if not _NAME.fullmatch(called):
         raise click.UsageError("--name: letters, digits, dots, - and _, at most 64 of them.")
