@@ -127,7 +127,7 @@ def test_what_one_transaction_brings_about_is_told_in_order(store, received):
 
 def test_a_receiver_that_was_down_is_told_once_it_is_up(store, received):
     clock = ManualClock(NOW)
-    is_up = []
+    is_up: list[bool] = []
     receiver = received(SECRET, lambda told: 200 if is_up else 503)
     store.add_webhook(hook(receiver))
     trip(store)
@@ -237,7 +237,7 @@ def test_a_sender_that_is_killed_between_sending_and_recording_sends_the_same_ag
 ):
     """kill -9 while the receiver has it in hand: told twice, under one name, byte for byte."""
     path = tmp_path / "hooks.db"
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
 
     def kill(told):
         if running and len(receiver.told) == 1:
@@ -333,3 +333,14 @@ def test_the_command_line_adds_lists_sends_and_removes(tmp_path, received):
     run("retry", waiting["delivery_id"], code=6)
     run("remove", "mine")
     run("remove", "mine", code=6)
+
+
+@pytest.mark.parametrize("value", [" ", "whsec_", "whsec_???"])
+def test_a_secret_that_proves_nothing_is_refused(store, received, monkeypatch, value):
+    monkeypatch.setenv("HOOK_SECRET", value)
+    receiver = received(SECRET)
+    store.add_webhook(hook(receiver))
+    trip(store)
+    [sent] = WebhookSender(store).send_due()
+    assert "the secret env:HOOK_SECRET" in (sent.error or "")
+    assert (receiver.told, receiver.forged) == ([], [])

@@ -24,12 +24,16 @@ def key_of(name: str) -> bytes:
         SecretMissing: It is not there, is empty, or is no base64 behind `whsec_`.
     """
     text = secret_of(name).strip()
-    if not text.startswith(_PREFIX):
-        return text.encode()
-    try:
-        return base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        raise SecretMissing(name, "begins with whsec_, but no base64 follows") from None
+    key = text.encode()
+    if text.startswith(_PREFIX):
+        try:
+            key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+        except (binascii.Error, ValueError):
+            raise SecretMissing(name, "begins with whsec_, but no base64 follows") from None
+    if not key:
+        # Why: a signature with an empty key proves nothing to anybody.
+        raise SecretMissing(name, "is empty")
+    return key
 
 
 def signed_headers(delivery_id: str, seconds: int, body: bytes, key: bytes) -> dict[str, str]:

@@ -71,7 +71,7 @@ def _events(_context: click.Context, _: click.Parameter, value: str) -> tuple[Ev
     "--secret",
     required=True,
     metavar="env:NAME",
-    help="Where the secret to sign with is found: env:NAME or file:/absolute/path. It is never stored.",
+    help="Where the secret to sign with is found, which is never stored: env:NAME or file:/path.",
 )
 @click.option(
     "--events",
