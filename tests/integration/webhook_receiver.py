@@ -38,8 +38,8 @@ class Receiver:
     """
 
     def __init__(self, secret, answer=lambda told: 200, location=None):
-        self.told = []
-        self.forged = []
+        self.told: list[Told] = []
+        self.forged: list[bytes] = []
         self._guard = threading.Lock()
         receiver = self
 
