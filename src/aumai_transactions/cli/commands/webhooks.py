@@ -100,14 +100,15 @@ def add_command(
 ) -> Code:
     """Tell this URL of what happens from now on."""
     try:
-        target = parsed_url(url)
         checked_secret_name(secret)
-    except ValueError as error:
-        raise click.UsageError(f"the URL {error}.") from error
     except DefinitionError as error:
         # Why not what was given: it may be the secret itself.
         problem = "--secret names where the secret is found: env:NAME, or file:/absolute/path."
         raise click.UsageError(problem) from error
+    try:
+        target = parsed_url(url)
+    except ValueError as error:
+        raise click.UsageError(f"the URL {error}.") from error
     called = name or target.host.strip("[]").replace(":", ".")
     if not _NAME.fullmatch(called):
         raise click.UsageError("--name: letters, digits, dots, - and _, at most 64 of them.")
