@@ -123,6 +123,10 @@ def test_what_one_transaction_brings_about_is_told_in_order(store, received):
         sequences = [one.data["sequence"] for one in mine]
         assert sequences == sorted(sequences)
         assert mine[-1].type == "transaction.finished"
+        # Each says how it stood then, though it was sent when all was over.
+        assert (mine[0].data["state"], mine[-1].data["state"]) == ("active", "committed")
+        shown = [entry["sequence"] for one in mine for entry in one.data.get("entries", ())]
+        assert shown == list(range(1, len(shown) + 1))
 
 
 def test_a_receiver_that_was_down_is_told_once_it_is_up(store, received):

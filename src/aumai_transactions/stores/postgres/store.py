@@ -22,7 +22,7 @@ from aumai_transactions.clock import LONG_AGO, Clock, Since, SystemClock
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
-from aumai_transactions.errors import StoreError, StoreUnavailable
+from aumai_transactions.errors import StoreError
 from aumai_transactions.forking import watch
 from aumai_transactions.store import Append, AppendAnswer, Page, Query, StoreInfo, Tally
 from aumai_transactions.stores.postgres import health, labelling, listing, schema
@@ -83,7 +83,7 @@ class PostgresStore(PostgresOutbox):
         self._news = News(self._address)
         try:
             self._row = self._pool.run(partial(schema.opened, address=self._address, create=create))
-            with suppress(StoreUnavailable):
+            with suppress(StoreError):
                 # Why it may fail: a search does it as well, and says so.
                 self._tell_labels()
         except BaseException:

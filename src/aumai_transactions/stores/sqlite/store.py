@@ -118,7 +118,7 @@ class SqliteStore(SqliteOutbox):
             self._database = Database(self._path, writer_wait_seconds)
         else:
             creation.sweep_links(self._path)
-        with suppress(StoreUnavailable):
+        with suppress(StoreError):
             # Why it may fail: a search does it as well, and says so.
             self._tell()
         forking.watch(self)
