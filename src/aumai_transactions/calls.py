@@ -63,7 +63,7 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
         transaction_id=saga.transaction_id,
         step_id=definition.step_id,
         agent_id=definition.agent_id,
-        action=_called(definition, operation),
+        action=name_called(definition, operation),
         operation=operation,
         attempt=attempt_of(step, operation),
         idempotency_key=idempotency_key(saga.transaction_id, definition.step_id, operation),
@@ -123,7 +123,7 @@ class Outputs(Mapping[str, Any]):
 _NO_OUTPUTS: Mapping[str, Any] = MappingProxyType({})
 
 
-def _called(definition: StepDefinition, operation: Operation) -> str:
+def name_called(definition: StepDefinition, operation: Operation) -> str:
     """Return the name of the action that an operation of a step calls."""
     if operation == "compensation":
         return definition.compensating_action or ""
@@ -166,7 +166,7 @@ def arguments_of(callee: Callee, saga: Saga, step: SagaStep, operation: Operatio
     named = _NOTHING if parameter is None else {parameter: context_of(saga, step, operation)}
     if not callee.takes_name:
         return (data,), named
-    return (_called(definition, operation), data), named
+    return (name_called(definition, operation), data), named
 
 
 def call(callee: Callee, arguments: Arguments) -> Any | Awaitable[Any]:

@@ -58,6 +58,9 @@ class StepContext:
         can_continue: In a compensation: whether `Continue` would be heard now.
         resources: The fencing token of each resource that the step uses and that is locked, by
             canonical name; hand it to whoever keeps the resource.
+        traceparent: The span of this call, as the header of W3C Trace Context has it; None where
+            nobody watches.
+        tracestate: What goes with it.
     """
 
     transaction_id: str
@@ -77,6 +80,8 @@ class StepContext:
     error: str | None = None
     can_continue: bool = False
     resources: Mapping[str, int] = field(default_factory=dict)
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -24,11 +24,13 @@ from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.drivers.telemetry import Telemetry
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import STORE_VARIABLE, open_store
 from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.telemetry.here import telemetry_here
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.aio import AsyncTransactionManager
@@ -60,6 +62,7 @@ class Session:
     say: Callable[[str], None]
     _managers: list[TransactionManager] = field(default_factory=list)
     _told: set[str] = field(default_factory=set)
+    _telemetry: Telemetry | None = None
 
     def reader(self) -> TransactionManager:
         """Return a manager that only looks; it imports nothing that a journal names."""
@@ -68,7 +71,10 @@ class Session:
         return manager
 
     def manager(self, on_event: Callable[[Event], object] | None = None) -> TransactionManager:
-        """Return a manager that refuses unknown actions, with the app's handlers."""
+        """Return a manager that refuses unknown actions, with the app's handlers.
+
+        It is watched as the app's is, or else where the environment says so.
+        """
         manager = TransactionManager(
             store=self.store,
             actions=self.app.actions,
@@ -76,6 +82,7 @@ class Session:
             before_record=self.app.before_record,
             on_event=on_event,
             action_source=self._actions_for,
+            telemetry=self._watching(),
         )
         self._managers.append(manager)
         return manager
@@ -90,7 +97,14 @@ class Session:
             strict=True,
             before_record=self.app.before_record,
             action_source=self._actions_for,
+            telemetry=self._watching(),
         )
+
+    def _watching(self) -> Telemetry | None:
+        """Return who watches this command's managers."""
+        if self._telemetry is None:
+            self._telemetry = self.app.telemetry or telemetry_here(os.environ)
+        return self._telemetry
 
     def _actions_for(self, definitions: Mapping[str, Any]) -> list[Action]:
         """Return the actions that a journal defines; say which cannot be carried out here.

@@ -89,6 +89,7 @@ from aumai_transactions.core.states import (
     STEP_PENDING,
     STEP_RUNNING,
 )
+from aumai_transactions.core.tracing import note_attempt
 from aumai_transactions.core.transitions import (
     has_effect,
     no_longer_awaited,
@@ -389,6 +390,8 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
     step.attempt = entry.attempt
     if entry.data is not None:
         step.data = entry.data
+    if entry.traceparent is not None or step.traceparent is not None:
+        note_attempt(step, entry)
     saga.running += 1
     saga.touched.append(step.index)
 

@@ -55,11 +55,12 @@ def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Unm
     except SecretMissing as missing:
         return raised(step, operation, callee.action, missing)
     timeout = definition.policy.timeout_of(operation)
-    if timeout is None:
-        return DoCall(callee, who, step, operation, arguments)
-    on_late = partial(hand_in, desk, run.transaction_id)
-    attempt = attempt_of(step, operation)
-    return DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
+    call = DoCall(callee, who, step, operation, arguments)
+    if timeout is not None:
+        on_late = partial(hand_in, desk, run.transaction_id)
+        attempt = attempt_of(step, operation)
+        call = DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
+    return call if desk.telemetry is None else desk.telemetry.inside(run, call)
 
 
 def with_draw(desk: Desk, answer: Answered) -> Observation:

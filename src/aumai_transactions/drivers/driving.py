@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
@@ -135,10 +136,15 @@ def take_turn(
         if claims and not calls and run.serves is not None and _is_idle_claim(run, entries):
             raise NothingToDo
         leaves = not stays and not calls and _pause(desk, run) is None
+        begun = 0.0
+        if desk.telemetry is not None:
+            entries, begun = desk.telemetry.begin_spans(run, entries), perf_counter()
         append = _built(desk, run, entries, claims=claims, release=leaves)
         answer = _answer_at_once(desk, append)
         if answer is None:
             answer = yield from _until_answered(append, run)
+        if desk.telemetry is not None:
+            desk.telemetry.time(begun)
         _take(run, append, answer, claims=claims)
         if answer is not MOVED and answer is not BLOCKED:
             run.is_released = leaves
@@ -157,10 +163,10 @@ def _is_idle_claim(run: Run, entries: Sequence[Entry]) -> bool:
 
 
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
-    """Let the caller's object and the user's hook know what is durable now."""
+    """Let the caller's object and whoever listens know what is durable now."""
     if run.transaction is not None:
         show(run.saga, run.transaction, run.models)
-    if desk.on_event is not None:
+    if desk.on_event is not None or desk.telemetry is not None:
         desk.announce(run, entries)
 
 

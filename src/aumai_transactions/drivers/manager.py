@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from aumai_transactions.actions import (
@@ -32,14 +32,16 @@ from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
 from aumai_transactions.drivers.behind import check_functions, declared_as_step
-from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
+from aumai_transactions.drivers.desk import ActionSource, Desk
 from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
+from aumai_transactions.drivers.hooks import OnEvent, Settled, hooks_of
 from aumai_transactions.drivers.ids import free_step_id, new_id
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
     CallOptions,
     StepOptions,
+    begun_fields,
     check_parts,
     checked_after,
     checked_block_options,
@@ -51,6 +53,7 @@ from aumai_transactions.drivers.repeating import repeat_of, repeated
 from aumai_transactions.drivers.resources import checked_resources
 from aumai_transactions.drivers.run import Book
 from aumai_transactions.drivers.submitting import is_submitted
+from aumai_transactions.drivers.telemetry import Telemetry, Watcher
 from aumai_transactions.drivers.threads import ThreadRunner
 from aumai_transactions.errors import (
     DefinitionError,
@@ -60,8 +63,6 @@ from aumai_transactions.errors import (
     UnknownStep,
 )
 from aumai_transactions.models import (
-    CRASHES_MAX,
-    LOCK_TIMEOUT_SECONDS,
     Transaction,
     TransactionStep,
 )
@@ -93,20 +94,22 @@ class ManagerBase:
         actions: Iterable[Action] = (),
         strict: bool = False,
         before_record: BeforeRecord | None = None,
-        on_event: OnEvent | None = None,
+        on_event: OnEvent | Sequence[OnEvent] | None = None,
         action_source: ActionSource | None = None,
         parallel_max: int = PARALLEL_MAX,
         clock: Clock | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._registry = ActionRegistry(DECORATED)
-        hooks = (before_record, on_event, action_source)
-        check_parts(actions=actions, store=store, clock=clock, hooks=hooks)
+        hooks = {"before_record": before_record, "action_source": action_source}
+        check_parts(actions=actions, store=store, clock=clock, hooks=hooks, telemetry=telemetry)
         for action in (*plain_actions(action_handlers or {}), *actions):
             self._registry.add(action)
         self._given_store = store
         self._strict = strict
         self._before_record = before_record
-        self._on_event = on_event
+        self._hooks = hooks_of(on_event, self._awaited)
+        self._telemetry = None if telemetry is None else Watcher(telemetry)
         self._action_source = action_source
         self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
@@ -122,6 +125,15 @@ class ManagerBase:
     def actions(self) -> ActionRegistry:
         """The actions that this manager can carry out."""
         return self._registry
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """What watches this manager."""
+        return None if self._telemetry is None else self._telemetry.telemetry
+
+    def _awaited(self, awaitable: Awaitable[object], settled: Settled) -> None:
+        """See to it that what a hook has returned is awaited."""
+        raise NotImplementedError
 
     @property
     def before_record(self) -> BeforeRecord | None:
@@ -317,32 +329,13 @@ class ManagerBase:
         fields["resources"] = checked_resources(fields["resources"])
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
-        fields: dict[str, Any] = {
-            "transaction_id": desk.new_id(),
-            "state": PENDING,
-            "steps": [],
-            "created_at": instant(self._clock.now()),
-            "timeout_seconds": checked_timeout(timeout_seconds),
-            "timeout_scope": "start",
-            "on_crash": None,
-            "on_compensation_failure": "continue",
-            "name": None,
-            "idempotency_key": None,
-            "actions": {},
-            "shape": "planned",
-            "parallel_compensation": False,
-            "allow_irreversible_first": False,
-            "resume_within_seconds": None,
-            "on_undo_window": "warn",
-            "isolation": "exclusive",
-            "lock_timeout_seconds": LOCK_TIMEOUT_SECONDS,
-            "release_outstanding_locks": False,
-            "metadata": {},
-            "crashes_max": CRASHES_MAX,
-        }
+        created_at = instant(self._clock.now())
+        fields = begun_fields(desk.new_id(), created_at, checked_timeout(timeout_seconds))
         fields.update(options)
         transaction = Transaction.made(fields)
         if transaction.idempotency_key is None:
+            if self._telemetry is not None:
+                self._telemetry.begin(transaction)
             desk.book.hold(transaction, 0)
         return transaction
 
@@ -357,7 +350,10 @@ class ManagerBase:
             **options,
         }
         fields.pop("accepts_requests", None)
-        return Transaction(transaction_id=new_id(), **fields)
+        made = Transaction(transaction_id=new_id(), **fields)
+        if self._telemetry is not None:
+            self._telemetry.begin(made)
+        return made
 
     def _block_around(self) -> BlockBase | None:
         """Return the block of this manager that this context stands in."""
@@ -413,6 +409,8 @@ class ManagerBase:
             )
             self._lease.start()
             weakref.finalize(self, self._lease.stop)
+        if self._telemetry is not None:
+            self._telemetry.serve(book.count)
         return Desk(
             store=store,
             driver_id=driver_id,
@@ -421,7 +419,8 @@ class ManagerBase:
             clock=self._clock,
             strict=self._strict,
             before_record=self._before_record,
-            on_event=self._on_event,
+            on_event=self._hooks,
+            telemetry=self._telemetry,
             action_source=self._action_source,
             parallel_max=self._parallel_max,
             lease=self._lease,
@@ -454,9 +453,14 @@ class ManagerBase:
         except StoreError as error:
             # Why no error: everything acknowledged is durable, and the lock that this driver
             # lets go of tells others that it is gone.
-            log.warning("the store could not be told that this driver leaves: %s", error)
+            about = {"driver_id": desk.driver_id}
+            log.warning(
+                "the store could not be told that this driver leaves: %s", error, extra=about
+            )
         if self._owns_store:
             desk.store.close()
+        if self._telemetry is not None:
+            self._telemetry.flush()
 
     def _name_of(self, given: str | Handler | None, what: str) -> str | None:
         """Return the name of an action that was given by its name or its function."""

@@ -470,11 +470,12 @@ class OpenTransactions:
     async def _recover(self) -> None:
         """Settle what dead processes have left, and say what cannot be settled by itself."""
         for one in await self.manager.recover(wait_max_seconds=0):
-            is_left = one.result is not None and bool(one.result.outstanding)
-            is_left |= one.outcome in ("parked", "unreadable")
-            if is_left and one.transaction_id not in self._told:
-                self._told.add(one.transaction_id)
-                log.warning("transaction %s of before: %s", one.transaction_id, one.detail)
+            result, name = one.result, one.transaction_id
+            is_left = one.outcome in ("parked", "unreadable") or bool(result and result.outstanding)
+            if is_left and name not in self._told:
+                self._told.add(name)
+                told = {"transaction_id": name}
+                log.warning("transaction %s of before: %s", name, one.detail, extra=told)
 
 
 def _say_what_it_raised(task: asyncio.Task[None]) -> None:

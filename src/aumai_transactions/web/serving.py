@@ -20,6 +20,7 @@ from aumai_transactions.drivers.aio import AsyncTransactionManager
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.listening import Address, bound, until_told
+from aumai_transactions.web import metrics
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
 from aumai_transactions.web.gate import LOGIN, Doors
@@ -111,7 +112,9 @@ async def serve(plan: Plan) -> None:
         if address.socket is None:
             address = address._replace(port=listener.getsockname()[1])
         async with _service(plan, address) as service:
-            app: Any = application(service, [*api.ENDPOINTS, *pages.endpoints()])
+            app: Any = application(
+                service, [*api.ENDPOINTS, *pages.endpoints(), *metrics.ENDPOINTS]
+            )
             server = uvicorn.Server(_configuration(plan, app))
             told = asyncio.create_task(_tell_when_up(server, plan, address, service))
             try:

@@ -6,13 +6,12 @@ Owns: how it is started, and what it says.
 from __future__ import annotations
 
 import getpass
-import logging
-import sys
 from pathlib import Path
 
 import click
 
 from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.logs import Log, LogFormat, log_options
 from aumai_transactions.cli.servers import needs_extra, parsed_address, run_until_told
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
@@ -71,6 +70,7 @@ PORT = 8_470
     metavar="FILE",
     help="The file of tokens; default ~/.aumai/transactions/tokens.json.",
 )
+@log_options()
 @store_option()
 @app_option()
 @quiet_option()
@@ -85,6 +85,8 @@ def serve_command(
     key: Path | None,
     behind_tls_proxy: bool,
     tokens: Path | None,
+    log_format: LogFormat,
+    log_level: str | None,
 ) -> Code:
     r"""Show a store as a page, and serve its REST API and metrics, until it is stopped.
 
@@ -104,8 +106,8 @@ def serve_command(
     address = parsed_address(http, "--http", names)
     if unix is not None:
         address = Address("localhost", 0, str(Path(unix).absolute()), names)
-    _log_to_stderr(quiet=settings.is_quiet)
-    with session(settings) as held:
+    log = Log(settings, log_format, log_level, "serve", "aumai-transactions serve: ")
+    with log, session(settings) as held:
         acting = held.async_manager() if allow_actions else None
         plan = Plan(
             held.store,
@@ -130,11 +132,3 @@ def serve_command(
 def tokens_path(given: Path | None) -> Path:
     """Return where the tokens are."""
     return given if given is not None else default_store().parent / "tokens.json"
-
-
-def _log_to_stderr(*, quiet: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("aumai-transactions serve: %(message)s"))
-    log = logging.getLogger("aumai_transactions.web")
-    log.addHandler(handler)
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
