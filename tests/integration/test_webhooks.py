@@ -298,6 +298,30 @@ def test_a_restored_store_tells_nobody_of_what_was_before(tmp_path, received):
     assert receiver.told == []
 
 
+def test_a_worker_sends_as_well(tmp_path, received):
+    arrived = threading.Event()
+
+    def answer(told):
+        arrived.set()
+        return 200
+
+    receiver = received(SECRET, answer)
+    path = str(tmp_path / "hooks.db")
+    with SqliteStore(path) as store:
+        store.add_webhook(hook(receiver))
+        name = trip(store)
+    command = [sys.executable, "-m", "aumai_transactions", "worker", "--store", path]
+    environment = {**os.environ, "HOOK_SECRET": SECRET}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+        assert arrived.wait(60)
+        assert worker.stderr is not None
+        line = next(line for line in worker.stderr if "finished to hook" in line)
+        worker.terminate()
+        assert worker.wait(60) == 0
+    assert "delivered" in line
+    assert [one.data["transaction_id"] for one in receiver.told] == [name]
+
+
 def test_the_command_line_adds_lists_sends_and_removes(tmp_path, received):
     receiver = received(SECRET)
     path = str(tmp_path / "hooks.db")
