@@ -70,6 +70,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "doctor": "keep",
         "purge": "purge",
         "tokens": "tokens",
+        "webhooks": "webhooks",
         "completion": "completion",
     },
 }

@@ -23,11 +23,13 @@ from uuid import uuid4
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.fairness import Candidate, in_turns
+from aumai_transactions.core.happenings import happenings
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
 from aumai_transactions.core.lock_book import LockBook
 from aumai_transactions.core.locking import Change, LockTable, whose_turn
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
+from aumai_transactions.outbox import OutboxBook, OutboxInMemory
 from aumai_transactions.queries import (
     Listed,
     Page,
@@ -81,7 +83,7 @@ class _Kept:
         self.marks: list[tuple[int, str]] = []
 
 
-class MemoryStore:
+class MemoryStore(OutboxInMemory):
     """Keep journals in memory; they end with the process."""
 
     is_blocking = False
@@ -101,6 +103,7 @@ class MemoryStore:
         self._changes = 0
         self._last_tenant = ""
         self._locks = LockBook()
+        self._outbox = OutboxBook(lambda: f"msg_{uuid4().hex}")
         self._closed = False
 
     def join(self) -> str:
@@ -206,6 +209,8 @@ class MemoryStore:
         if driver_id is not None:
             kept.token = token  # type: ignore[assignment]  # a claim carries its token
             kept.driver_id = driver_id
+        if self._outbox.webhooks:
+            self._tell(kept, append)
         kept.marks.append((expected, append_id))
         kept.entries.extend(entries)
         kept.summary = summary
@@ -221,6 +226,12 @@ class MemoryStore:
         if change is not None and (change.gone or change.waits):
             self._wake(transaction_id, change)
         return _APPENDED
+
+    def _tell(self, kept: _Kept, append: Append) -> None:
+        was = kept.summary.attention if kept.entries else None
+        now = append.summary.attention
+        found = happenings(append.entries, len(kept.entries), was, now)
+        self._outbox.tell(append.transaction_id, found)
 
     def _wake(self, transaction_id: str, change: Change) -> None:
         """Let those be due at once whose turn it is."""
@@ -430,11 +441,13 @@ class MemoryStore:
                 and not kept.summary.runnable
                 and kept.summary.attention is None
                 and kept.summary.updated_at < before
+                and not self._outbox.is_untold(kept.summary.transaction_id)
             )
             gone = list(islice(old, max(limit, 0)))
             for kept in gone:
                 del self._by_id[kept.summary.transaction_id]
                 self._in_order[kept.position - 1] = None
+                self._outbox.forget(kept.summary.transaction_id)
             self._changes += bool(gone)
         return len(gone)
 

@@ -39,6 +39,7 @@ from aumai_transactions.drivers.worker import (
     checked_agents,
 )
 from aumai_transactions.models import SECONDS_MAX, Recovered
+from aumai_transactions.store import Store
 from aumai_transactions.telemetry.logs import wanted_log_event
 from aumai_transactions.wording.characters import shown
 
@@ -111,7 +112,11 @@ def worker_command(
             on_report=lambda report: _tell(settings, log, report),
         )
         # Why the redirection: what a handler prints must not stand between the reports.
-        with _stopped_by_signals(log, worker, drain), redirect_stdout(sys.stderr):
+        with (
+            _sending(log, held.store),
+            _stopped_by_signals(log, worker, drain),
+            redirect_stdout(sys.stderr),
+        ):
             # Order matters: who has read that it is there may stop it in order from then on.
             if not settings.is_quiet:
                 _introduce(held, log, manager, worker, served, concurrency)
@@ -121,6 +126,25 @@ def worker_command(
             _end_at_once(log, left)
         log.say("stopped; everything is handed back")
     return Code.done
+
+
+@contextmanager
+def _sending(log: Log, store: Store) -> Iterator[None]:
+    """Send what the store's webhooks are to be told, in a thread, while the block lasts."""
+    from aumai_transactions.outbox import Outbox
+
+    if not isinstance(store, Outbox):
+        yield
+        return
+    from aumai_transactions.webhooks.sender import Sent, WebhookSender
+
+    def tell(sent: Sent) -> None:
+        one, error = sent.delivery, f": {shown(sent.error)}" if sent.error else ""
+        told = {"transaction_id": one.transaction_id, "webhook": one.webhook, "event": one.event}
+        log.say(f"{one.transaction_id}  {one.event} to {one.webhook}: {sent.became}{error}", **told)
+
+    with WebhookSender(store, on_report=tell):
+        yield
 
 
 def _introduce(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from aumai_transactions.core.codec import encode
+from aumai_transactions.core.happenings import Happening, happenings
 from aumai_transactions.core.journal import NO_HASH, chain_hash
 from aumai_transactions.core.labels import Labels, labels_of
 from aumai_transactions.core.locking import Change as LockChange
@@ -24,7 +25,7 @@ from aumai_transactions.store import Append, AppendAnswer, check_append
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aumai_transactions.core.outcome import Summary
+    from aumai_transactions.core.outcome import Attention, Summary
 
 
 Labelled: TypeAlias = "tuple[str | None, tuple[str, ...], tuple[str, ...], dict[str, str] | None]"
@@ -39,6 +40,7 @@ class Head(NamedTuple):
         hash: Its last hash.
         token: The token in force.
         driver_id: Who holds it.
+        attention: Why a person has to look.
         labelled: What it is searched by, as its summary has it; None where that is not remembered.
     """
 
@@ -47,6 +49,7 @@ class Head(NamedTuple):
     hash: bytes = NO_HASH
     token: int = 0
     driver_id: str | None = None
+    attention: Attention | None = None
     labelled: Labelled | None = None
 
 
@@ -104,6 +107,7 @@ class Change:
         hashes: The new entries' hashes.
         tells: True where others may wait for this.
         locks: What changes in the table of locks.
+        told: What it brings about, for webhooks.
     """
 
     transaction_id: str
@@ -114,6 +118,7 @@ class Change:
     hashes: list[bytes]
     tells: bool = False
     locks: list[LockChange] = field(default_factory=list)
+    told: list[Happening] = field(default_factory=list)
 
     @property
     def labels(self) -> Labels | None:
@@ -238,7 +243,7 @@ class _Deciding:
     def _add(self, prepared: Prepared) -> None:
         append = prepared.append
         summary = append.summary
-        ordinal, sequence, before, token, driver_id, _labelled = self._head
+        ordinal, sequence, before, token, driver_id, was, _labelled = self._head
         change = self.decision.change
         if change is None:
             name = append.transaction_id
@@ -255,7 +260,10 @@ class _Deciding:
         if append.release or (summary.state.is_final and not summary.runnable):
             driver_id = None
         labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
-        self._head = change.head = Head(ordinal, sequence, before, token, driver_id, labelled)
+        now = summary.attention
+        change.told += happenings(append.entries, append.expected_sequence, was, now)
+        head = Head(ordinal, sequence, before, token, driver_id, now, labelled)
+        self._head = change.head = head
         change.summary = summary
         is_over = summary.state.is_final and not summary.runnable
         is_free = summary.runnable and driver_id is None

@@ -62,7 +62,7 @@ def _change_of(filled: Filled) -> Change:
     summary = filled.summary
     labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
     token, driver_id = journal.token, journal.driver_id
-    head = Head(None, journal.head_sequence, journal.head_hash, token, driver_id, labelled)
+    head = Head(None, journal.head_sequence, journal.head_hash, token, driver_id, None, labelled)
     bodies = [entry.body for entry in journal.entries]
     hashes = [entry.hash for entry in journal.entries]
     return Change(journal.transaction_id, Head(), head, summary, bodies, hashes)

@@ -22,7 +22,7 @@ from aumai_transactions.clock import LONG_AGO, Clock, Since, SystemClock
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
-from aumai_transactions.errors import StoreError, StoreUnavailable
+from aumai_transactions.errors import StoreError
 from aumai_transactions.forking import watch
 from aumai_transactions.store import (
     Append,
@@ -40,6 +40,7 @@ from aumai_transactions.stores.postgres.arrays import texts
 from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, this_process
 from aumai_transactions.stores.postgres.locks import table_of
 from aumai_transactions.stores.postgres.news import News
+from aumai_transactions.stores.postgres.outbox import PostgresOutbox
 from aumai_transactions.stores.postgres.pool import Lent, Pool
 from aumai_transactions.stores.postgres.snapshots import PostgresSnapshot, journal_of, snapshot
 from aumai_transactions.stores.postgres.statements import statement
@@ -55,7 +56,7 @@ _LEASE_PART: Final = 1 / 3
 ID_BYTES_MAX: Final = 7_000
 
 
-class PostgresStore:
+class PostgresStore(PostgresOutbox):
     """Keep journals in a PostgreSQL database, for processes on any machine.
 
     Args:
@@ -90,7 +91,7 @@ class PostgresStore:
         self._news = News(self._address)
         try:
             self._row = self._pool.run(partial(schema.opened, address=self._address, create=create))
-            with suppress(StoreUnavailable):
+            with suppress(StoreError):
                 # Why it may fail: a search does it as well, and says so.
                 self._tell_labels()
         except BaseException:
@@ -183,7 +184,8 @@ class PostgresStore:
         if not rows:
             return None
         sequence, digest, token, driver_id, ordinal = rows[0][:5]
-        self._heads.put(transaction_id, Head(ordinal, sequence, digest, token, driver_id))
+        head = Head(ordinal, sequence, digest, token, driver_id, rows[0][8])
+        self._heads.put(transaction_id, head)
         return journal_of(transaction_id, rows)
 
     def find(self, query: Query) -> Page:

@@ -309,6 +309,17 @@ def _values(change: Change) -> dict[str, Any]:
         "words": None if labels is None else labels.words,
         "bodies": change.bodies,
         "hashes": change.hashes,
+        **_told([change]),
+    }
+
+
+def _told(changes: list[Change]) -> dict[str, Any]:
+    """Return what changes bring about, for webhooks, as arrays."""
+    told = [one for change in changes for one in change.told]
+    return {
+        "events": texts(one.event for one in told),
+        "firsts": numbers(one.first for one in told),
+        "lasts": numbers(one.last for one in told),
     }
 
 
@@ -328,6 +339,8 @@ def _columns(changes: list[Change]) -> dict[str, Any]:
         ),
         "bodies": [body for change in changes for body in change.bodies],
         "hashes": [digest for change in changes for digest in change.hashes],
+        "event_place": numbers(place for place in places for _ in changes[place].told),
+        **_told(changes),
     }
     found |= {name: numbers(row[name] for row in rows) for name in _NUMBERS}
     found |= {name: texts(row[name] for row in rows) for name in _TEXTS}

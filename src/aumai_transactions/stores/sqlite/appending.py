@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aumai_transactions.core.codec import encode
+from aumai_transactions.core.happenings import happenings
 from aumai_transactions.core.journal import NO_HASH, chain_hash
 from aumai_transactions.core.labels import labels_of
 from aumai_transactions.core.values import canonical_json
@@ -24,6 +25,7 @@ from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
 from aumai_transactions.stores.sqlite import statements
 from aumai_transactions.stores.sqlite.locks import LockKeeper
+from aumai_transactions.stores.sqlite.outbox import Listeners, listeners, rows_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,6 +88,7 @@ class Appending:
         is_alive: Tells whether a driver lives.
         record: Records a driver that claims.
         is_careful: True to write each append by itself, and so find out which one cannot be.
+        told: Who is told of what happens.
     """
 
     def __init__(
@@ -96,7 +99,10 @@ class Appending:
         record: Callable[[str], object],
         *,
         is_careful: bool = False,
+        told: Listeners = (),
     ) -> None:
+        self._told = told
+        self._deliveries: list[tuple[Any, ...]] = []
         self._connection = connection
         self._heads = heads
         self._is_alive = is_alive
@@ -129,6 +135,9 @@ class Appending:
         if self._labels:
             self._connection.executemany(statements.UPDATE_LABELS, self._labels)
             self._labels.clear()
+        if self._deliveries:
+            self._connection.executemany(statements.ADD_DELIVERY, self._deliveries)
+            self._deliveries.clear()
 
     def answer(self, prepared: Prepared) -> AppendAnswer:
         """Write one append, or say why not."""
@@ -242,6 +251,10 @@ class Appending:
                 self._labels.append((*_labels(name, labelled), ordinal))
         if append.driver_id is not None and driver_id is not None:
             self._record(driver_id)
+        if self._told:
+            was, now = head.indexed[2], summary.attention
+            found = happenings(append.entries, head.sequence, was, now)  # type: ignore[arg-type]
+            self._deliveries += rows_for(self._told, name, found)
         head.sequence, head.hash = sequence, before
         head.driver_id, head.indexed, head.labelled = driver_id, indexed, labelled
         head.token = token or 0
@@ -289,6 +302,13 @@ class KnownHeads:
         self._by_id: dict[str, Head] = {}
         self._leases: dict[str, int] = {}
         self._version: int | None = None
+        self._told: Listeners | None = None
+
+    def told(self, connection: sqlite3.Connection) -> Listeners:
+        """Return who is told of an append that is made now; to be asked behind `take`."""
+        if self._told is None:
+            self._told = listeners(connection)
+        return self._told
 
     def take(self, connection: sqlite3.Connection) -> tuple[dict[str, Head], dict[str, int]]:
         """Return the heads by transaction, and until when drivers are recorded to live.
@@ -296,8 +316,10 @@ class KnownHeads:
         They are not remembered any more until they are handed back.
         """
         (version,) = connection.execute(statements.DATA_VERSION).fetchone()
-        heads, leases = self._by_id, self._leases
+        heads, leases, told = self._by_id, self._leases, self._told
         self.forget()
+        if version == self._version:
+            self._told = told
         if version != self._version:
             self._version = version
             return {}, {}
@@ -310,7 +332,7 @@ class KnownHeads:
 
     def forget(self) -> None:
         """Remember nothing any more."""
-        self._by_id, self._leases = {}, {}
+        self._by_id, self._leases, self._told = {}, {}, None
 
 
 class BatchAppending:
@@ -348,6 +370,7 @@ class BatchAppending:
             # Entries stand behind a head: somebody tampered. Whose they are is found out now.
             connection.execute(statements.ROLLBACK)
             connection.execute(statements.BEGIN)
+            self._known.forget()
             self._heads, self._leases = {}, {}
             answers = self._answers(connection, is_careful=True)
         self._has_worked = True
@@ -370,6 +393,7 @@ class BatchAppending:
             partial(self._is_alive, connection),
             partial(self._claims, connection, self._leases),
             is_careful=is_careful,
+            told=self._known.told(connection),
         )
         answers = [appending.answer(prepared) for prepared in self._batch]
         appending.write_all()

@@ -163,11 +163,15 @@ ON CONFLICT (name) DO UPDATE SET
 PURGEABLE = """
 SELECT ordinal FROM transactions
 WHERE state = ? AND runnable = 0 AND attention IS NULL AND updated_at < ?
+    AND NOT EXISTS (SELECT 1 FROM deliveries AS d
+        WHERE d.transaction_id = transactions.transaction_id AND d.is_dead = 0)
 ORDER BY ordinal LIMIT ?
 """
 STILL_PURGEABLE = """
 SELECT 1 FROM transactions
 WHERE ordinal = ? AND state = ? AND runnable = 0 AND attention IS NULL AND updated_at < ?
+    AND NOT EXISTS (SELECT 1 FROM deliveries AS d
+        WHERE d.transaction_id = transactions.transaction_id AND d.is_dead = 0)
 """
 PURGE_ENTRIES = "DELETE FROM entries WHERE transaction_ordinal = ?"
 PURGE_TRANSACTION = "DELETE FROM transactions WHERE ordinal = ?"
@@ -349,4 +353,54 @@ SELECT count(*) FROM (
     SELECT 1 FROM transactions
     WHERE transaction_id >= :low AND transaction_id < :high LIMIT :enough
 )
+"""
+
+LISTENERS = "SELECT name, events FROM webhooks WHERE stopped IS NULL ORDER BY name"
+WEBHOOKS = """
+SELECT name, url, secret, events, include_data, allow_private, created_at, stopped
+FROM webhooks ORDER BY name
+"""
+ADD_WEBHOOK = """
+INSERT INTO webhooks VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING
+"""
+REMOVE_WEBHOOK = "DELETE FROM webhooks WHERE name = ?"
+STOP_WEBHOOK = "UPDATE webhooks SET stopped = ? WHERE name = ?"
+ADD_DELIVERY = """
+INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+_DELIVERY = """
+SELECT delivery_id, webhook, transaction_id, event, first, last, attempts, due_at, is_dead, error
+FROM deliveries AS d
+"""
+# Why the look at what stands in front: what happened first is told first.
+_DUE_DELIVERIES = """
+WHERE is_dead = 0 AND due_at <= :now AND lent_until <= :now
+    AND EXISTS (SELECT 1 FROM webhooks AS w WHERE w.name = d.webhook AND w.stopped IS NULL)
+    AND NOT EXISTS (
+        SELECT 1 FROM deliveries AS before
+        WHERE before.webhook = d.webhook AND before.transaction_id = d.transaction_id
+            AND before.place < d.place AND before.is_dead = 0)
+ORDER BY due_at, place LIMIT :limit
+"""
+DUE_DELIVERIES = _DELIVERY + _DUE_DELIVERIES
+LEND_DELIVERY = "UPDATE deliveries SET lent_to = ?, lent_until = ? WHERE delivery_id = ?"
+LENT_DELIVERY = "SELECT webhook FROM deliveries WHERE delivery_id = ? AND lent_to = ?"
+DELIVERED = "DELETE FROM deliveries WHERE delivery_id = ?"
+NOT_DELIVERED = """
+UPDATE deliveries SET attempts = attempts + 1, due_at = ?, is_dead = ?, error = ?, lent_to = NULL,
+    lent_until = 0
+WHERE delivery_id = ?
+"""
+DELIVERIES = (
+    _DELIVERY + "WHERE NOT :only_failed OR attempts > 0 OR is_dead = 1 ORDER BY place LIMIT :limit"
+)
+RETRY_DELIVERY = """
+UPDATE deliveries SET attempts = 0, due_at = ?, is_dead = 0, lent_to = NULL, lent_until = 0
+WHERE delivery_id = ? RETURNING webhook
+"""
+DROP_DELIVERIES = "DELETE FROM deliveries WHERE webhook = ?"
+PURGE_DELIVERIES = """
+DELETE FROM deliveries
+WHERE transaction_id = (SELECT transaction_id FROM transactions WHERE ordinal = ?)
 """

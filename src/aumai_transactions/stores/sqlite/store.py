@@ -54,6 +54,7 @@ from aumai_transactions.stores.sqlite.due import candidates
 from aumai_transactions.stores.sqlite.journals import journal_of
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
 from aumai_transactions.stores.sqlite.locks import table_of
+from aumai_transactions.stores.sqlite.outbox import SqliteOutbox
 from aumai_transactions.stores.sqlite.schema import SCHEMA_VERSION
 from aumai_transactions.stores.sqlite.snapshots import SqliteSnapshot, snapshot
 from aumai_transactions.stores.sqlite.writer import WriterLock
@@ -67,7 +68,7 @@ NEWS_PAUSE_SECONDS_MIN = 0.005
 NEWS_PAUSE_SECONDS_MAX = 0.25
 
 
-class SqliteStore:
+class SqliteStore(SqliteOutbox):
     """Keep journals in one SQLite file, for every process of this machine.
 
     Args:
@@ -119,7 +120,7 @@ class SqliteStore:
             self._database = Database(self._path, writer_wait_seconds)
         else:
             creation.sweep_links(self._path)
-        with suppress(StoreUnavailable):
+        with suppress(StoreError):
             # Why it may fail: a search does it as well, and says so.
             self._tell()
         forking.watch(self)

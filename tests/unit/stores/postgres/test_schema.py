@@ -10,6 +10,8 @@ from aumai_transactions.core.entries import PlanRecorded
 from aumai_transactions.errors import SchemaVersionError, StoreError
 from aumai_transactions.store import Query
 from aumai_transactions.stores.postgres import PostgresStore
+from aumai_transactions.stores.postgres.address import address_of
+from aumai_transactions.stores.postgres.pool import Pool
 from aumai_transactions.stores.postgres.schema import (
     SCHEMA_VERSION,
     Migration,
@@ -82,9 +84,6 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(store, database):
 
 
 def test_a_store_whose_making_fails_is_not_there(postgres16, url):
-    from aumai_transactions.stores.postgres.address import address_of
-    from aumai_transactions.stores.postgres.pool import Pool
-
     address = address_of(url)
     pool = Pool(address)
     work = partial(opened, address=address, create=True, known=[BROKEN], version=NEXT)
@@ -114,3 +113,25 @@ def test_what_an_older_process_has_begun_is_searched_like_all_else(store, url, d
         assert [
             line.summary.transaction_id for line in other.find(query._replace(metadata=()))
         ] == ["u"]
+
+
+def test_who_could_use_a_store_can_use_the_tables_that_are_new(url, postgres16):
+    address = address_of(url)
+    pool = Pool(address)
+    before = [one for one in migrations() if one.version < 3]
+    pool.run(partial(opened, address=address, create=True, known=before, version=2))
+    with psycopg.connect(postgres16.url, autocommit=True) as connection:
+        connection.execute(b"SET search_path = " + address.schema.encode())
+        connection.execute(b'CREATE ROLE "some one"')
+        connection.execute(b'GRANT SELECT, INSERT ON transactions TO "some one"')
+        pool.run(partial(opened, address=address, create=False))
+        rights = (
+            b"SELECT has_table_privilege('some one', t, 'SELECT'), "
+            b"has_table_privilege('some one', t, 'INSERT'), "
+            b"has_table_privilege('some one', t, 'DELETE') "
+            b"FROM unnest(ARRAY['webhooks', 'deliveries']) AS t"
+        )
+        assert connection.execute(rights).fetchall() == [(True, True, False)] * 2
+        connection.execute(b'DROP OWNED BY "some one"')
+        connection.execute(b'DROP ROLE "some one"')
+    pool.close()

@@ -5,7 +5,7 @@
 -- name: heads
 -- Why ordered: whoever locks several rows locks them in this order, so that two batches cannot wait for
 -- each other.
-SELECT ordinal, transaction_id, sequence, head_hash, token, driver_id FROM transactions
+SELECT ordinal, transaction_id, sequence, head_hash, token, driver_id, attention FROM transactions
 WHERE transaction_id = ANY(%(ids)s)
 ORDER BY ordinal
 FOR UPDATE
@@ -40,6 +40,14 @@ WITH moved AS (
     SELECT moved.ordinal, %(was_sequence)s + e.place, e.body, e.hash
     FROM moved, unnest(%(bodies)b::bytea[], %(hashes)b::bytea[])
         WITH ORDINALITY AS e (body, hash, place)
+), told AS (
+    INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+    SELECT 'msg_' || replace(gen_random_uuid()::text, '-', ''), w.name, %(transaction_id)s, h.event,
+        h.first, h.last
+    FROM moved, unnest(%(events)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[])
+        WITH ORDINALITY AS h (event, first, last, place), webhooks AS w
+    WHERE w.stopped IS NULL AND h.event = ANY (w.events)
+    ORDER BY h.place, w.name
 )
 SELECT ordinal FROM moved
 
@@ -62,6 +70,14 @@ WITH added AS (
     SELECT added.ordinal, e.place, e.body, e.hash
     FROM added, unnest(%(bodies)b::bytea[], %(hashes)b::bytea[])
         WITH ORDINALITY AS e (body, hash, place)
+), told AS (
+    INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+    SELECT 'msg_' || replace(gen_random_uuid()::text, '-', ''), w.name, %(transaction_id)s, h.event,
+        h.first, h.last
+    FROM added, unnest(%(events)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[])
+        WITH ORDINALITY AS h (event, first, last, place), webhooks AS w
+    WHERE w.stopped IS NULL AND h.event = ANY (w.events)
+    ORDER BY h.place, w.name
 )
 SELECT ordinal FROM added
 
@@ -127,6 +143,18 @@ WITH given AS MATERIALIZED (
         %(hashes)b::bytea[]
     ) AS e (place, sequence, body, hash)
     JOIN touched AS w ON w.place = e.place
+), told AS (
+    INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+    SELECT 'msg_' || replace(gen_random_uuid()::text, '-', ''), w.name, g.transaction_id, h.event,
+        h.first, h.last
+    FROM unnest(
+        %(event_place)s::int[], %(events)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[]
+    ) WITH ORDINALITY AS h (of, event, first, last, place)
+    JOIN touched AS t ON t.place = h.of
+    JOIN given AS g ON g.place = h.of
+    CROSS JOIN webhooks AS w
+    WHERE w.stopped IS NULL AND h.event = ANY (w.events)
+    ORDER BY h.place, w.name
 )
 SELECT place, ordinal FROM touched
 

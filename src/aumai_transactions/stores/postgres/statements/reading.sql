@@ -7,7 +7,8 @@
 
 -- name: journal
 -- One statement, so that head and entries come from one snapshot.
-SELECT t.sequence, t.head_hash, t.token, t.driver_id, t.ordinal, e.sequence, e.body, e.hash
+SELECT t.sequence, t.head_hash, t.token, t.driver_id, t.ordinal, e.sequence, e.body, e.hash,
+    t.attention
 FROM transactions AS t LEFT JOIN entries AS e ON e.transaction_ordinal = t.ordinal
 WHERE t.transaction_id = %(id)s ORDER BY e.sequence
 
