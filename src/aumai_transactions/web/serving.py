@@ -22,6 +22,7 @@ from aumai_transactions.drivers.aio import AsyncTransactionManager
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.listening import Address, bound, until_told
+from aumai_transactions.outbox import Outbox
 from aumai_transactions.web import metrics
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
@@ -34,6 +35,7 @@ from aumai_transactions.web.running import Running
 from aumai_transactions.web.service import Service, application
 from aumai_transactions.web.sessions import Sessions
 from aumai_transactions.web.transactions import Transactions
+from aumai_transactions.webhooks.sender import WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -152,6 +154,9 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             opened.look()
         transactions = Transactions(reader, plan.acting, opened)
         stack.push_async_callback(transactions.close)
+        if plan.allows_actions and isinstance(plan.store, Outbox):
+            sender = WebhookSender(plan.store)
+            stack.push_async_callback(_stopped, sender, asyncio.create_task(sender.run_async()))
         running = None
         if opened is not None:
             running = Running(transactions, opened)
@@ -172,6 +177,12 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             Live(plan.store),
             running,
         )
+
+
+async def _stopped(sender: WebhookSender, sending: asyncio.Task[None]) -> None:
+    """Let what is being sent be recorded, and send nothing more."""
+    sender.stop()
+    await sending
 
 
 async def _until_quiet(transactions: Transactions, running: Running | None, plan: Plan) -> None:

@@ -13,11 +13,9 @@ from typing import Any
 import click
 
 from aumai_transactions.cli.exits import Code, Refused
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import Settings, json_option, quiet_option, store_option
-from aumai_transactions.cli.tables import Cell, table
-from aumai_transactions.cli.wording import when
+from aumai_transactions.cli.tables import table
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.happenings import EVENT_NAMES, USUAL_EVENTS, EventName
 from aumai_transactions.core.times import instant
@@ -26,6 +24,8 @@ from aumai_transactions.errors import DefinitionError
 from aumai_transactions.outbox import Delivery, Outbox, Webhook
 from aumai_transactions.participants.exchange import parsed_url
 from aumai_transactions.webhooks.sender import Sent, WebhookSender
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import Cell, when
 
 LIST_MAX = 1_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
