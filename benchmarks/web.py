@@ -225,10 +225,10 @@ async def followed(server: Server, pages: int) -> AsyncIterator[list[int]]:
 
     async def follow(number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**22)
-        writer.write(server.request(f"{API}/events", "text/event-stream"))
+        writer.write(server.request("/live", "text/event-stream"))
         with contextlib.closing(writer):
             while line := await reader.readline():
-                arrived[number] += line.startswith(b"id:")
+                arrived[number] += line == b"\n"
 
     tasks = [asyncio.create_task(follow(number)) for number in range(pages)]
     try:

@@ -16,14 +16,16 @@ import contextlib
 import logging
 from collections import deque
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from starlette.responses import StreamingResponse
 
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterable, Iterator
 
     from aumai_transactions.core.outcome import Attention, Summary
     from aumai_transactions.store import Listed, Store
@@ -114,6 +116,28 @@ class Listener:
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(self._heard.get(), seconds)
         return None
+
+
+class Stream(StreamingResponse):
+    """Be an answer that goes on for as long as somebody listens.
+
+    Why the place is taken before and let go of here: of many who come at once, as many get in as
+    there is room for, and whoever goes away before the first byte leaves nothing behind.
+
+    Args:
+        body: What is sent.
+        place: What is held meanwhile.
+    """
+
+    def __init__(self, body: AsyncIterable[str | bytes], place: contextlib.ExitStack) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(body, headers=headers, media_type="text/event-stream")
+        self._place = place
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send it."""
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 class Live:

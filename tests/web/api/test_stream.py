@@ -119,6 +119,18 @@ def test_too_many_streams_of_one_are_refused(server: Shop) -> None:
         assert server.client("buyer").get("/health").json["streams"] >= STREAMS_MAX_EACH
 
 
+def test_of_many_who_come_at_once_as_many_listen_as_may(server: Shop) -> None:
+    program = server.client("crowd", "read")
+    sent = [program.send("GET", "/events", None) for _ in range(3 * STREAMS_MAX_EACH)]
+    answers = [one.getresponse() for one in sent]
+    try:
+        assert [one.status for one in answers].count(200) == STREAMS_MAX_EACH
+    finally:
+        for connection, answer in zip(sent, answers, strict=True):
+            answer.close()
+            connection.close()
+
+
 def test_a_listener_that_does_not_keep_up_is_dropped_and_the_others_are_not() -> None:
     async def main() -> None:
         live = Live(MemoryStore())

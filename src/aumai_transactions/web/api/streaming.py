@@ -6,14 +6,13 @@ Source: HTML standard, section "Server-sent events".
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from starlette.responses import StreamingResponse
-
 from aumai_transactions.web.api import answers, bodies
 from aumai_transactions.web.api.requests import query_of
-from aumai_transactions.web.live import Change, number_of
+from aumai_transactions.web.live import Change, Stream, number_of
 from aumai_transactions.web.problems import Problem
 from aumai_transactions.web.routing import principal_of, service_of
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from aumai_transactions.web.live import Live, Number
+    from aumai_transactions.web.live import Listener
     from aumai_transactions.web.principals import Principal
 
 KEEP_ALIVE_SECONDS = 15
@@ -43,30 +42,27 @@ async def stream(request: Request) -> Response:
     if service.live.is_full or _open[who.name] >= STREAMS_MAX_EACH:
         detail = "Too many listen already. Close a stream, or try again later."
         raise Problem(503, "too-many-streams", detail, headers={"retry-after": "5"})
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    told = _told(service.live, who, wanted, last)
-    return StreamingResponse(told, headers=headers, media_type="text/event-stream")
+    place = contextlib.ExitStack()
+    listener = place.enter_context(service.live.listen(last))
+    _open[who.name] += 1
+    place.callback(_open.subtract, [who.name])
+    return Stream(_told(listener, who, wanted), place)
 
 
 async def _told(
-    live: Live, who: Principal, wanted: bodies.StreamQuery, last: Number | None
+    listener: Listener, who: Principal, wanted: bodies.StreamQuery
 ) -> AsyncIterator[bytes]:
-    _open[who.name] += 1
-    try:
-        with live.listen(last) as listener:
-            # Why at once: so that whoever has opened it knows that nothing is missed from here on.
-            yield b"retry: 1000\n: listening\n\n"
-            while True:
-                change = await listener.next(KEEP_ALIVE_SECONDS)
-                if change is not None:
-                    if _concerns(change, who, wanted):
-                        yield written(change)
-                elif listener.is_dropped:
-                    return
-                else:
-                    yield b": still here\n\n"
-    finally:
-        _open[who.name] -= 1
+    # Why at once: so that whoever has opened it knows that nothing is missed from here on.
+    yield b"retry: 1000\n: listening\n\n"
+    while True:
+        change = await listener.next(KEEP_ALIVE_SECONDS)
+        if change is not None:
+            if _concerns(change, who, wanted):
+                yield written(change)
+        elif listener.is_dropped:
+            return
+        else:
+            yield b": still here\n\n"
 
 
 def _concerns(change: Change, who: Principal, wanted: bodies.StreamQuery) -> bool:

@@ -8,10 +8,10 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from starlette.responses import StreamingResponse
-
+from aumai_transactions.web.live import Stream
 from aumai_transactions.web.problems import Problem
 from aumai_transactions.web.routing import service_of
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from aumai_transactions.web.live import Listener
+
 BEAT_SECONDS = 15.0
 
 
-async def stream(request: Request, render: Callable[[], Awaitable[str]]) -> StreamingResponse:
+async def stream(request: Request, render: Callable[[], Awaitable[str]]) -> Stream:
     """Answer with what a page shows, whenever that is something else than before.
 
     Args:
@@ -36,24 +38,23 @@ async def stream(request: Request, render: Callable[[], Awaitable[str]]) -> Stre
     if service_of(request).live.is_full:
         detail = "Too many pages are open already; this one changes when it is reloaded."
         raise Problem(503, "too-many-pages", detail, headers={"retry-after": "30"})
-    return StreamingResponse(
-        _parts(request, render),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
+    place = contextlib.ExitStack()
+    listener = place.enter_context(service_of(request).live.listen())
+    return Stream(_parts(request, listener, render), place)
 
 
-async def _parts(request: Request, render: Callable[[], Awaitable[str]]) -> AsyncIterator[str]:
+async def _parts(
+    request: Request, listener: Listener, render: Callable[[], Awaitable[str]]
+) -> AsyncIterator[str]:
     service, session = service_of(request), request.scope["state"]["session"]
     last = ""
-    with service.live.listen() as listener:
-        yield "retry: 2000\n\n"
-        while service.sessions.find(session.name) is not None and not listener.is_dropped:
-            listener.forget()
-            text = await render()
-            if text != last:
-                last = text
-                yield "".join(f"data: {line}\n" for line in text.splitlines()) + "\n"
-            # Why also without a change: what was begun before anybody listened is not told.
-            if await listener.next(BEAT_SECONDS) is None:
-                yield ": still here\n\n"
+    yield "retry: 2000\n\n"
+    while service.sessions.find(session.name) is not None and not listener.is_dropped:
+        listener.forget()
+        text = await render()
+        if text != last:
+            last = text
+            yield "".join(f"data: {line}\n" for line in text.splitlines()) + "\n"
+        # Why also without a change: what was begun before anybody listened is not told.
+        if await listener.next(BEAT_SECONDS) is None:
+            yield ": still here\n\n"
