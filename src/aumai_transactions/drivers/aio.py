@@ -98,6 +98,7 @@ class AsyncTransactionManager(ManagerBase):
         on_event: Called with each journal entry, right after it became durable.
         action_source: Called with the action definitions of a journal; returns the actions.
         clock: What time it is; for tests.
+        engine: See `TransactionManager`.
     """
 
     async def begin(

@@ -72,26 +72,36 @@ def ask(
     refuse_own_handler(desk, transaction_id)
     _check_wish(wish)
     yield from _until_saved(desk, transaction_id)
-    while True:
-        saga = yield from read_saga(desk, transaction_id)
-        run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
-        entries = decide_and_evolve(desk, run, wish)
-        if not entries:
-            break
-        answer = yield from append_request(desk, run, entries)
-        if answer is not MOVED:
-            desk.announce(run, entries)
-            break
+    run = yield from journal_wish(desk, transaction_id, wish)
     here = desk.book.run_of(transaction_id)
     if here is not None and here.shared is not None:
         here.shared.hear()
+    elif desk.host is not None and is_runnable(run.saga):
+        yield from blocking(partial(desk.host.wake, transaction_id))
     if not isinstance(wish, RollbackCalled) and _has_program(run):
         # Why not waited for: what follows is its program's business, and may take its time.
         return desk.result_of(run)
     until = waiting_until(desk, wait_max_seconds)
     # Why: an undo that somebody asked for is finished, whoever interrupts.
     goes_back = isinstance(wish, RollbackCalled)
-    return (yield from see_through(desk, transaction_id, until, is_callers=goes_back))
+    hosted = desk.host is not None
+    return (
+        yield from see_through(desk, transaction_id, until, others=hosted, is_callers=goes_back)
+    )
+
+
+def journal_wish(desk: Desk, transaction_id: str, wish: Observation) -> Procedure[Run]:
+    """Journal what somebody asks for, and return how the transaction stands with it."""
+    while True:
+        saga = yield from read_saga(desk, transaction_id)
+        run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
+        entries = decide_and_evolve(desk, run, wish)
+        if not entries:
+            return run
+        answer = yield from append_request(desk, run, entries)
+        if answer is not MOVED:
+            desk.announce(run, entries)
+            return run
 
 
 def _check_wish(wish: Observation) -> None:
@@ -115,7 +125,8 @@ def refuse_own_handler(desk: Desk, transaction_id: str) -> None:
     """Refuse what a handler asks of its own transaction; it would wait for itself."""
     refuse_in_notice(transaction_id)
     # Why the run as well: a task that a handler started may outlive it.
-    if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
+    is_here = desk.host is not None or desk.book.run_of(transaction_id) is not None
+    if transaction_id in CALLING.get() and is_here:
         raise InvalidTransactionState(
             transaction_id,
             "carrying out this very step",
@@ -185,6 +196,9 @@ def see_through(
                 driven = yield from _taken_over(desk, run, until, is_callers=is_callers)
                 if driven is not None and not waits_for_a_time(driven, run):
                     return driven
+            elif desk.host is not None:
+                nudge = partial(desk.host.nudge, transaction_id, run.saga.sequence)
+                yield from blocking(nudge)
         if until is not None and desk.clock.now() >= until:
             run = yield from read_run(desk, transaction_id)
             return desk.result_of(run)
@@ -233,6 +247,8 @@ def _longest_pause(left: int) -> float:
 
 
 def _can_drive(desk: Desk, run: Run) -> bool:
+    if desk.host is not None:
+        return False  # Its engine does.
     # Why pending may go back without handlers: nothing of it has run, so that in a process
     # that is not strict its undo is a dry run.
     if run.saga.state is PENDING and run.saga.rollback_requested and not desk.strict:

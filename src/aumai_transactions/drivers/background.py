@@ -17,7 +17,9 @@ from aumai_transactions.store import LEASE_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
+
+    from aumai_transactions.store import Store
 
 CLOSE_SECONDS_MAX = 10
 
@@ -191,3 +193,22 @@ class LeaseKeeper:
                 # Why only a log line: a lease is for liveness. Should it run out, somebody else
                 # takes over, and this driver is fenced (invariants I6, I15).
                 log.warning("the lease could not be renewed: %s", error)
+
+
+def keeper_of(
+    store: Store, driver_id: str, hosted: Collection[str], is_driving: Callable[[], bool]
+) -> LeaseKeeper:
+    """Return what renews the leases of a manager.
+
+    Args:
+        store: The store.
+        driver_id: Who the manager is to it.
+        hosted: Who its engine's executions are to it; it changes.
+        is_driving: Tells whether the manager drives anything itself.
+    """
+
+    def renew() -> None:
+        for name in (driver_id, *tuple(hosted)):
+            store.renew(name)
+
+    return LeaseKeeper(renew, lambda: bool(hosted) or is_driving(), store.lease_seconds)

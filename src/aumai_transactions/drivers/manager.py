@@ -30,10 +30,11 @@ from aumai_transactions.core.states import PENDING, STEP_PENDING
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
-from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
+from aumai_transactions.drivers.background import LeaseKeeper, LoopThread, keeper_of
 from aumai_transactions.drivers.behind import check_functions, declared_as_step
 from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
 from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
+from aumai_transactions.drivers.host import open_host
 from aumai_transactions.drivers.ids import free_step_id, new_id
 from aumai_transactions.drivers.options import (
     BeginOptions,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.definition import Effect, UnknownPolicy
     from aumai_transactions.drivers.blocks import BlockBase
     from aumai_transactions.drivers.tasks import TaskRunner
+    from aumai_transactions.engine import Engine
     from aumai_transactions.store import Store
 
 log = logging.getLogger("aumai_transactions")
@@ -97,6 +99,7 @@ class ManagerBase:
         action_source: ActionSource | None = None,
         parallel_max: int = PARALLEL_MAX,
         clock: Clock | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._registry = ActionRegistry(DECORATED)
         hooks = (before_record, on_event, action_source)
@@ -110,6 +113,7 @@ class ManagerBase:
         self._action_source = action_source
         self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
+        self._engine = engine
         self._guard = threading.Lock()
         self._opened: Desk | None = None
         self._lease: LeaseKeeper | None = None
@@ -406,13 +410,12 @@ class ManagerBase:
             store = given
         driver_id = store.join()
         book = Book(keeps_all=not store.is_durable)
+        hosted: set[str] = set()
         if store.is_blocking:
-            self._lease = LeaseKeeper(
-                lambda: store.renew(driver_id), book.is_driving, store.lease_seconds
-            )
+            self._lease = keeper_of(store, driver_id, hosted, book.is_driving)
             self._lease.start()
             weakref.finalize(self, self._lease.stop)
-        return Desk(
+        desk = Desk(
             store=store,
             driver_id=driver_id,
             registry=self._registry,
@@ -425,6 +428,9 @@ class ManagerBase:
             parallel_max=self._parallel_max,
             lease=self._lease,
         )
+        if self._engine is not None:
+            desk.host = open_host(self._engine, desk, self._loop_thread, hosted)
+        return desk
 
     @property
     def _tasks(self) -> TaskRunner:
@@ -443,6 +449,8 @@ class ManagerBase:
         with self._guard:
             self._is_closed = True
             desk, self._opened = self._opened, None
+        if desk is not None and desk.host is not None:
+            desk.host.close()
         if self._lease is not None:
             self._lease.stop()
         if desk is None:

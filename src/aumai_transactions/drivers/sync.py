@@ -71,6 +71,8 @@ class TransactionManager(SyncKeeping):
         on_event: Called with each journal entry, right after it became durable.
         action_source: Called with the action definitions of a journal; returns the actions.
         clock: What time it is; for tests.
+        engine: What carries planned transactions out instead of this manager, such as
+            `engines.dbos.DbosEngine`; the journal stays in `store`.
     """
 
     def begin(
