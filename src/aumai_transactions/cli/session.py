@@ -24,6 +24,7 @@ from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.engine import Engine
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
@@ -67,8 +68,19 @@ class Session:
         self._managers.append(manager)
         return manager
 
-    def manager(self, on_event: Callable[[Event], object] | None = None) -> TransactionManager:
-        """Return a manager that refuses unknown actions, with the app's handlers."""
+    def manager(
+        self,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        engine: Engine | None = None,
+    ) -> TransactionManager:
+        """Return a manager that refuses unknown actions, with the app's handlers.
+
+        Args:
+            on_event: Called with each journal entry.
+            engine: What carries transactions out instead; by default they are carried out here,
+                whatever the app says, for a command must not act as a process of its engine.
+        """
         manager = TransactionManager(
             store=self.store,
             actions=self.app.actions,
@@ -76,6 +88,7 @@ class Session:
             before_record=self.app.before_record,
             on_event=on_event,
             action_source=self._actions_for,
+            engine=engine,
         )
         self._managers.append(manager)
         return manager

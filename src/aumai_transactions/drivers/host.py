@@ -79,6 +79,11 @@ class Host:
         self._is_closed = True
         self.engine.close(DRAIN_SECONDS)
 
+    @property
+    def is_busy(self) -> bool:
+        """True where this process carries a workflow out."""
+        return bool(self._hosted)
+
     def wake(self, transaction_id: str, *, here: bool = True) -> None:
         """See to it that a workflow stands for a transaction, and does not sleep.
 
@@ -115,9 +120,9 @@ class Host:
         number, status = self._latest(transaction_id)
         if status == "running" and self._is_in_vain(transaction_id, sequence):
             # Its process has died, and is not coming back. Should it, it is refused by the store.
-            self.engine.start(f"{transaction_id}:{number}", transaction_id, here=True)
+            self.engine.start(f"{transaction_id}:{number}", transaction_id, here=False)
             return
-        self._wake(transaction_id, number, status, here=True)
+        self._wake(transaction_id, number, status, here=False)
 
     def handed(self, transaction_id: str) -> Procedure[Recovered]:
         """Hand a transaction that nobody drives to the engine, and report on it."""

@@ -113,7 +113,7 @@ class ManagerBase:
         self._action_source = action_source
         self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
-        self._engine = engine
+        self.engine = engine
         self._guard = threading.Lock()
         self._opened: Desk | None = None
         self._lease: LeaseKeeper | None = None
@@ -428,8 +428,8 @@ class ManagerBase:
             parallel_max=self._parallel_max,
             lease=self._lease,
         )
-        if self._engine is not None:
-            desk.host = open_host(self._engine, desk, self._loop_thread, hosted)
+        if self.engine is not None:
+            desk.host = open_host(self.engine, desk, self._loop_thread, hosted)
         return desk
 
     @property

@@ -256,6 +256,8 @@ class Worker:
         known = self._choice.left_alone()
         try:
             desk = self._desk()
+            if desk.host is not None and desk.host.is_busy:
+                return False
             driven = desk.book.driven()
             limit = 1 + len(known) + len(driven)
             later = desk.store.due(desk.driver_id, limit, FAR, agents=self._agents)

@@ -1,0 +1,302 @@
+"""What the checks of an engine run, each in a process of its own that may be killed.
+
+Owns: those programs, and the points at which they die.
+Rules:
+  1. A point has a name and a number. At the one that it was told a process kills itself with
+     SIGKILL; nobody waits for a moment.
+  2. An effect is one line in a file, in one write, so that a kill loses none and halves none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aumai_transactions.answers import Done, NotDone
+from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.engine import ExecutionStopped
+from aumai_transactions.errors import StepRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aumai_transactions.actions import StepContext
+    from aumai_transactions.engine import Body, Engine, Execution, Kept, Status
+
+WAIT_SECONDS = 30.0
+FOR_EVER_SECONDS = 3_000.0
+
+PLANS = {
+    "forward": ("safe", "asked", "once"),
+    "backward": ("safe", "once", "refuse"),
+}
+"""What is done in each plan: `safe` is declared idempotent, `asked` has a probe, `once` neither;
+`refuse` does nothing. All but the last have an undo."""
+
+
+class Effects:
+    """Write and read a file of what was done: one line for each effect."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, *words: str) -> None:
+        """Add a line."""
+        descriptor = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        try:
+            os.write(descriptor, " ".join(words).encode() + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def all(self) -> list[str]:
+        """Return every line."""
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+
+class Points:
+    """Count the points that are passed, and die at one of them.
+
+    Args:
+        kill_at: At which; 0 for none.
+    """
+
+    def __init__(self, kill_at: int) -> None:
+        self._kill_at = kill_at
+        self._guard = threading.Lock()
+        self.passed: list[str] = []
+
+    def passing(self, name: str) -> None:
+        """Pass a point, if this is not the one to die at."""
+        with self._guard:
+            self.passed.append(name)
+            if len(self.passed) == self._kill_at:
+                os.write(1, f"killed at {name}\n".encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class WatchedEngine:
+    """Be an engine with points between a step's work and its record, and behind that.
+
+    Args:
+        engine: The engine.
+        points: The points.
+    """
+
+    def __init__(self, engine: Engine, points: Points) -> None:
+        self._engine = engine
+        self._points = points
+        self.name = engine.name
+        self.patience_seconds = engine.patience_seconds
+
+    def open(self, body: Body) -> None:
+        """Open it, with a body whose steps are watched."""
+        self._engine.open(lambda execution, text: body(_Watched(execution, self._points), text))
+
+    def start(self, workflow_id: str, argument: str, *, here: bool) -> None:
+        """Start a workflow, between two points."""
+        self._points.passing("before start")
+        self._engine.start(workflow_id, argument, here=here)
+
+    def signal(self, workflow_id: str) -> None:
+        """Wake a workflow."""
+        self._engine.signal(workflow_id)
+
+    def cancel(self, workflow_id: str) -> None:
+        """Let a workflow do nothing more."""
+        self._engine.cancel(workflow_id)
+
+    def status(self, workflow_id: str) -> Status | None:
+        """Return how a workflow stands."""
+        return self._engine.status(workflow_id)
+
+    def close(self, drain_seconds: float = 0.0) -> None:
+        """Close it."""
+        self._engine.close(drain_seconds)
+
+
+class _Watched:
+    def __init__(self, execution: Execution, points: Points) -> None:
+        self._execution = execution
+        self._points = points
+        self.workflow_id = execution.workflow_id
+
+    def step(self, name: str, function: Callable[[], Kept]) -> Kept:
+        def watched() -> Kept:
+            kept = function()
+            self._points.passing(f"done, not kept: {name}")
+            return kept
+
+        kept = self._execution.step(name, watched)
+        self._points.passing(f"kept: {name}")
+        return kept
+
+    def wait(self, seconds: float) -> None:
+        self._execution.wait(seconds)
+
+
+def _say(*words: str) -> None:
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
+
+
+def engine_at(orders: dict[str, Any]) -> Engine:
+    """Return the engine that the orders name as `module:function`."""
+    module, _, function = orders["engine"].partition(":")
+    engine: Engine = getattr(import_module(module), function)(Path(orders["folder"]))
+    return engine
+
+
+def manager_of(orders: dict[str, Any], points: Points) -> TransactionManager:
+    """Return a manager on the watched engine, with handlers that leave lines in a file."""
+    effects = Effects(Path(orders["effects"]))
+    engine = WatchedEngine(engine_at(orders), points)
+    manager = TransactionManager(store=orders["store"], engine=engine)
+
+    def act(_name: str, data: dict[str, Any], context: StepContext) -> dict[str, Any]:
+        if data["kind"] == "refuse":
+            raise StepRejected("refused")
+        if data["kind"] == "hold":
+            effects.add(context.transaction_id, context.step_id, "holds")
+            sys.stdin.readline()
+        points.passing(f"before the effect of {context.step_id}")
+        effects.add(context.transaction_id, context.step_id, "action", context.idempotency_key)
+        points.passing(f"after the effect of {context.step_id}")
+        return {"done": context.step_id}
+
+    def undo(_name: str, _data: dict[str, Any], context: StepContext) -> None:
+        points.passing(f"before the undo of {context.step_id}")
+        effects.add(context.transaction_id, context.step_id, "undo", context.idempotency_key)
+        points.passing(f"after the undo of {context.step_id}")
+
+    def ask(data: dict[str, Any], context: StepContext) -> Done | NotDone:
+        line = f"{context.transaction_id} {context.step_id} action {context.forward_key}"
+        return Done({"done": context.step_id}) if line in effects.all() else NotDone(str(data))
+
+    manager.action("undo", idempotent=True)(undo)
+    for kind in ("safe", "once", "refuse", "hold"):
+        register = manager.action(kind, compensating_action="undo", idempotent=kind == "safe")
+        register(act)
+    manager.action("asked", compensating_action="undo")(act).probe(ask)
+    return manager
+
+
+def begin(orders: dict[str, Any]) -> None:
+    """Carry a plan out, until the end or until killed."""
+    points = Points(orders["kill_at"])
+    manager = manager_of(orders, points)
+    tx = manager.begin(name=orders["plan"], idempotency_key=orders["key"])
+    for kind in PLANS[orders["plan"]]:
+        manager.add_step(tx, "agent", kind, {"kind": kind})
+    _say("tx", tx.transaction_id)
+    result = manager.commit(tx)
+    _say("state", result.state.value)
+    manager.close()
+    for name in points.passed:
+        _say("passed", name)
+
+
+def finish(orders: dict[str, Any]) -> None:
+    """Finish what a dead process has left."""
+    manager = manager_of(orders, Points(orders.get("kill_at", 0)))
+    manager.recover()
+    tx = manager.begin(name=orders["plan"], idempotency_key=orders["key"])
+    for kind in PLANS[orders["plan"]]:
+        manager.add_step(tx, "agent", kind, {"kind": kind})
+    result = manager.commit(tx)
+    if not result.is_final:
+        result = manager.wait(tx, timeout_seconds=WAIT_SECONDS)
+    problems = manager.verify().problems
+    _say("tx", tx.transaction_id)
+    _say("state", result.state.value, str(result.clean), json.dumps(problems))
+    manager.close()
+
+
+def script(orders: dict[str, Any]) -> None:
+    """Carry a workflow out whose body is a list of words, and say what becomes of it."""
+    effects = Effects(Path(orders["effects"]))
+    engine = engine_at(orders)
+    ended = threading.Event()
+
+    def body(execution: Execution, argument: str) -> str:
+        effects.add("body", execution.workflow_id, argument)
+        try:
+            for number, word in enumerate(orders["body"]):
+                _do(execution, effects, orders, number, word)
+        except ExecutionStopped:
+            effects.add("stopped")
+            ended.set()
+            raise
+        ended.set()
+        return "well"
+
+    engine.open(body)
+    for order in orders["then"]:
+        _ordered(engine, effects, ended, order)
+    engine.close(WAIT_SECONDS)
+
+
+def _do(
+    execution: Execution, effects: Effects, orders: dict[str, Any], number: int, word: str
+) -> None:
+    if word == "wait":
+        execution.wait(FOR_EVER_SECONDS)
+        effects.add("woken")
+        return
+    if word == "wait a little":
+        execution.wait(0.2)
+        effects.add("woken")
+        return
+
+    def work() -> Kept:
+        effects.add("does", word)
+        if word == orders.get("die_in"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "hold":
+            _say("holds")
+            sys.stdin.readline()
+        return {"number": number, "value": orders.get("value")}
+
+    kept = execution.step(word, work)
+    effects.add("gets", json.dumps(kept, sort_keys=True))
+
+
+def _ordered(engine: Engine, effects: Effects, ended: threading.Event, order: list[str]) -> None:
+    match order:
+        case ["start", name]:
+            engine.start(name, "argument", here=True)
+        case ["enqueue", name]:
+            engine.start(name, "argument", here=False)
+        case ["signal", name]:
+            engine.signal(name)
+        case ["cancel", name]:
+            engine.cancel(name)
+        case ["status", name]:
+            effects.add("status", name, str(engine.status(name)))
+        case ["until ended"]:
+            if not ended.wait(WAIT_SECONDS):
+                effects.add("too long")
+        case ["say", text]:
+            _say(text)
+        case ["hear"]:
+            sys.stdin.readline()
+        case _:
+            effects.add("unknown order", *order)
+
+
+def main() -> None:
+    """Run what the first argument says."""
+    orders = json.loads(sys.argv[1])
+    {"begin": begin, "finish": finish, "script": script}[orders["program"]](orders)
+    sys.stdout.flush()
+    # Why at once: an engine's own threads are not what is checked.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
