@@ -32,7 +32,8 @@ def sqlite_rig(tmp_path, monkeypatch, dbos_template):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     stores = iter(range(10_000))
     engine = "tests.engines.made:dbos_sqlite"
-    return Rig(engine, tmp_path, lambda: f"sqlite:///{tmp_path}/store-{next(stores)}.db")
+    with Rig(engine, tmp_path, lambda: f"sqlite:///{tmp_path}/store-{next(stores)}.db") as rig:
+        yield rig
 
 
 @pytest.fixture
@@ -42,4 +43,5 @@ def postgres_rig(tmp_path, monkeypatch, durable_postgres):
     monkeypatch.setenv("AUMAI_DBOS_URL", url)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     engine = "tests.engines.made:dbos_postgres"
-    return Rig(engine, tmp_path, durable_postgres.store, kills=(0, 3))
+    with Rig(engine, tmp_path, durable_postgres.store) as rig:
+        yield rig

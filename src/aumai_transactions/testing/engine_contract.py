@@ -11,9 +11,10 @@ Use it so, with a function that makes your engine, on what stands in a folder:
 
     def my_engine(folder: Path) -> Engine: ...
 
-    rig = Rig("my_package.engines:my_engine", tmp_path, lambda: f"sqlite:///{tmp_path}/store.db")
-    for check in CHECKS:
-        check(rig)
+    stores = (f"sqlite:///{tmp_path}/store-{n}.db" for n in itertools.count())
+    with Rig("my_package.engines:my_engine", tmp_path, stores.__next__) as rig:
+        for check in CHECKS:
+            check(rig)
 
 or all of them: `check_engine`.
 """
@@ -22,27 +23,28 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aumai_transactions.testing.engine_programs import PLANS, Effects
 from aumai_transactions.testing.journals import ContractBroken
+from aumai_transactions.testing.kill_nursery import Nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import TracebackType
+
+    from aumai_transactions.testing.kill_nursery import Victim
 
 __all__ = ["CHECKS", "ContractBroken", "Rig", "check_engine"]
 
-SECONDS_MAX = 120
-AT_ONCE = 2
-PROGRAM = (sys.executable, "-m", "aumai_transactions.testing.engine_programs")
+SECONDS_MAX = 60.0
+AT_ONCE = 6
+PROGRAM = ("-m", "aumai_transactions.testing.engine_programs")
 
 
 @dataclass
@@ -62,6 +64,27 @@ class Rig:
     store: Callable[[], str]
     kills: tuple[int, int] = (0, 1)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    _nursery: Nursery | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End every process."""
+        if self._nursery is not None:
+            self._nursery.close()
+
+    @property
+    def nursery(self) -> Nursery:
+        """What starts processes; itself one that has imported the engine."""
+        if self._nursery is None:
+            self._nursery = Nursery([*PROGRAM, self.engine])
+        return self._nursery
 
     def place(self) -> Place:
         """Return a new place for one engine."""
@@ -83,7 +106,7 @@ class Place:
         """What was done here."""
         return Effects(self.folder / "effects").all()
 
-    def started(self, **orders: Any) -> subprocess.Popen[str]:
+    def started(self, **orders: Any) -> Victim:
         """Start a program."""
         given = {
             "engine": self.rig.engine,
@@ -91,35 +114,17 @@ class Place:
             "store": self.store,
             "effects": str(self.folder / "effects"),
             "key": self.folder.name,
-            **orders,
         }
-        return subprocess.Popen(
-            [*PROGRAM, json.dumps(given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        return self.rig.nursery.start(**given, **orders)
 
-    def run(self, *, dies: bool = False, says: tuple[str, ...] = (), **orders: Any) -> list[str]:
-        """Run a program to its end, and return what it printed.
+    def run(self, *, dies: bool = False, **orders: Any) -> list[str]:
+        """Run a program to its end, and return what it said.
 
         Args:
             dies: True where it must be killed by SIGKILL.
-            says: What it hears.
             **orders: What it is told.
-
-        Raises:
-            ContractBroken: It ended in another way.
         """
-        with self.started(**orders) as process:
-            try:
-                told, _ = process.communicate("".join(f"{one}\n" for one in says), SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise ContractBroken(f"{orders} took longer than {SECONDS_MAX} s") from None
-        if process.returncode != (-signal.SIGKILL if dies else 0):
-            raise ContractBroken(f"{orders} ended with {process.returncode}: {told}")
-        return told.splitlines()
+        return ended(self.started(**orders), dies=dies)
 
     def script(self, *body: str, then: list[list[str]], **orders: Any) -> list[str]:
         """Carry a workflow out that consists of these words, and return all effects."""
@@ -134,6 +139,21 @@ def _is(found: object, wanted: object, what: str) -> None:
 
 def _gets(number: int, value: object = None) -> str:
     return "gets " + json.dumps({"number": number, "value": value}, sort_keys=True)
+
+
+def ended(victim: Victim, *, dies: bool = False) -> list[str]:
+    """Wait until a program has ended, and return what it said.
+
+    Raises:
+        ContractBroken: It ended in another way than it must.
+    """
+    told = []
+    while (line := victim.next_line(SECONDS_MAX)) is not None:
+        told.append(line)
+    code = victim.reap()
+    if code != (-signal.SIGKILL if dies else 0):
+        raise ContractBroken(f"a process ended with {code}: {told}")
+    return told
 
 
 ONCE = [["start", "w"], ["until ended"]]
@@ -179,7 +199,7 @@ def a_signal_ends_a_wait(rig: Rig) -> None:
     """Signal a workflow before it waits; and one that there is not, which is no error."""
     place = rig.place()
     then = [["signal", "none"], ["start", "w"], ["signal", "w"], ["until ended"], ["signal", "w"]]
-    _is("woken" in place.script("a", "wait", "b", then=then), True, "woken by the signal")
+    _is(place.script("a", "wait", "b", then=then)[3:4], ["woken"], "what ended the wait")
 
 
 def time_ends_a_wait_of_a_process_that_has_died(rig: Rig) -> None:
@@ -194,21 +214,18 @@ def time_ends_a_wait_of_a_process_that_has_died(rig: Rig) -> None:
 def a_cancelled_workflow_does_nothing_more(rig: Rig) -> None:
     """Cancel a workflow in a step; what follows is not done, now or later."""
     place = rig.place()
-    process = place.started(
-        program="script",
-        body=("a", "hold", "b"),
-        then=[["start", "w"], ["say", "started"], ["until ended"], ["status", "w"]],
-    )
-    with process:
-        told = {_line(process), _line(process)}
-        _is(told, {"started", "holds"}, "what it said")
-        canceller = [["cancel", "w"], ["cancel", "none"], ["status", "w"]]
-        place.run(program="script", body=("a", "hold", "b"), then=canceller)
-        process.communicate("go on\n", SECONDS_MAX)
+    words = ("a", "hold", "b")
+    then = [["start", "w"], ["until ended"], ["status", "w"]]
+    victim = place.started(program="script", body=words, then=then)
+    victim.wait_for("holds")
+    place.run(program="script", body=words, then=[["cancel", "w"], ["cancel", "none"]])
+    victim.release()
+    ended(victim)
     found = place.effects
-    _is(found.count("status w cancelled"), 2, "cancelled")
+    _is(found.count("status w cancelled"), 1, "cancelled")
     _is(("does b" in found, "stopped" in found), (False, True), "what it did behind that")
-    _is("does b" in place.script("a", "hold", "b", then=[["status", "w"]]), False, "later")
+    found = place.script("a", "hold", "b", then=[["status", "w"]])
+    _is(found.count("does b"), 0, "what it did later")
 
 
 def it_tells_how_a_workflow_stands(rig: Rig) -> None:
@@ -221,16 +238,8 @@ def it_tells_how_a_workflow_stands(rig: Rig) -> None:
     _is(place.effects[-1], "status w ended", "when it has ended")
 
 
-def _line(process: subprocess.Popen[str]) -> str:
-    return "" if process.stdout is None else process.stdout.readline().strip()
-
-
-def _killed(rig: Rig, plan: str, number: int, name: str) -> str | None:
-    """Kill a process at one point, let another one finish, and say what is wrong."""
-    place = rig.place()
-    told = place.run(dies=True, program="begin", plan=plan, kill_at=number)
-    where = f"{plan}, {number}: {told[-1]} ({name})"
-    told = place.run(program="finish", plan=plan)
+def _wrong(plan: str, place: Place, where: str, told: list[str]) -> str | None:
+    """Say what is wrong with how a plan has ended, if anything is."""
     transaction_id = told[-2].removeprefix("tx ")
     state, clean, problems = told[-1].removeprefix("state ").split(" ", 2)
     wrong = _wrong_with(plan, state, _done(place.effects, transaction_id))
@@ -269,16 +278,29 @@ def _wrong_with(plan: str, state: str, done: dict[str, list[str]]) -> str | None
 
 def nothing_is_lost_and_nothing_twice(rig: Rig, plan: str) -> None:
     """Carry a plan out once for each boundary, and kill the process there."""
-    place = rig.place()
-    told = place.run(program="begin", plan=plan, kill_at=0)
-    points = [one.removeprefix("passed ") for one in told if one.startswith("passed ")]
+    told = rig.place().run(program="begin", plan=plan, kill_at=0)
     first, stride = rig.kills
-    chosen = list(enumerate(points, start=1))[first::stride]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda one: _killed(rig, plan, *one), chosen)
-    broken = [one for one in found if one is not None]
-    if broken:
-        raise ContractBroken("\n".join(broken))
+    points = sum(one.startswith("passed ") for one in told)
+    broken = []
+    for batch in _batches(range(1 + first, 1 + points, stride)):
+        places = {number: rig.place() for number in batch}
+        victims = {
+            number: place.started(program="begin", plan=plan, kill_at=number)
+            for number, place in places.items()
+        }
+        died = {number: ended(victim, dies=True)[-1] for number, victim in victims.items()}
+        again = {n: place.started(program="finish", plan=plan) for n, place in places.items()}
+        for number, victim in again.items():
+            where = f"{plan}, {number}, {died[number]}"
+            broken.append(_wrong(plan, places[number], where, ended(victim)))
+    found = [one for one in broken if one is not None]
+    if found:
+        raise ContractBroken("\n".join(found))
+
+
+def _batches(numbers: range) -> Iterator[range]:
+    for first in range(0, len(numbers), AT_ONCE):
+        yield numbers[first : first + AT_ONCE]
 
 
 def _at_every_boundary(plan: str) -> Callable[[Rig], None]:

@@ -22,9 +22,10 @@ from aumai_transactions.answers import Done, NotDone
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.engine import ExecutionStopped
 from aumai_transactions.errors import StepRejected
+from aumai_transactions.testing.kill_nursery import Reporter, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aumai_transactions.actions import StepContext
     from aumai_transactions.engine import Body, Engine, Execution, Kept, Status
@@ -63,10 +64,12 @@ class Points:
     """Count the points that are passed, and die at one of them.
 
     Args:
+        reporter: Who hears which point that was.
         kill_at: At which; 0 for none.
     """
 
-    def __init__(self, kill_at: int) -> None:
+    def __init__(self, reporter: Reporter, kill_at: int) -> None:
+        self.reporter = reporter
         self._kill_at = kill_at
         self._guard = threading.Lock()
         self.passed: list[str] = []
@@ -76,7 +79,7 @@ class Points:
         with self._guard:
             self.passed.append(name)
             if len(self.passed) == self._kill_at:
-                os.write(1, f"killed at {name}\n".encode())
+                self.reporter.say(f"killed at {name}")
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -140,19 +143,14 @@ class _Watched:
         self._execution.wait(seconds)
 
 
-def _say(*words: str) -> None:
-    sys.stdout.write(" ".join(words) + "\n")
-    sys.stdout.flush()
-
-
-def engine_at(orders: dict[str, Any]) -> Engine:
+def engine_at(orders: Mapping[str, Any]) -> Engine:
     """Return the engine that the orders name as `module:function`."""
     module, _, function = orders["engine"].partition(":")
     engine: Engine = getattr(import_module(module), function)(Path(orders["folder"]))
     return engine
 
 
-def manager_of(orders: dict[str, Any], points: Points) -> TransactionManager:
+def manager_of(orders: Mapping[str, Any], points: Points) -> TransactionManager:
     """Return a manager on the watched engine, with handlers that leave lines in a file."""
     effects = Effects(Path(orders["effects"]))
     engine = WatchedEngine(engine_at(orders), points)
@@ -162,8 +160,8 @@ def manager_of(orders: dict[str, Any], points: Points) -> TransactionManager:
         if data["kind"] == "refuse":
             raise StepRejected("refused")
         if data["kind"] == "hold":
-            effects.add(context.transaction_id, context.step_id, "holds")
-            sys.stdin.readline()
+            points.reporter.say("holds")
+            points.reporter.wait()
         points.passing(f"before the effect of {context.step_id}")
         effects.add(context.transaction_id, context.step_id, "action", context.idempotency_key)
         points.passing(f"after the effect of {context.step_id}")
@@ -186,24 +184,24 @@ def manager_of(orders: dict[str, Any], points: Points) -> TransactionManager:
     return manager
 
 
-def begin(orders: dict[str, Any]) -> None:
+def begin(reporter: Reporter, orders: Mapping[str, Any]) -> None:
     """Carry a plan out, until the end or until killed."""
-    points = Points(orders["kill_at"])
+    points = Points(reporter, orders["kill_at"])
     manager = manager_of(orders, points)
     tx = manager.begin(name=orders["plan"], idempotency_key=orders["key"])
     for kind in PLANS[orders["plan"]]:
         manager.add_step(tx, "agent", kind, {"kind": kind})
-    _say("tx", tx.transaction_id)
+    reporter.say(f"tx {tx.transaction_id}")
     result = manager.commit(tx)
-    _say("state", result.state.value)
+    reporter.say(f"state {result.state.value}")
     manager.close()
     for name in points.passed:
-        _say("passed", name)
+        reporter.say(f"passed {name}")
 
 
-def finish(orders: dict[str, Any]) -> None:
+def finish(reporter: Reporter, orders: Mapping[str, Any]) -> None:
     """Finish what a dead process has left."""
-    manager = manager_of(orders, Points(orders.get("kill_at", 0)))
+    manager = manager_of(orders, Points(reporter, 0))
     manager.recover()
     tx = manager.begin(name=orders["plan"], idempotency_key=orders["key"])
     for kind in PLANS[orders["plan"]]:
@@ -212,12 +210,12 @@ def finish(orders: dict[str, Any]) -> None:
     if not result.is_final:
         result = manager.wait(tx, timeout_seconds=WAIT_SECONDS)
     problems = manager.verify().problems
-    _say("tx", tx.transaction_id)
-    _say("state", result.state.value, str(result.clean), json.dumps(problems))
+    reporter.say(f"tx {tx.transaction_id}")
+    reporter.say(f"state {result.state.value} {result.clean} {json.dumps(problems)}")
     manager.close()
 
 
-def script(orders: dict[str, Any]) -> None:
+def script(reporter: Reporter, orders: Mapping[str, Any]) -> None:
     """Carry a workflow out whose body is a list of words, and say what becomes of it."""
     effects = Effects(Path(orders["effects"]))
     engine = engine_at(orders)
@@ -227,7 +225,7 @@ def script(orders: dict[str, Any]) -> None:
         effects.add("body", execution.workflow_id, argument)
         try:
             for number, word in enumerate(orders["body"]):
-                _do(execution, effects, orders, number, word)
+                _do(execution, effects, reporter, {**orders, "number": number, "word": word})
         except ExecutionStopped:
             effects.add("stopped")
             ended.set()
@@ -237,13 +235,14 @@ def script(orders: dict[str, Any]) -> None:
 
     engine.open(body)
     for order in orders["then"]:
-        _ordered(engine, effects, ended, order)
+        _ordered(engine, effects, reporter, ended, order)
     engine.close(WAIT_SECONDS)
 
 
 def _do(
-    execution: Execution, effects: Effects, orders: dict[str, Any], number: int, word: str
+    execution: Execution, effects: Effects, reporter: Reporter, orders: Mapping[str, Any]
 ) -> None:
+    word = orders["word"]
     if word == "wait":
         execution.wait(FOR_EVER_SECONDS)
         effects.add("woken")
@@ -258,15 +257,21 @@ def _do(
         if word == orders.get("die_in"):
             os.kill(os.getpid(), signal.SIGKILL)
         if word == "hold":
-            _say("holds")
-            sys.stdin.readline()
-        return {"number": number, "value": orders.get("value")}
+            reporter.say("holds")
+            reporter.wait()
+        return {"number": orders["number"], "value": orders.get("value")}
 
     kept = execution.step(word, work)
     effects.add("gets", json.dumps(kept, sort_keys=True))
 
 
-def _ordered(engine: Engine, effects: Effects, ended: threading.Event, order: list[str]) -> None:
+def _ordered(
+    engine: Engine,
+    effects: Effects,
+    reporter: Reporter,
+    ended: threading.Event,
+    order: list[str],
+) -> None:
     match order:
         case ["start", name]:
             engine.start(name, "argument", here=True)
@@ -282,21 +287,16 @@ def _ordered(engine: Engine, effects: Effects, ended: threading.Event, order: li
             if not ended.wait(WAIT_SECONDS):
                 effects.add("too long")
         case ["say", text]:
-            _say(text)
-        case ["hear"]:
-            sys.stdin.readline()
+            reporter.say(text)
         case _:
             effects.add("unknown order", *order)
 
 
-def main() -> None:
-    """Run what the first argument says."""
-    orders = json.loads(sys.argv[1])
-    {"begin": begin, "finish": finish, "script": script}[orders["program"]](orders)
-    sys.stdout.flush()
-    # Why at once: an engine's own threads are not what is checked.
-    os._exit(0)
+def run(reporter: Reporter, orders: Mapping[str, Any]) -> None:
+    """Run what the orders say."""
+    {"begin": begin, "finish": finish, "script": script}[orders["program"]](reporter, orders)
 
 
 if __name__ == "__main__":
-    main()
+    import_module(sys.argv[1].partition(":")[0])
+    serve(int(sys.argv[2]), run)
