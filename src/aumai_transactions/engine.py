@@ -42,6 +42,10 @@ class Execution(Protocol):
     def workflow_id(self) -> str:
         """The workflow's name."""
 
+    @property
+    def is_ending(self) -> bool:
+        """True where the engine is being closed; the body ends with `ExecutionStopped` soon."""
+
     def step(self, name: str, function: Callable[[], Kept]) -> Kept:
         """Return what this step returned when it was first carried out to its end.
 
@@ -111,7 +115,7 @@ class Engine(Protocol):
         """Return how a workflow stands; None where none of this name was ever started."""
 
     def close(self, drain_seconds: float = 0.0) -> None:
-        """Take up nothing new, and stop each execution at the end of the step that it is in.
+        """Take up nothing new, wake each execution, and let it end where it finds it best.
 
         Args:
             drain_seconds: How long to wait for those at most. What is left is carried on by

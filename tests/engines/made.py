@@ -13,8 +13,12 @@ def dbos_sqlite(folder: Path) -> DbosEngine:
     if template and not path.exists():
         # To make one takes DBOS longer than all that a process here does.
         shutil.copyfile(template, path)
-    return DbosEngine(f"sqlite:///{path}", executor_id=folder.name)
+    return DbosEngine(f"sqlite:///{path}", executor_id=name_of(folder))
 
 
 def dbos_postgres(folder: Path) -> DbosEngine:
-    return DbosEngine(os.environ["AUMAI_DBOS_URL"], executor_id=folder.name)
+    return DbosEngine(os.environ["AUMAI_DBOS_URL"], executor_id=name_of(folder))
+
+
+def name_of(folder: Path) -> str:
+    return f"{folder.parent.name}.{folder.name}"

@@ -33,6 +33,7 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.core.outcome import is_runnable, show, summary_of
 from aumai_transactions.core.planning import timer_at, wake_at
 from aumai_transactions.core.saga import IllegalEntry, Saga
+from aumai_transactions.core.settling import is_awaited
 from aumai_transactions.drivers.calling import call_of, with_draw
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
@@ -81,6 +82,10 @@ BLOCKED = AppendAnswer.blocked
 
 class HeldByAnother(Exception):
     """Say that a living driver holds the transaction."""
+
+
+class TakenUp(JournalConflict):
+    """Say that another process goes on with what an engine has kept of a transaction."""
 
 
 class NothingToDo(Exception):
@@ -199,12 +204,31 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
     crew = _Crew()
     try:
         return (yield from _drive(desk, run, seen, crew))
+    except TakenUp:
+        yield from _record_known(desk, run)
+        raise
     except (JournalConflict, StoreUnavailable) as error:
         # Why none left behind: whoever goes on, in this process too, would act beside a live call.
         # Why unrecorded only if taken over: else, what was written may have become durable.
         seen = run.unrecorded if isinstance(error, JournalConflict) else []
         yield from _tell_late(desk, run, crew, list(seen))
         raise
+
+
+def _record_known(desk: Desk, run: Run) -> Procedure[None]:
+    """Record what a process had seen before it died, and let go of what it had.
+
+    Why under its token: nobody else has claimed it since, or this is refused; and what is known
+    must not be taken for unknown.
+    """
+    seen = run.unrecorded
+    if not run.token or not seen:
+        return
+    yield from _reread(desk, run, seen)
+    # Why a look: the process may have recorded it, and have died before the engine heard of that.
+    seen = [one for one in seen if is_awaited(run.saga, one)]
+    if seen:
+        yield from stop(desk, run, seen, claims=False)
 
 
 def _tell_late(desk: Desk, run: Run, crew: _Crew, seen: list[Observation]) -> Procedure[None]:
@@ -229,7 +253,7 @@ def _drive(
             seen = yield from crew.next(desk, run)
             continue
         calls = yield from take_turn(desk, run, seen, claims=claims, stays=crew.under_way > 0)
-        claims = False
+        claims, run.unrecorded = False, []
         if len(calls) == 1 and not crew.under_way and not run.saga.waiting:
             call = call_of(desk, run, run, calls[0])
             if not isinstance(call, DoCall):

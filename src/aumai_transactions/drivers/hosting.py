@@ -147,7 +147,7 @@ class HostedRun(ThreadRunner):
         self._inboxes: list[HostedInbox] = []
         self._guard = threading.Lock()
         self._is_over = False
-        self._steps = Recorder(execution, transaction_id, self._arrive, desk.clock)
+        self._steps = Recorder(execution, transaction_id, self._arrive, self._act_as, desk.clock)
         clock: Clock = RecordedClock(self._steps, desk.clock)
         store: Any = RecordedStore(desk.store, self._steps)
         self.desk = Desk(
@@ -172,9 +172,7 @@ class HostedRun(ThreadRunner):
             try:
                 turned = self.run(carried_on(self.desk, self._name))
             except JournalConflict:
-                # Who arrives comes this way, and who was replaced.
-                self.desk.driver_id = self._steps.driver_id
-                continue
+                continue  # Who arrives comes this way, and who was replaced.
             except StoreUnavailable:
                 turned = Turned(None, None, seen)
             if turned.ended is not None:
@@ -206,11 +204,18 @@ class HostedRun(ThreadRunner):
             self._hosted.add(self._driver_id)
         return self._driver_id
 
+    def _act_as(self, driver_id: str) -> None:
+        self.desk.driver_id = driver_id
+
     def _announce(self, event: Event) -> None:
         if self._steps.is_live and self._real.on_event is not None:
             self._real.on_event(event)
 
     def _perform(self, operation: Operations) -> object:
+        is_between = isinstance(operation, (DoAppend, DoBlocking, DoSleep))
+        if is_between and self._execution.is_ending:
+            # Why not before a call: its intent is durable, so that it would be in doubt.
+            raise ExecutionStopped
         match operation:
             case DoCall():
                 return self._called(operation)

@@ -26,12 +26,8 @@ from aumai_transactions.core.observations import (
     RereadReturned,
     VerificationReturned,
 )
-from aumai_transactions.errors import (
-    InternalError,
-    JournalConflict,
-    StoreError,
-    StoreUnavailable,
-)
+from aumai_transactions.drivers.driving import TakenUp
+from aumai_transactions.errors import InternalError, StoreError, StoreUnavailable
 from aumai_transactions.store import AppendAnswer
 
 if TYPE_CHECKING:
@@ -86,7 +82,8 @@ class Recorder:
     Args:
         execution: The execution.
         transaction_id: What it carries out.
-        arrive: Returns the driver as which this execution acts; called once, if at all.
+        arrive: Returns the driver as which this execution acts; called where it is not replayed.
+        arrived: Told as which driver to act from then on.
         clock: The machine's time.
     """
 
@@ -95,14 +92,15 @@ class Recorder:
         execution: Execution,
         transaction_id: str,
         arrive: Callable[[], str],
+        arrived: Callable[[str], None],
         clock: Clock,
     ) -> None:
         self.at = 0
-        self.driver_id = ""
         self.arrivals = 0
         self._execution = execution
         self._transaction_id = transaction_id
         self._arrive = arrive
+        self._arrived = arrived
         self._clock = clock
         self._mine = secrets.token_hex(8)
         self._by = ""
@@ -120,16 +118,16 @@ class Recorder:
             work: Does it; what it returns is JSON.
 
         Raises:
-            JournalConflict: Another execution made the step before; nothing was done.
+            TakenUp: Another execution made the step before; nothing was done.
             StoreUnavailable: The work raised it.
             StoreError: The work raised anything else.
         """
         kept = self._execution.step(name, lambda: self._carried_out(work))
         self._by, self.at = kept["by"], kept["at"]
         if "arrived" in kept:
-            self.driver_id = kept["arrived"]
             self.arrivals += 1
-            raise JournalConflict(self._transaction_id, "another process has taken it up")
+            self._arrived(kept["arrived"])
+            raise TakenUp(self._transaction_id, "another process has taken it up")
         if "unavailable" in kept:
             message, unknown = kept["unavailable"]
             raise StoreUnavailable(message, outcome_unknown=unknown)

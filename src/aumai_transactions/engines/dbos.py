@@ -192,6 +192,8 @@ class DbosEngine:
                 raise EngineError("the engine is not open.")
             return self._body(execution, argument)
         except ExecutionStopped as stopped:
+            # Why itself otherwise: DBOS takes no BaseException for an outcome, so that the workflow
+            # stays to be taken up again.
             raise stopped.__cause__ or stopped from None
         finally:
             self._under_way.discard(execution)
@@ -250,6 +252,10 @@ class _DbosExecution:
         self.ended = threading.Event()
         self._engine = engine
 
+    @property
+    def is_ending(self) -> bool:
+        return self._engine.is_closing
+
     def step(self, name: str, function: Callable[[], Kept]) -> Kept:
         options: Any = {"name": name, "retries_allowed": False}
         return self._done(lambda: DBOS.run_step(options, function))
@@ -258,8 +264,6 @@ class _DbosExecution:
         self._done(lambda: DBOS.recv(TOPIC, min(seconds, WAIT_SECONDS_MAX)))
 
     def _done(self, work: Callable[[], T]) -> T:
-        if self._engine.is_closing:
-            raise ExecutionStopped from _Closing("this process is to end")
         try:
             return work()
         except (
@@ -271,7 +275,3 @@ class _DbosExecution:
             # Its database is gone, or its history does not fit: this execution cannot go on.
             log.warning("DBOS ends the workflow %s: %s", self.workflow_id, error)
             raise ExecutionStopped from error
-
-
-class _Closing(BaseException):
-    """End an execution without an outcome, so that it stays to be taken up again."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.testing.kill_nursery import Victim
 
-__all__ = ["CHECKS", "ContractBroken", "Rig", "check_engine"]
+__all__ = ["CHECKS", "KILLS", "ContractBroken", "Rig", "check_engine"]
 
 SECONDS_MAX = 60.0
 AT_ONCE = 6
@@ -56,7 +56,7 @@ class Rig:
             what it knows under the name of that folder, so that a later process finds it.
         folder: An empty folder.
         store: Returns the URL of a new store each time.
-        kills: Which of the kills are made, as the second and third number of a range.
+        kills: Which of the kills are made: the first, and how many further the next one is.
     """
 
     engine: str
@@ -113,7 +113,7 @@ class Place:
             "folder": str(self.folder),
             "store": self.store,
             "effects": str(self.folder / "effects"),
-            "key": self.folder.name,
+            "key": f"{self.rig.folder.name}.{self.folder.name}",
         }
         return self.rig.nursery.start(**given, **orders)
 
@@ -309,6 +309,12 @@ def _at_every_boundary(plan: str) -> Callable[[Rig], None]:
     return check
 
 
+KILLS: tuple[Callable[[Rig], None], ...] = (
+    _at_every_boundary("forward"),
+    _at_every_boundary("backward"),
+)
+"""The checks that take long; `Rig.kills` says which of their kills are made."""
+
 CHECKS: tuple[Callable[[Rig], None], ...] = (
     a_step_that_was_kept_is_not_done_again,
     what_is_kept_comes_back_as_it_was,
@@ -317,8 +323,7 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     time_ends_a_wait_of_a_process_that_has_died,
     a_cancelled_workflow_does_nothing_more,
     it_tells_how_a_workflow_stands,
-    _at_every_boundary("forward"),
-    _at_every_boundary("backward"),
+    *KILLS,
 )
 
 

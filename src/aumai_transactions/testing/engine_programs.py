@@ -129,6 +129,10 @@ class _Watched:
         self._points = points
         self.workflow_id = execution.workflow_id
 
+    @property
+    def is_ending(self) -> bool:
+        return self._execution.is_ending
+
     def step(self, name: str, function: Callable[[], Kept]) -> Kept:
         def watched() -> Kept:
             kept = function()
@@ -222,7 +226,7 @@ def script(reporter: Reporter, orders: Mapping[str, Any]) -> None:
     ended = threading.Event()
 
     def body(execution: Execution, argument: str) -> str:
-        effects.add("body", execution.workflow_id, argument)
+        effects.add("body", _short(orders, execution.workflow_id), argument)
         try:
             for number, word in enumerate(orders["body"]):
                 _do(execution, effects, reporter, {**orders, "number": number, "word": word})
@@ -235,8 +239,12 @@ def script(reporter: Reporter, orders: Mapping[str, Any]) -> None:
 
     engine.open(body)
     for order in orders["then"]:
-        _ordered(engine, effects, reporter, ended, order)
+        _ordered(engine, effects, ended, [*order, orders["key"]])
     engine.close(WAIT_SECONDS)
+
+
+def _short(orders: Mapping[str, Any], workflow_id: str) -> str:
+    return workflow_id.removeprefix(f"{orders['key']}.")
 
 
 def _do(
@@ -268,26 +276,23 @@ def _do(
 def _ordered(
     engine: Engine,
     effects: Effects,
-    reporter: Reporter,
     ended: threading.Event,
     order: list[str],
 ) -> None:
     match order:
-        case ["start", name]:
-            engine.start(name, "argument", here=True)
-        case ["enqueue", name]:
-            engine.start(name, "argument", here=False)
-        case ["signal", name]:
-            engine.signal(name)
-        case ["cancel", name]:
-            engine.cancel(name)
-        case ["status", name]:
-            effects.add("status", name, str(engine.status(name)))
-        case ["until ended"]:
+        case ["start", name, where]:
+            engine.start(f"{where}.{name}", "argument", here=True)
+        case ["enqueue", name, where]:
+            engine.start(f"{where}.{name}", "argument", here=False)
+        case ["signal", name, where]:
+            engine.signal(f"{where}.{name}")
+        case ["cancel", name, where]:
+            engine.cancel(f"{where}.{name}")
+        case ["status", name, where]:
+            effects.add("status", name, str(engine.status(f"{where}.{name}")))
+        case ["until ended", _]:
             if not ended.wait(WAIT_SECONDS):
                 effects.add("too long")
-        case ["say", text]:
-            reporter.say(text)
         case _:
             effects.add("unknown order", *order)
 
