@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -292,7 +293,8 @@ def test_what_cannot_be_is_refused_by_name_before_anything_runs(place):
     with pytest.raises(DefinitionError, match="needs a store"):
         TransactionManager(engine=place.engine()).begin()
     with pytest.raises(DefinitionError, match="must be an engine"):
-        TransactionManager(engine="dbos", store=f"{place.folder}/store.db").begin()
+        wrong: Any = "dbos"
+        TransactionManager(engine=wrong, store=f"{place.folder}/store.db").begin()
 
 
 def test_a_handler_that_asks_for_its_own_rollback_is_refused(place):
