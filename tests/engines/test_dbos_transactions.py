@@ -292,8 +292,8 @@ def test_what_cannot_be_is_refused_by_name_before_anything_runs(place):
             place.manager().begin()
     with pytest.raises(DefinitionError, match="needs a store"):
         TransactionManager(engine=place.engine()).begin()
+    wrong: Any = "dbos"
     with pytest.raises(DefinitionError, match="must be an engine"):
-        wrong: Any = "dbos"
         TransactionManager(engine=wrong, store=f"{place.folder}/store.db").begin()
 
 

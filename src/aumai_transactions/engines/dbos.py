@@ -105,7 +105,7 @@ class DbosEngine:
             "application_version": VERSION,
             "executor_id": executor_id,
             "enable_otlp": False,
-            "log_level": "ERROR",
+            "log_level": "CRITICAL",
         }
         self._workflow = _registered()
 
@@ -215,7 +215,14 @@ def _registered() -> Callable[[str], str]:
         max_recovery_attempts=None,
         serialization_type=WorkflowSerializationFormat.PORTABLE,
     )
-    return register(_carry_out)
+    logger = logging.getLogger("dbos")
+    before = logger.level
+    # Why: a second engine of one program registers the same once more, which DBOS would warn of.
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return register(_carry_out)
+    finally:
+        logger.setLevel(before)
 
 
 def _carry_out(argument: str) -> str:
