@@ -1,13 +1,17 @@
 """An engine on which a manual clock moves on wherever a workflow waits."""
 
+from typing import Any, cast
+
 from aumai_transactions.testing.engine_programs import Points, WatchedEngine
+
+NOBODY: Any = Points(cast("Any", None), 0)
 
 
 class QuickEngine(WatchedEngine):
     """Let no workflow wait: the clock is told that the time is over."""
 
     def __init__(self, engine, clock):
-        super().__init__(engine, Points(None, 0))
+        super().__init__(engine, NOBODY)
         self._clock = clock
 
     def open(self, body):

@@ -68,7 +68,7 @@ class Points:
         kill_at: At which; 0 for none.
     """
 
-    def __init__(self, reporter: Reporter | None, kill_at: int) -> None:
+    def __init__(self, reporter: Reporter, kill_at: int) -> None:
         self.reporter = reporter
         self._kill_at = kill_at
         self._guard = threading.Lock()
