@@ -45,9 +45,9 @@ class Place:
     def engine(self, **options):
         return DbosEngine(f"sqlite:///{self.folder}/dbos.db", **options)
 
-    def manager(self, kind=TransactionManager, *, hosted=True, **options):
+    def manager(self, kind=TransactionManager, *, hosted=True, process=None, **options):
         store = f"sqlite:///{self.folder}/store.db"
-        engine = self.engine() if hosted else None
+        engine = self.engine(**(process or {})) if hosted else None
         manager = kind(store=store, engine=engine, **options)
         self.managers.append(manager)
         for name in ("book", "cancel", "cancel_newly", "hold", "hold_undo", "refuse"):
@@ -212,6 +212,25 @@ def test_a_process_that_ends_leaves_what_it_has_to_the_next_which_repeats_no_cal
     manager = place.manager()
     assert final(manager, name).state.value == "committed"
     assert place.calls == ["book s1", "hold s2", "book s3"]
+
+
+def test_what_a_machine_has_left_that_does_not_come_back_is_taken_over_by_another(place):
+    manager = place.manager(process={"executor_id": "lost"})
+    name = place.submitted(manager, "book", "hold", "book")
+    place.stopped_in_a_call(manager)
+    manager = place.manager(process={"executor_id": "other", "patience_seconds": 0.1})
+    result = final(manager, name)
+    # What `hold` answered is known to the history of the lost machine only.
+    assert (result.state.value, result.clean) == ("rolled_back", True)
+    assert manager.engine.status(f"{name}:0") == "running"
+    manager.close()
+    before = list(place.calls)
+    manager = place.manager(process={"executor_id": "lost"})
+    manager.recover()
+    while manager.engine.status(f"{name}:0") != "ended":
+        manager.engine.signal(f"{name}:0")
+    assert place.calls == before == ["book s1", "hold s2", "cancel s2", "cancel s1"]
+    assert manager.get_result(name).state.value == "rolled_back"
 
 
 def test_a_history_that_the_code_does_not_fit_any_more_is_left_for_the_journal(place, monkeypatch):
