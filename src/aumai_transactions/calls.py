@@ -28,6 +28,7 @@ from aumai_transactions.answers import (
 from aumai_transactions.core.definition import idempotency_key
 from aumai_transactions.core.entries import ErrorRecord, LateOutcome
 from aumai_transactions.core.isolation import fencing_tokens
+from aumai_transactions.core.masking import PAINT
 from aumai_transactions.core.observations import (
     HandlerRaised,
     HandlerReturned,
@@ -38,6 +39,7 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.undoing import may_continue
 from aumai_transactions.core.values import canonical_json, checked_copy, clone
+from aumai_transactions.credentials import filled_in, painted, values_in
 from aumai_transactions.errors import NotDelivered, OutcomeUnknown, RetryLater, StepRejected
 from aumai_transactions.models import SECONDS_MAX
 
@@ -61,7 +63,7 @@ def context_of(saga: Saga, step: SagaStep, operation: Operation) -> StepContext:
         transaction_id=saga.transaction_id,
         step_id=definition.step_id,
         agent_id=definition.agent_id,
-        action=_called(definition, operation),
+        action=name_called(definition, operation),
         operation=operation,
         attempt=attempt_of(step, operation),
         idempotency_key=idempotency_key(saga.transaction_id, definition.step_id, operation),
@@ -121,7 +123,7 @@ class Outputs(Mapping[str, Any]):
 _NO_OUTPUTS: Mapping[str, Any] = MappingProxyType({})
 
 
-def _called(definition: StepDefinition, operation: Operation) -> str:
+def name_called(definition: StepDefinition, operation: Operation) -> str:
     """Return the name of the action that an operation of a step calls."""
     if operation == "compensation":
         return definition.compensating_action or ""
@@ -151,14 +153,20 @@ _NOTHING: dict[str, StepContext] = {}
 
 
 def arguments_of(callee: Callee, saga: Saga, step: SagaStep, operation: Operation) -> Arguments:
-    """Return what a handler is called with, taken from the transaction as it stands now."""
+    """Return what a handler is called with, taken from the transaction as it stands now.
+
+    Raises:
+        SecretMissing: A secret that it needs is not to be had here.
+    """
     definition = step.definition
     data = clone(definition.data if step.data is None else step.data)
+    if definition.secrets:
+        data = filled_in(data, definition.secrets)
     parameter = callee.context_parameter
     named = _NOTHING if parameter is None else {parameter: context_of(saga, step, operation)}
     if not callee.takes_name:
         return (data,), named
-    return (_called(definition, operation), data), named
+    return (name_called(definition, operation), data), named
 
 
 def call(callee: Callee, arguments: Arguments) -> Any | Awaitable[Any]:
@@ -167,8 +175,40 @@ def call(callee: Callee, arguments: Arguments) -> Any | Awaitable[Any]:
     return callee.handler(*positional, **named) if named else callee.handler(*positional)
 
 
-def returned(step: SagaStep, operation: Operation, value: object) -> Answered:
-    """Return the observation that a handler returned this value."""
+def returned(
+    step: SagaStep, operation: Operation, value: object, redact: tuple[str, ...] = ()
+) -> Answered:
+    """Return the observation that a handler returned this value.
+
+    Args:
+        step: The step.
+        operation: What was called.
+        value: What it returned.
+        redact: The keys of an output that are painted over before it is recorded.
+    """
+    seen = _returned(step, operation, value)
+    if redact and isinstance(seen, (HandlerReturned, ProbeReturned)):
+        seen = seen._replace(output=_redacted(seen.output, redact))
+    return _without_secrets(step, seen)
+
+
+def _redacted(output: Any, keys: tuple[str, ...]) -> Any:
+    """Return an output in which the fields that the action redacts are painted over."""
+    if not isinstance(output, dict):
+        return output
+    return {key: PAINT if key in keys else value for key, value in output.items()}
+
+
+def _without_secrets(step: SagaStep, seen: Answered) -> Answered:
+    """Return an observation in which the secrets that the call was given are painted over."""
+    definition = step.definition
+    if not definition.secrets:
+        return seen
+    held: Answered = painted(seen, values_in(step.resolved_data, definition.secrets))
+    return held
+
+
+def _returned(step: SagaStep, operation: Operation, value: object) -> Answered:
     step_id = step.definition.step_id
     if operation == "action":
         if value is None:
@@ -260,6 +300,10 @@ def _no_answer(value: object, answers: str) -> ErrorRecord:
 
 def raised(step: SagaStep, operation: Operation, action: Action, error: BaseException) -> Answered:
     """Return the observation that a handler raised this exception."""
+    return _without_secrets(step, _raised(step, operation, action, error))
+
+
+def _raised(step: SagaStep, operation: Operation, action: Action, error: BaseException) -> Answered:
     record = error_record(error)
     after = _after_seconds(error)
     if operation == "probe":

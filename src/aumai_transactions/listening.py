@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aumai_transactions.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -94,12 +94,15 @@ def bound(address: Address) -> Iterator[socket.socket]:
             Path(address.socket).unlink(missing_ok=True)
 
 
-async def until_told(server: Any, listener: socket.socket) -> None:
+async def until_told(
+    server: Any, listener: socket.socket, ending: Callable[[], None] | None = None
+) -> None:
     """Serve until this task is cancelled, and then let requests that are under way end.
 
     Args:
         server: A uvicorn server.
         listener: What clients connect to.
+        ending: What ends the answers that would not end by themselves.
     """
     # Why no handlers of its own: they would send the signal once more when it has ended, into the
     # middle of what is done then.
@@ -109,5 +112,7 @@ async def until_told(server: Any, listener: socket.socket) -> None:
         await asyncio.shield(work)
     except asyncio.CancelledError:
         server.should_exit = True
+        if ending is not None:
+            ending()
         await work
         raise

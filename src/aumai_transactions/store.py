@@ -1,6 +1,6 @@
 """What a store must promise.
 
-Owns: the contract between drivers and stores: thirteen methods, and what each one guarantees.
+Owns: the contract between drivers and stores: sixteen methods, and what each one guarantees.
 `aumai_transactions.testing.store_contract` is the same contract as a suite of checks.
 Rules:
   1. Safety is checked by the store itself, atomically, in `append`; leases are for liveness.
@@ -23,9 +23,30 @@ from aumai_transactions.core.locking import Fence, Holding, LockTable
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.witnesses import Head
 from aumai_transactions.errors import InternalError
-from aumai_transactions.models import TransactionState
+from aumai_transactions.queries import Listed, Page, Query, Tally
+
+__all__ = [
+    "HELD_MAX",
+    "LEASE_SECONDS",
+    "Append",
+    "AppendAnswer",
+    "Contents",
+    "Filled",
+    "Keeping",
+    "KnownDriver",
+    "Listed",
+    "Page",
+    "Prompt",
+    "Query",
+    "Snapshot",
+    "Store",
+    "StoreInfo",
+    "Tally",
+    "check_append",
+]
 
 LEASE_SECONDS = 30
+HELD_MAX = 100
 
 
 class AppendAnswer(StrEnum):
@@ -100,42 +121,6 @@ def check_append(append: Append) -> None:
                 raise InternalError(message)
 
 
-class Query(NamedTuple):
-    """Say which transactions to list.
-
-    Args:
-        states: Only these; empty means all.
-        attention: True for only those that need a person.
-        prefix: Only ids that begin so.
-        after: Continue behind this position (`Listed.position`).
-        offset: Skip this many first.
-        limit: How many at most.
-        newest_first: By order of arrival, turned round.
-    """
-
-    states: tuple[TransactionState, ...] = ()
-    attention: bool = False
-    prefix: str = ""
-    after: int | None = None
-    offset: int = 0
-    limit: int = 100
-    newest_first: bool = False
-
-
-class Listed(NamedTuple):
-    """Hold one line of a list.
-
-    Args:
-        position: Its place in the order of arrival; for `Query.after`.
-        summary: What the store keeps beside the journal.
-        driver_id: Who holds it; None where nobody does.
-    """
-
-    position: int
-    summary: Summary
-    driver_id: str | None
-
-
 class StoreInfo(NamedTuple):
     """Say what a store is.
 
@@ -154,6 +139,27 @@ class StoreInfo(NamedTuple):
     schema_version: int
     changes: int
     checks: dict[str, str]
+
+
+class KnownDriver(NamedTuple):
+    """Tell people of a driver.
+
+    Args:
+        driver_id: Which.
+        is_alive: True where it lives, as far as the store can tell.
+        last_sign_at: When it has given its last sign, microseconds since 1970 UTC; None where it
+            need not give any.
+        host: Its machine, where that is known.
+        pid: The id of its process there.
+        holds: The transactions that it has, the oldest `HELD_MAX`.
+    """
+
+    driver_id: str
+    is_alive: bool
+    last_sign_at: int | None
+    host: str | None
+    pid: int | None
+    holds: tuple[str, ...]
 
 
 class Store(Protocol):
@@ -218,11 +224,27 @@ class Store(Protocol):
     def read(self, transaction_id: str) -> Journal | None:
         """Return the whole journal; None where the store does not hold the transaction."""
 
-    def find(self, query: Query) -> list[Listed]:
-        """Return one page of transactions in order of arrival."""
+    def find(self, query: Query) -> Page:
+        """Return one page of transactions in order of arrival.
+
+        Whatever is appended between two pages, going on from `Page.goes_on_after` shows what fits
+        once, and leaves out nothing that was there before the first page and still fits.
+
+        A search looks at `Query.looks_max` lines, and then says where to go on, with however few
+        it has found, even none; a store that is done sooner so may look at more.
+        """
 
     def count(self, query: Query) -> int:
-        """Return how many transactions the query fits; its limit and offset do not matter."""
+        """Return how many transactions the query fits.
+
+        Its limit, offset and `looks_max` do not matter.
+        """
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person.
+
+        It reads an index and no lines: a line that is damaged counts as what the index says.
+        """
 
     def due(
         self,
@@ -268,6 +290,15 @@ class Store(Protocol):
         News are requests, ends, and transactions that anybody may drive. This is a hint: True may
         come without news, and False in spite of them, so whoever waits looks again afterwards.
         """
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something, as far as the store knows them.
+
+        One that has claimed nothing yet need not be among them.
+        """
+
+    def changes(self) -> int:
+        """Return the change counter: a number that grows with every append and every purge."""
 
     def purge(self, before: int, limit: int) -> int:
         """Delete finished transactions with their journals; return how many.

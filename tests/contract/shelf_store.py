@@ -7,6 +7,7 @@ hash chain, the book of locks, and whose turn it is.
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -16,7 +17,8 @@ from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain
 from aumai_transactions.core.lock_book import LockBook
 from aumai_transactions.core.locking import whose_turn
 from aumai_transactions.errors import StoreError
-from aumai_transactions.store import AppendAnswer, Listed, StoreInfo, check_append
+from aumai_transactions.queries import Listed, Query, Tally, fits, page_of
+from aumai_transactions.store import AppendAnswer, KnownDriver, StoreInfo, check_append
 
 
 @dataclass
@@ -189,19 +191,38 @@ class ShelfStore:
                 and row.position != query.after
             ]
         page = found[max(query.offset, 0) :][: max(query.limit, 0)]
-        return [Listed(row.position, row.summary, row.driver_id) for row in page]
+        return page_of([Listed(row.position, row.summary, row.driver_id) for row in page], query)
 
     def count(self, query):
         return len(self._matching(query))
+
+    def drivers(self):
+        with self.shelf.changed:
+            held: dict[str, list[str]] = {name: [] for name in self._opened().alive}
+            for name, row in self.shelf.rows.items():
+                if row.driver_id is not None:
+                    held.setdefault(row.driver_id, []).append(name)
+            return [
+                KnownDriver(name, name in self.shelf.alive, None, None, None, tuple(names))
+                for name, names in held.items()
+            ]
+
+    def changes(self):
+        with self.shelf.changed:
+            return self._opened().changes
+
+    def tally(self):
+        summaries = [row.summary for row in self._matching(Query())]
+        reasons = [summary.attention for summary in summaries if summary.attention is not None]
+        states = Counter(summary.state for summary in summaries)
+        return Tally(dict(states), dict(Counter(reasons)))
 
     def _matching(self, query):
         with self.shelf.changed:
             return [
                 row
                 for row in sorted(self._opened().rows.values(), key=lambda row: row.position)
-                if (not query.states or row.summary.state in query.states)
-                and (not query.attention or row.summary.attention is not None)
-                and row.summary.transaction_id.startswith(query.prefix)
+                if fits(query, row.summary)
             ]
 
     def due(self, driver_id, limit, now, *, agents=None, reserve_seconds=0):

@@ -8,29 +8,30 @@ from aumai_transactions.stores.postgres import PostgresStore
 from aumai_transactions.stores.sqlite import SqliteStore
 from aumai_transactions.testing.store_contract import CHECKS, SHARED_CHECKS, ContractBroken
 from aumai_transactions.testing.store_locks import LOCK_CHECKS
+from aumai_transactions.testing.store_outbox import OUTBOX_CHECKS
 
 
 def by_name(check):
     return check.__name__
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=by_name)
+@pytest.mark.parametrize("check", [*CHECKS, *OUTBOX_CHECKS], ids=by_name)
 def test_the_memory_store_keeps_the_contract(check):
     check(MemoryStore)
 
 
-@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
+@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS, *OUTBOX_CHECKS], ids=by_name)
 def test_the_sqlite_store_keeps_the_contract(check, tmp_path):
     check(lambda: SqliteStore(tmp_path / "contract.db"))
 
 
-@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
+@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS, *OUTBOX_CHECKS], ids=by_name)
 def test_the_postgres_store_keeps_the_contract_on_16(check, postgres16):
     url = postgres16.store()
     check(lambda: PostgresStore(url))
 
 
-@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS], ids=by_name)
+@pytest.mark.parametrize("check", [*CHECKS, *SHARED_CHECKS, *OUTBOX_CHECKS], ids=by_name)
 def test_the_postgres_store_keeps_the_contract_on_18(check, postgres18):
     url = postgres18.store()
     check(lambda: PostgresStore(url))

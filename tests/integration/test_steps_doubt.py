@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from aumai_transactions import Done, StepInDoubt, TransactionManager, step
+from aumai_transactions.drivers.hooks import hooks_of
 
 CALLED: list[Any] = []
 UNDONE: list[Any] = []
@@ -85,7 +86,7 @@ def died_in(journal, in_thread):
                     # Why so: nothing of this manager is written any more from here on.
                     manager.close()
 
-            manager._on_event = on_event
+            manager._hooks = hooks_of(on_event, manager._awaited)
             block = manager.transaction(on_crash="wait", resume_within_seconds=600)
             block.__enter__()
             names.append(block.transaction_id)

@@ -203,6 +203,7 @@ def test_nothing_turns_data_into_code(sources):
 OPENED = {
     "cli/screen.py": "nowhere, in the place of a stream that is not there",
     "cli/snapshot.py": "transactions.json",
+    "credentials.py": "files that hold a secret",
     "demo/ledger.py": "no file: a participant's table",
     "demo/product.py": "the output of the demo's processes",
     "demo/show.py": "the demo's plans",
@@ -227,7 +228,11 @@ OPENED = {
     "stores/sqlite/log.py": "the write-ahead log, which holds no lock",
     "stores/sqlite/names.py": "a folder, and a new database under another name, to sync it",
     "stores/sqlite/schema.py": "migrations",
+    "web/principals.py": "the file of tokens",
+    "web/sessions.py": "no file: somebody who logs in",
     "stores/sqlite/writer.py": "the lock file of writers",
+    "web/pages/login.py": "no file: somebody who logs in",
+    "web/pages/static_files.py": "the static files that ship with the pages",
 }
 
 

@@ -327,3 +327,12 @@ def test_on_a_unix_socket_only_its_owner_gets_in(tmp_path: Path) -> None:
             link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answer_of(link).status == 200
     assert not path.exists()
+
+
+def test_the_metrics_are_for_those_who_may_see_all_of_them(server: Served, token: str) -> None:
+    answer = server.ask("/metrics", headers=bearer(token))
+    assert answer.status == 200
+    assert (answer.header("content-type") or "").startswith("text/plain; version=")
+    assert b'aumai_transactions{state="pending"} 1\n' in answer.body
+    north = server.token("north", "--tenant", "north")
+    assert server.ask("/metrics", headers=bearer(north)).status == 403

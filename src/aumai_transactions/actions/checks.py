@@ -67,6 +67,13 @@ def check_policies(action: Action) -> None:
             'of its data, such as ("order_id",).'
         )
         raise DefinitionError(message)
+    redact: object = action.redact
+    if not isinstance(redact, tuple) or not all(isinstance(key, str) for key in redact):
+        message = (
+            f"redact of action {action.name!r} is {shown(redact)}; it must be a tuple of keys of "
+            'its data or its output, such as ("card_number",).'
+        )
+        raise DefinitionError(message)
     check_resources(action)
     for option in ("in_doubt_on", "retry_on"):
         kinds = getattr(action, option)

@@ -58,6 +58,9 @@ class StepContext:
         can_continue: In a compensation: whether `Continue` would be heard now.
         resources: The fencing token of each resource that the step uses and that is locked, by
             canonical name; hand it to whoever keeps the resource.
+        traceparent: The span of this call, as the header of W3C Trace Context has it; None where
+            nobody watches.
+        tracestate: What goes with it.
     """
 
     transaction_id: str
@@ -77,6 +80,8 @@ class StepContext:
     error: str | None = None
     can_continue: bool = False
     resources: Mapping[str, int] = field(default_factory=dict)
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,6 +127,8 @@ class Action:
         resources: What it uses that other transactions may use as well: names, in which `{key}`
             and `{/json/pointer}` are filled in from its data, `Resource` objects, or a function of
             `(data)` that returns such a list.
+        redact: The keys of its data that hold secrets, and must be given as `SecretRef`; and those
+            of its output that are painted over before it is recorded.
     """
 
     name: str
@@ -148,6 +155,7 @@ class Action:
     identity: tuple[str, ...] | None = None
     once: bool = False
     resources: Resources | None = None
+    redact: tuple[str, ...] = ()
 
 
 class FunctionName(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Any
 from aumai_transactions.actions import Action, plain_actions
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.drivers.manager import ManagerBase
+from aumai_transactions.drivers.telemetry import Telemetry
 from aumai_transactions.engine import Engine
 
 _WANTED = "a TransactionManager, or a mapping of action names to functions"
@@ -31,12 +32,14 @@ class App:
         before_record: Its hook that cleans data before it is journaled.
         has_durable_store: True where it is a manager with a store of its own.
         engine: What its manager lets its transactions be carried out by.
+        telemetry: What watches it.
     """
 
     actions: tuple[Action, ...] = ()
     before_record: Callable[..., Any] | None = None
     has_durable_store: bool = False
     engine: Engine | None = None
+    telemetry: Telemetry | None = None
 
 
 def load_app(name: str) -> App:
@@ -51,7 +54,8 @@ def load_app(name: str) -> App:
         raise Refused(f"--app {name}: write it as module:attribute, such as trip:manager.", _USAGE)
     found = _attribute_of(_imported(name, module_name), name, attribute)
     if isinstance(found, ManagerBase):
-        return App(tuple(found.actions), found.before_record, found.has_durable_store, found.engine)
+        hook, is_durable = found.before_record, found.has_durable_store
+        return App(tuple(found.actions), hook, is_durable, found.engine, found.telemetry)
     if isinstance(found, Mapping):
         return App(tuple(plain_actions(found)))
     raise Refused(f"--app {name}: that is of type {type(found).__name__}, not {_WANTED}.", _USAGE)

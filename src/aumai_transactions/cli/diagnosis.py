@@ -12,33 +12,22 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from aumai_transactions import __version__
 from aumai_transactions.cli import snapshot
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
-from aumai_transactions.cli.wording import duration, when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.times import instant
 from aumai_transactions.errors import StoreError, StoreNotFound
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import open_store, shown_url
 from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.wording.verdicts import Finding, Verdict, clock_of, facts_of
+from aumai_transactions.wording.words import when
 
 FREE_BYTES_MIN = 100 * 1024 * 1024
-CLOCK_BEHIND_SECONDS_MAX = 60
 # Nothing of this package was written before; a clock that says so has lost its battery.
 CLOCK_MIN = 1_767_225_600_000_000
-
-Verdict = Literal["ok", "note", "wrong"]
-
-
-class Finding(NamedTuple):
-    """Hold one fact and what to think of it."""
-
-    name: str
-    verdict: Verdict
-    value: str
 
 
 def diagnose(settings: Settings) -> list[Finding]:
@@ -98,48 +87,13 @@ def _of_store(store: Store) -> Iterator[Finding]:
     info = store.info(thorough=True)
     place = str(store.path) if isinstance(store, SqliteStore) else info.url
     yield Finding("store", "ok" if info.durable else "note", place)
-    yield Finding("store id", "ok", info.store_id)
-    for name, value in info.checks.items():
-        yield Finding(name.replace("_", " "), _verdict(name, value), value)
-    yield from _clock_of(store)
+    yield from facts_of(info)
+    yield clock_of(store.find(Query(limit=1, newest_first=True)), SystemClock().now())
     total, attention = store.count(Query()), store.count(Query(attention=True))
     needs = f", {attention:,} need a person: aumai-transactions outstanding" if attention else ""
     yield Finding("transactions", "note" if attention else "ok", f"{total:,}{needs}")
     if isinstance(store, SqliteStore):
         yield from _place(store)
-
-
-def _verdict(name: str, value: str) -> Verdict:
-    if name == "integrity" and value != "ok":
-        return "note" if value.startswith("not checked") else "wrong"
-    if name == "last_checkpoint" and value != "ok":
-        return "wrong"
-    if name == "synchronous" and value not in ("FULL", "EXTRA"):
-        return "wrong"
-    # Of PostgreSQL: without these, what it acknowledged can be lost in a power cut.
-    if name in ("fsync", "full_page_writes") and value != "on":
-        return "wrong"
-    if name == "synchronous_commit" and value not in ("on", "remote_apply"):
-        return "wrong"
-    if name == "server_clock" and not value.startswith("agrees"):
-        return "note"
-    if name == "file_system" and "network" in value:
-        return "wrong"
-    if name == "file_mode" and "others" in value:
-        return "wrong"
-    return "ok"
-
-
-def _clock_of(store: Store) -> Iterator[Finding]:
-    newest = store.find(Query(limit=1, newest_first=True))
-    if not newest:
-        return
-    behind = (newest[0].summary.updated_at - SystemClock().now()) / 1_000_000
-    if behind > CLOCK_BEHIND_SECONDS_MAX:
-        text = f"{duration(behind)} behind the newest entry; deadlines are judged wrongly"
-        yield Finding("clock and journal", "wrong", text)
-    else:
-        yield Finding("clock and journal", "ok", "the newest entry is not in the future")
 
 
 def _place(store: SqliteStore) -> Iterator[Finding]:

@@ -18,10 +18,8 @@ from types import FrameType
 
 from aumai_transactions.cli.exits import PERSONAL, Code, code_of, needs_person
 from aumai_transactions.cli.progress import Progress
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session
 from aumai_transactions.cli.story import outcome_lines
-from aumai_transactions.cli.wording import actions_of, when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.times import instant
@@ -29,6 +27,8 @@ from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import TransactionNotFound
 from aumai_transactions.models import Transaction, TransactionResult, TransactionState
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import actions_of, when
 
 PAUSE_SECONDS_MIN = 0.05
 PAUSE_SECONDS_MAX = 0.5

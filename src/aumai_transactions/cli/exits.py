@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from aumai_transactions import errors
-from aumai_transactions.cli.screen import Screen, shown, shown_lines
+from aumai_transactions.cli.screen import Screen
 from aumai_transactions.models import TransactionResult, TransactionState
+from aumai_transactions.wording.characters import shown, shown_lines
 
 
 class Code(IntEnum):

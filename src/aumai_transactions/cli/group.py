@@ -20,7 +20,7 @@ import click
 
 from aumai_transactions import __version__
 from aumai_transactions.cli.exits import Code, tell_error, tell_usage_error
-from aumai_transactions.cli.screen import Screen, occupy_standard_descriptors, shown
+from aumai_transactions.cli.screen import Screen, occupy_standard_descriptors
 from aumai_transactions.cli.settings import (
     PROGRAM,
     Settings,
@@ -30,6 +30,7 @@ from aumai_transactions.cli.settings import (
     store_option,
 )
 from aumai_transactions.stores import STORE_VARIABLE
+from aumai_transactions.wording.characters import shown
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Start": {
@@ -69,6 +70,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "doctor": "keep",
         "purge": "purge",
         "tokens": "tokens",
+        "webhooks": "webhooks",
         "completion": "completion",
     },
 }

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from aumai_transactions.actions import ActionRegistry
 from aumai_transactions.cli import snapshot
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.entries import Entry, PlanRecorded, TransactionImported
 from aumai_transactions.core.evolution import evolve
@@ -28,6 +27,7 @@ from aumai_transactions.errors import TransactionError
 from aumai_transactions.models import Transaction, TransactionState
 from aumai_transactions.store import Append, Query
 from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.wording.characters import shown
 
 PROBLEMS_SHOWN_MAX = 20
 

@@ -13,20 +13,22 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from aumai_transactions.cli.happenings import log_line
-from aumai_transactions.cli.screen import Screen, clipped, columns_of, shown
-from aumai_transactions.cli.tables import Cell, aligned
-from aumai_transactions.cli.wording import (
+from aumai_transactions.cli.screen import Screen, clipped, columns_of
+from aumai_transactions.cli.tables import aligned
+from aumai_transactions.clock import SystemClock
+from aumai_transactions.models import Event
+from aumai_transactions.timelines.lines import Call, StepLine
+from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.happenings import log_line
+from aumai_transactions.wording.words import (
     STATE_TONES,
+    Cell,
     call_cell,
     duration,
     reason_text,
     step_cell,
 )
-from aumai_transactions.clock import SystemClock
-from aumai_transactions.models import Event
-from aumai_transactions.timelines.lines import Call, StepLine
-from aumai_transactions.timelines.timeline import Timeline
 
 REDRAW_SECONDS = 0.125
 # Which column is cut to which width, one after the other, until a line fits: agent, action, step.

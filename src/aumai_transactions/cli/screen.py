@@ -15,11 +15,11 @@ import shutil
 import sys
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import click
 
-Tone = Literal["good", "bad", "warn", "busy", "dim", "bold", "plain"]
+from aumai_transactions.wording.words import Tone
 
 _STYLES: dict[Tone, dict[str, Any]] = {
     "good": {"fg": "green"},
@@ -31,33 +31,6 @@ _STYLES: dict[Tone, dict[str, Any]] = {
     "plain": {},
 }
 _READER_LEFT = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}
-
-
-def shown(text: object) -> str:
-    r"""Return text from outside in one line, with everything that does not print escaped.
-
-    Control characters, escape sequences, direction marks and lone surrogates become `\x1b`,
-    `\u202e` and the like, so that they neither repaint a terminal nor turn a line around.
-    """
-    plain = str(text)
-    if plain.isascii() and plain.isprintable():
-        return plain
-    return "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in plain
-    )
-
-
-def shown_lines(text: object) -> str:
-    """Return text from outside like `shown`, but keep its line ends."""
-    return "\n".join(shown(line) for line in str(text).split("\n"))
-
-
-def shown_json(value: object) -> str:
-    """Return a JSON value in one line, for people."""
-    return shown(json.dumps(value, ensure_ascii=False))
 
 
 def columns_of(text: str) -> int:

@@ -2,7 +2,8 @@
 
 Owns: which store is meant, opening and closing it, and what has to be done after a change.
 Rules:
-  1. Only `create`, `run` and `submit` make a store; everything else says which path does not exist.
+  1. Only `create`, `run`, `submit` and `serve --allow-actions` make a store; everything else says
+     which path does not exist.
   2. After a change the default store's snapshot is written anew; that it could not be is said,
      and changes no outcome.
 """
@@ -10,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,26 +21,25 @@ from aumai_transactions.actions import Action
 from aumai_transactions.cli import importing, snapshot
 from aumai_transactions.cli.apps import App, load_app
 from aumai_transactions.cli.exits import Code, Refused
-from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.settings import Settings, default_store, is_default_store
 from aumai_transactions.core.outcome import Summary
+from aumai_transactions.drivers.overview import FAR, NO_DRIVER, WAITING_MAX, unattended
 from aumai_transactions.drivers.sync import TransactionManager
+from aumai_transactions.drivers.telemetry import Telemetry
 from aumai_transactions.engine import Engine
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
 from aumai_transactions.stores import STORE_VARIABLE, open_store
 from aumai_transactions.stores.sqlite import SqliteStore
+from aumai_transactions.telemetry.here import telemetry_here
+from aumai_transactions.wording.characters import shown, shown_lines
 
 if TYPE_CHECKING:
     from aumai_transactions.drivers.aio import AsyncTransactionManager
 
 CANDIDATES_MAX = 20
-WAITING_MAX = 10_000
-NO_DRIVER = ""
 MEMORY_NAMES = ("memory:", "memory://")
-# Behind every time that anything can wait for.
-FAR = 2**62
 
 
 @dataclass(slots=True)
@@ -61,6 +61,7 @@ class Session:
     say: Callable[[str], None]
     _managers: list[TransactionManager] = field(default_factory=list)
     _told: set[str] = field(default_factory=set)
+    _telemetry: Telemetry | None = None
 
     def reader(self) -> TransactionManager:
         """Return a manager that only looks; it imports nothing that a journal names."""
@@ -76,6 +77,8 @@ class Session:
     ) -> TransactionManager:
         """Return a manager that refuses unknown actions, with the app's handlers.
 
+        It is watched as the app's is, or else where the environment says so.
+
         Args:
             on_event: Called with each journal entry.
             engine: What carries transactions out instead; by default they are carried out here,
@@ -89,21 +92,33 @@ class Session:
             on_event=on_event,
             action_source=self._actions_for,
             engine=engine,
+            telemetry=self._watching(),
         )
         self._managers.append(manager)
         return manager
 
-    def async_manager(self) -> AsyncTransactionManager:
-        """Return a manager like `manager`, for a program of tasks; it closes it itself."""
+    def async_manager(self, actions: Iterable[Action] = ()) -> AsyncTransactionManager:
+        """Return a manager like `manager`, for a program of tasks; it closes it itself.
+
+        Args:
+            actions: What it can call besides.
+        """
         from aumai_transactions.drivers.aio import AsyncTransactionManager
 
         return AsyncTransactionManager(
             store=self.store,
-            actions=self.app.actions,
+            actions=[*self.app.actions, *actions],
             strict=True,
             before_record=self.app.before_record,
             action_source=self._actions_for,
+            telemetry=self._watching(),
         )
+
+    def _watching(self) -> Telemetry | None:
+        """Return who watches this command's managers."""
+        if self._telemetry is None:
+            self._telemetry = self.app.telemetry or telemetry_here(os.environ)
+        return self._telemetry
 
     def _actions_for(self, definitions: Mapping[str, Any]) -> list[Action]:
         """Return the actions that a journal defines; say which cannot be carried out here.
@@ -160,14 +175,13 @@ class Session:
 
     def waiting_for_time(self) -> list[Summary]:
         """Return what no living process has, and what goes on at a time to come."""
-        # Why a driver that is none: whatever any driver has that lives is left out.
         names = self.store.due(NO_DRIVER, WAITING_MAX, FAR)
         found = (self.summary_of(name) for name in names)
         return [summary for summary in found if summary is not None and summary.due_at is not None]
 
     def unattended(self) -> set[str]:
         """Return what has something to be done, and what no living process has."""
-        return set(self.store.due(NO_DRIVER, WAITING_MAX, FAR))
+        return unattended(self.store)
 
     def is_alive(self, transaction_id: str) -> bool | None:
         """Tell whether a living process has a transaction; None where nothing is to be done."""

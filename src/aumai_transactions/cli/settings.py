@@ -183,7 +183,7 @@ def begin_options() -> Callable[[F], F]:
             "--metadata",
             multiple=True,
             metavar="NAME=TEXT",
-            callback=_parsed_metadata,
+            callback=parsed_metadata,
             help="A note about it; may be given several times. Workers take turns between those "
             "whose tenant=… differs.",
         )
@@ -199,9 +199,10 @@ def begin_options() -> Callable[[F], F]:
     return add
 
 
-def _parsed_metadata(
+def parsed_metadata(
     _context: click.Context, _: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
+    """Return what NAME=TEXT says, given any number of times."""
     found: dict[str, str] = {}
     for value in values:
         name, is_there, text = value.partition("=")

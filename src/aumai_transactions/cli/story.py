@@ -10,32 +10,27 @@ from dataclasses import replace
 from typing import Any
 
 from aumai_transactions.cli.exits import PERSONAL
-from aumai_transactions.cli.happenings import sentence
-from aumai_transactions.cli.screen import (
-    Screen,
-    columns_of,
-    plain_columns,
-    shown,
-    shown_json,
-    shown_lines,
-)
+from aumai_transactions.cli.screen import Screen, columns_of, plain_columns
 from aumai_transactions.cli.settings import Settings
-from aumai_transactions.cli.tables import Cell, Row, aligned, table
-from aumai_transactions.cli.wording import (
-    STATE_TONES,
-    call_cell,
-    needs_app,
-    next_commands,
-    reason_text,
-    step_cell,
-    until_text,
-    when,
-)
+from aumai_transactions.cli.tables import Row, aligned, table
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.models import Event, Transaction, TransactionResult, TransactionState
 from aumai_transactions.timelines.lines import Call, Group, StepLine
 from aumai_transactions.timelines.sayings import declared_text
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown, shown_json, shown_lines
+from aumai_transactions.wording.happenings import sentence
+from aumai_transactions.wording.ways_on import approval_ways, needs_of
+from aumai_transactions.wording.words import (
+    STATE_TONES,
+    Cell,
+    call_cell,
+    needs_app,
+    reason_text,
+    step_cell,
+    until_text,
+    when,
+)
 
 HEAD = ("STEP", "AGENT", "ACTION", "OUTCOME", "UNDO", "OUTCOME", "GROUP")
 
@@ -139,9 +134,9 @@ def attention_lines(
     screen = settings.out
     app = needs_app(transaction)
     lines = []
-    for what, commands in next_commands(settings, result, timeline.steps, app=app):
-        lines.append(f"    {what}")
-        lines += [f"      {screen.styled(shown(command), 'busy')}" for command in commands]
+    for need in needs_of(settings.command, result, timeline.steps, app=app):
+        lines.append(f"    {need.what}")
+        lines += [f"      {screen.styled(shown(way.line), 'busy')}" for way in need.ways]
     if lines:
         lines = ["", screen.styled("  needs a person", "bad"), *lines]
     # Why not for a living process: it has the handlers, and goes on with it itself.
@@ -164,13 +159,9 @@ def _approval_lines(
     screen, name = settings.out, transaction.transaction_id
     lines = ["", screen.styled("  waits for an approval", "warn")]
     for step in asked:
-        digest = step.asked.digest if step.asked is not None else ""
         lines += [f"    {line}" for line in approval_lines(step)]
-        for command in (
-            settings.command("approve", name, step.step_id, "--digest", digest, app=app),
-            settings.command("deny", name, step.step_id, "--note", "why not", app=app),
-        ):
-            lines.append(f"      {screen.styled(shown(command), 'busy')}")
+        for way in approval_ways(settings.command, name, step, app=app):
+            lines.append(f"      {screen.styled(shown(way.line), 'busy')}")
     return lines
 
 

@@ -6,18 +6,11 @@ Owns: columns. Nothing is shortened; where a row does not fit the terminal, it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from aumai_transactions.cli.screen import Screen, Tone, columns_of
+from aumai_transactions.cli.screen import Screen, columns_of
+from aumai_transactions.wording.words import Cell
 
 GAP = "  "
-
-
-class Cell(NamedTuple):
-    """Hold one text of a table, ready to be shown, and its tone."""
-
-    text: str
-    tone: Tone = "plain"
 
 
 Row = Sequence[Cell]

@@ -153,6 +153,7 @@ _NESTED: dict[str, type | None] = {
     "grants": Grant,
     "versions": ReadVersion,
     "into": None,
+    "secrets": None,
     "behind": None,
     "after": None,
     "step_ids": None,

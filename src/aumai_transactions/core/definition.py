@@ -135,6 +135,8 @@ class StepDefinition(NamedTuple):
         undo_within_seconds: How long after it has succeeded it can still be undone.
         intent: What was asked for, as a digest by which a restarted program finds it again.
         resources: What it uses that other transactions may use as well.
+        secrets: JSON pointers to the places of its data that hold a secret's name, and are given
+            the secret itself when a call is made.
     """
 
     step_id: str
@@ -157,6 +159,7 @@ class StepDefinition(NamedTuple):
     undo_within_seconds: float | None = None
     intent: str | None = None
     resources: tuple[ResourceUse, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 class ScopeDefinition(NamedTuple):

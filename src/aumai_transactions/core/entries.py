@@ -179,13 +179,15 @@ class ApprovalRequested(NamedTuple):
 class StepStarted(NamedTuple):
     """The action is about to be called (the intent).
 
-    `data` holds the step's data with its references filled in, where it has any.
+    `data` holds the step's data with its references filled in, where it has any; `traceparent` in
+    which span it is called, where somebody watches (W3C Trace Context).
     """
 
     at: int
     step_id: str
     attempt: int
     data: dict[str, Any] | None = None
+    traceparent: str | None = None
 
 
 class StepSucceeded(NamedTuple):

@@ -89,6 +89,7 @@ from aumai_transactions.core.states import (
     STEP_PENDING,
     STEP_RUNNING,
 )
+from aumai_transactions.core.tracing import note_attempt
 from aumai_transactions.core.transitions import (
     has_effect,
     no_longer_awaited,
@@ -306,18 +307,20 @@ def _plan_recorded(saga: Saga, definition: Definition) -> None:
     saga.is_interactive = definition.shape == "interactive"
     saga.has_reads = saga.has_tries = has_late = uses_resources = False
     agents: dict[str, None] = {}
+    actions: dict[str, None] = {}
     for index, declared in enumerate(definition.steps):
         step = SagaStep(index, declared, len(edges[index]))
         saga.steps.append(step)
         saga.by_id[declared.step_id] = step
         agents[declared.agent_id] = None
+        actions[declared.action] = None
         if declared.on_commit or declared.pivot or declared.confirming_action:
             has_late = True
         if declared.policy.has_reread:
             saga.has_reads = True
         if declared.resources:
             uses_resources = True
-    saga.agents = tuple(agents)
+    saga.agents, saga.actions = tuple(agents), tuple(actions)
     if has_late:
         _late_steps(saga)
     if uses_resources and definition.isolation != "none":
@@ -387,6 +390,8 @@ def _step_started(saga: Saga, entry: StepStarted) -> None:
     step.attempt = entry.attempt
     if entry.data is not None:
         step.data = entry.data
+    if entry.traceparent is not None or step.traceparent is not None:
+        note_attempt(step, entry)
     saga.running += 1
     saga.touched.append(step.index)
 

@@ -56,7 +56,7 @@ Attention = Literal[
     "outstanding", "in_doubt", "halted", "approval", "commit", "poisoned", "restored", "damaged"
 ]
 """Why a person has to look. `damaged` is a store's word: its summary cannot be read."""
-_ATTENTIONS = frozenset({None, *get_args(Attention)})
+ATTENTIONS: frozenset[str] = frozenset(get_args(Attention))
 
 
 class Summary(NamedTuple):
@@ -78,6 +78,8 @@ class Summary(NamedTuple):
             1970 UTC.
         tenant: What its metadata says under `tenant`.
         next_agent: On whose behalf the next call is made, as far as that is known.
+        actions: The distinct actions of its steps, in order of appearance.
+        metadata: What its author has noted about it; None for nothing.
     """
 
     transaction_id: str
@@ -94,6 +96,8 @@ class Summary(NamedTuple):
     due_at: int | None = None
     tenant: str | None = None
     next_agent: str | None = None
+    actions: tuple[str, ...] = ()
+    metadata: dict[str, str] | None = None
 
 
 def is_sound(summary: Summary) -> bool:
@@ -109,7 +113,7 @@ def is_sound(summary: Summary) -> bool:
         and type(seconds) in (int, float)
         and all(isinstance(agent, str) for agent in agents)
         and type(summary.due_at) in (int, type(None))
-        and summary.attention in _ATTENTIONS
+        and (summary.attention is None or summary.attention in ATTENTIONS)
         and isinstance(name, str)
         and not any("\ud800" <= letter <= "\udfff" for letter in name)
     )
@@ -145,6 +149,8 @@ def summary_of(saga: Saga) -> Summary:
         None if smooth else wake_at(saga),
         definition.metadata.get("tenant") if definition.metadata else None,
         next_agent(saga),
+        saga.actions,
+        definition.metadata or None,
     )
 
 
@@ -384,6 +390,7 @@ def step_of(step: SagaStep) -> TransactionStep:
                 )
                 for item in definition.references
             ],
+            "secrets": list(definition.secrets),
             "retry": _retry_policy(definition.policy.retry),
             "timeout_seconds": definition.policy.timeout_seconds,
             "pivot": definition.pivot,

@@ -67,6 +67,11 @@ def shown(into: tuple[str | int, ...]) -> str:
     return text
 
 
+def pointer_to(into: tuple[str | int, ...]) -> str:
+    """Return a place as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in into)
+
+
 def _put(data: Any, into: tuple[str | int, ...], value: object) -> None:
     place = data
     try:

@@ -8,27 +8,17 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.graph import ancestors, dependencies
+from aumai_transactions.core.masking import MARK, SECRET_NAME, SECRET_VALUE
+from aumai_transactions.core.references import pointer_to
 from aumai_transactions.models import Risk, RiskCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from aumai_transactions.core.definition import Definition, StepDefinition
-
-SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|secret|token|authorization|api[-_]?key|private[-_]?key|cookie|credential",
-    re.IGNORECASE,
-)
-# Source: the prefixes that these services document for their keys: OpenAI and Stripe (sk-, sk_),
-# GitHub (ghp_, github_pat_), AWS (AKIA), Slack (xox?-); a JSON web token; a PEM private key.
-_SECRET_VALUE = re.compile(
-    r"^(Bearer\s+\S{8,}|sk[-_]\S{16,}|gh[a-z]_\w{20,}|github_pat_\w{20,}|AKIA[0-9A-Z]{16}"
-    r"|xox[a-z]-\S{10,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)$|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
 
 
 def risks_of(definition: Definition, handlers: Mapping[str, bool]) -> list[Risk]:
@@ -236,14 +226,16 @@ def _may_take(step: StepDefinition) -> float:
 def _secrets(step: StepDefinition) -> Iterator[Risk]:
     filled_in = {reference.into for reference in step.references}
     for place, key, value in _texts(step.data):
+        if key == MARK and pointer_to(place[:-1]) in step.secrets:
+            continue  # It is named, and read when a call is made.
         named = SECRET_NAME.search(key) is not None and place not in filled_in
-        if value and (named or _SECRET_VALUE.search(value)):
+        if value and (named or SECRET_VALUE.search(value)):
             where = ".".join(str(part) for part in place)
             yield _risk(
                 "secret_in_data",
                 step,
                 f"data.{where} looks like a secret, and would stand in the journal for everybody "
-                "who can read it. Read it from the environment in the handler instead.",
+                'who can read it. Give its name instead: SecretRef("env:NAME").',
             )
 
 

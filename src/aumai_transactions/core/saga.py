@@ -54,7 +54,8 @@ class SagaStep:
     to be undone as soon as it has ended; `approval` what a person was asked to allow, `approved`
     that it was allowed. `undo_until` is until when it can be undone. `withdrawn` says that it was
     taken back although nothing was to be called for that. `rereading` is known here alone: what it
-    had read is being looked at again.
+    had read is being looked at again. `traceparent` names the span of its last attempt, which began
+    at `attempt_at`, where somebody watched it.
     """
 
     # Why class attributes: a step sets few of them, and a transaction makes many steps.
@@ -111,6 +112,8 @@ class SagaStep:
     fork: str | None = None
     request_id: str | None = None
     withdrawn: bool = False
+    traceparent: str | None = None
+    attempt_at: int = 0
 
     def __init__(self, index: int, definition: StepDefinition, unmet: int) -> None:
         self.index = index
@@ -180,6 +183,7 @@ class Saga:
 
     # Why slots: with so many attributes an instance dict is no longer shared, and slow.
     __slots__ = (
+        "actions",
         "agents",
         "approvals",
         "awaiting_since",
@@ -256,6 +260,7 @@ class Saga:
         self.token: int = 0
         self.driver_id: str | None = None
         self.agents: tuple[str, ...] = ()
+        self.actions: tuple[str, ...] = ()
         self.commit_requested: bool = False
         self.rollback_requested: RollbackReason | None = None
         self.rollback_error: ErrorRecord | None = None

@@ -34,6 +34,7 @@ from aumai_transactions.core.transitions import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aumai_transactions.core.definition import StepDefinition
     from aumai_transactions.core.entries import (
         ErrorRecord,
         ScopeOpened,
@@ -108,8 +109,7 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
     saga.edges.append(tuple(before))
     for position in before:
         saga.steps[position].dependents.append(index)
-    if definition.agent_id not in saga.agents:
-        saga.agents = (*saga.agents, definition.agent_id)
+    _name(saga, definition)
     if definition.scope_id is not None:
         require(definition.scope_id in saga.scopes, "a step is added to a group that is not there")
         step.scope = saga.scopes[definition.scope_id]
@@ -132,6 +132,14 @@ def step_added(saga: Saga, entry: StepAdded) -> None:
         require(pivot is None or not is_in_force(pivot), "there is a pivot already")
         saga.pivot = index
     saga.touched.append(index)
+
+
+def _name(saga: Saga, definition: StepDefinition) -> None:
+    """Note who takes part, and what is done."""
+    if definition.agent_id not in saga.agents:
+        saga.agents = (*saga.agents, definition.agent_id)
+    if definition.action not in saga.actions:
+        saga.actions = (*saga.actions, definition.action)
 
 
 def step_refused(saga: Saga, entry: StepRefused) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -36,6 +37,7 @@ from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.async_block import AsyncTransactionBlock
 from aumai_transactions.drivers.desk import Desk, id_of, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import checked_count, frozen_step
+from aumai_transactions.drivers.hooks import HookTasks, Settled
 from aumai_transactions.drivers.locks import checked_retries, read_locks, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS, ManagerBase
 from aumai_transactions.drivers.operations import (
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aumai_transactions.core.entries import Answer
-    from aumai_transactions.store import Listed, StoreInfo
+    from aumai_transactions.store import Page, StoreInfo, Tally
 
 T = TypeVar("T")
 
@@ -95,11 +97,19 @@ class AsyncTransactionManager(ManagerBase):
         strict: True to refuse an action without a handler before anything runs.
         before_record: Called with each step before it is journaled; returns the data to record
             and to act on.
-        on_event: Called with each journal entry, right after it became durable.
+        on_event: Called with each journal entry, right after it became durable: a function, sync
+            or async, or a list of them. What one raises becomes a warning.
         action_source: Called with the action definitions of a journal; returns the actions.
+        parallel_max: How many steps of one transaction run at once.
         clock: What time it is; for tests.
         engine: See `TransactionManager`.
+        telemetry: Who watches: `OpenTelemetry()` of `aumai_transactions.telemetry`.
     """
+
+    @functools.cached_property
+    def _hook_tasks(self) -> HookTasks:
+        """What awaits async hooks; made when there is one."""
+        return HookTasks()
 
     async def begin(
         self,
@@ -312,11 +322,15 @@ class AsyncTransactionManager(ManagerBase):
         """Return the journal of a transaction, entry by entry."""
         return await self._run(read_events(await self._desk(), id_of(tx)))
 
-    async def find(self, query: Query | None = None) -> list[Listed]:
-        """Return one page of summaries, without reading journals."""
+    async def find(self, query: Query | None = None) -> Page:
+        """Return one page of summaries; see `TransactionManager.find`."""
         desk = await self._desk()
         checked = checked_query(query)
         return await self._blocking(lambda: desk.store.find(checked))
+
+    async def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return await self._blocking((await self._desk()).store.tally)
 
     async def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds which resource and who waits; see `TransactionManager.locks`."""
@@ -362,10 +376,15 @@ class AsyncTransactionManager(ManagerBase):
     async def close(self) -> None:
         """Let go of the store; what this manager was driving can be recovered at once."""
         try:
+            await self._hook_tasks.close()
             await asyncio.to_thread(self._close_store)
         finally:
             self._tasks.close()
             self._loop_thread.close()
+
+    def _awaited(self, awaitable: Awaitable[object], settled: Settled) -> None:
+        """Await what a hook has returned, in a task of this loop, and go on meanwhile."""
+        self._hook_tasks.put(awaitable, settled)
 
     async def __aenter__(self) -> Self:
         """Return this manager; leaving the block closes it."""

@@ -9,11 +9,13 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from aumai_transactions.core.entries import Answer
 from aumai_transactions.core.isolation import awaits_locks, is_its_turn, names_wanted
+from aumai_transactions.core.journal import load
 from aumai_transactions.core.observations import (
     DriverArrived,
     Observation,
@@ -22,11 +24,14 @@ from aumai_transactions.core.observations import (
 )
 from aumai_transactions.core.outcome import is_runnable, needed_actions
 from aumai_transactions.core.planning import wake_at
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import PENDING
 from aumai_transactions.core.values import checked_name, is_one_of, shown
+from aumai_transactions.credentials import missing_in
 from aumai_transactions.drivers.ambient import CALLING
-from aumai_transactions.drivers.desk import Desk, read_run, read_saga
+from aumai_transactions.drivers.desk import Desk, read_journal, read_run
 from aumai_transactions.drivers.driving import (
+    ALREADY_OURS,
     MOVED,
     HeldByAnother,
     NothingToDo,
@@ -37,17 +42,34 @@ from aumai_transactions.drivers.driving import (
 from aumai_transactions.drivers.noticing import refuse_in_notice
 from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.run import Run
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import DefinitionError, InvalidTransactionState, JournalConflict
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from aumai_transactions.core.entries import Entry
     from aumai_transactions.models import TransactionResult
 
 WAIT_SECONDS_MAX = 30.0
 """How long a call waits for others, and for times to come, where it is not told how long."""
 
 PAUSE_SECONDS_MAX = 0.25
+
+
+WishesOf = Callable[[Saga], Sequence[Observation]]
+
+
+class Noted(NamedTuple):
+    """Tell how a wish stands in the journal.
+
+    Args:
+        run: The transaction, with the wish in it.
+        is_replayed: True where it stood there before, by the same request.
+    """
+
+    run: Run
+    is_replayed: bool
 
 
 def ask(
@@ -69,18 +91,10 @@ def ask(
         wish: What is asked for.
         wait_max_seconds: How long to wait, for a living driver or for the time of an attempt.
     """
-    refuse_own_handler(desk, transaction_id)
-    _check_wish(wish)
-    yield from _until_saved(desk, transaction_id)
-    run = yield from journal_wish(desk, transaction_id, wish)
-    here = desk.book.run_of(transaction_id)
-    if here is not None and here.shared is not None:
-        here.shared.hear()
-    elif desk.host is not None and is_runnable(run.saga):
-        yield from blocking(partial(desk.host.wake, transaction_id))
-    if not isinstance(wish, RollbackCalled) and _has_program(run):
+    noted = yield from note(desk, transaction_id, lambda _: [wish])
+    if not isinstance(wish, RollbackCalled) and has_program(noted.run.saga):
         # Why not waited for: what follows is its program's business, and may take its time.
-        return desk.result_of(run)
+        return desk.result_of(noted.run)
     until = waiting_until(desk, wait_max_seconds)
     # Why: an undo that somebody asked for is finished, whoever interrupts.
     goes_back = isinstance(wish, RollbackCalled)
@@ -90,18 +104,48 @@ def ask(
     )
 
 
-def journal_wish(desk: Desk, transaction_id: str, wish: Observation) -> Procedure[Run]:
-    """Journal what somebody asks for, and return how the transaction stands with it."""
+def note(
+    desk: Desk, transaction_id: str, wishes_of: WishesOf, terms: Terms = ANY
+) -> Procedure[Noted]:
+    """Journal what somebody asks for, and let whoever has the transaction here hear it.
+
+    Args:
+        desk: The manager's.
+        transaction_id: The transaction.
+        wishes_of: Given how it stands, return what is asked for: all of it, or nothing.
+        terms: Which request it is, and on which sequence alone it counts.
+
+    Raises:
+        IdempotencyKeyReused: Something else was asked for under the same key.
+        SequenceMoved: The journal has gone on; nothing was changed.
+    """
+    refuse_own_handler(desk, transaction_id)
+    yield from _until_saved(desk, transaction_id)
+    is_replayed = False
     while True:
-        saga = yield from read_saga(desk, transaction_id)
+        journal = yield from read_journal(desk, transaction_id)
+        saga = load(journal)
         run = Run(transaction_id, saga, desk.registry, sequence=saga.sequence)
-        entries = decide_and_evolve(desk, run, wish)
+        if terms.request is not None and terms.request.is_in(journal):
+            return Noted(run, is_replayed=True)
+        terms.check_sequence(saga)
+        entries: list[Entry] = []
+        for wish in wishes_of(saga):
+            _check_wish(wish)
+            entries += decide_and_evolve(desk, run, wish)
         if not entries:
-            return run
-        answer = yield from append_request(desk, run, entries)
+            break
+        answer = yield from append_request(desk, run, entries, terms.append_id(desk))
         if answer is not MOVED:
             desk.announce(run, entries)
-            return run
+            is_replayed = answer is ALREADY_OURS
+            break
+    here = desk.book.run_of(transaction_id)
+    if here is not None and here.shared is not None:
+        here.shared.hear()
+    elif desk.host is not None and is_runnable(run.saga):
+        yield from blocking(partial(desk.host.wake, transaction_id))
+    return Noted(run, is_replayed)
 
 
 def _check_wish(wish: Observation) -> None:
@@ -116,8 +160,8 @@ def _check_wish(wish: Observation) -> None:
             raise DefinitionError(f"answer must be one of {named}, not {shown(wish.answer)}.")
 
 
-def _has_program(run: Run) -> bool:
-    saga = run.saga
+def has_program(saga: Saga) -> bool:
+    """Tell whether a program goes on with a transaction, as far as the journal knows."""
     return saga.is_interactive and saga.driver_id is not None and saga.awaiting_since is None
 
 
@@ -264,6 +308,7 @@ def missing_of(run: Run) -> list[str]:
     """
     serves = run.serves
     found = run.registry.missing(needed_actions(run.saga, serves))
+    found += _secrets_missing(run)
     for index in run.saga.doubtful:
         step = run.saga.steps[index]
         definition = step.definition
@@ -280,6 +325,21 @@ def missing_of(run: Run) -> list[str]:
         if definition.policy.has_verify and run.registry.find("verification", definition) is None:
             found.append(f"the verification of {definition.action}")
     return found
+
+
+def _secrets_missing(run: Run) -> list[str]:
+    """Return the secrets that a call may need which are not to be had here.
+
+    Why: an undo that cannot be made for the want of one would be left to a person, although
+    another process can make it.
+    """
+    serves = run.serves
+    return [
+        f"the secret {name}"
+        for step in run.saga.steps
+        if step.definition.secrets and (serves is None or step.definition.agent_id in serves)
+        for name in missing_in(step.resolved_data, step.definition.secrets)
+    ]
 
 
 def take_over(

@@ -21,6 +21,7 @@ from aumai_transactions.drivers.options import StepOptions, checked_wait
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.signals import Terminable
 from aumai_transactions.drivers.telling import Executed
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.drivers.unfinished import is_put_off, put_off
 from aumai_transactions.errors import (
     CommitPointPassed,
@@ -167,7 +168,12 @@ class AsyncTransactionBlock(BlockBase):
 
     @staticmethod
     async def execute_in(
-        block: BlockBase, asked: StepAsked, *, once: bool, wait: float = WAIT_SECONDS_MAX
+        block: BlockBase,
+        asked: StepAsked,
+        *,
+        once: bool,
+        wait: float = WAIT_SECONDS_MAX,
+        terms: Terms = ANY,
     ) -> Executed:
         """Carry out a step in whichever block is around its caller."""
         procedure = taking_part.execute(
@@ -179,6 +185,7 @@ class AsyncTransactionBlock(BlockBase):
             once=once,
             again=False,
             wait_max_seconds=wait,
+            terms=terms,
         )
         return await block._manager._tasks.run(procedure)  # noqa: SLF001
 

@@ -17,9 +17,9 @@ from aumai_transactions.store import LEASE_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
-    from aumai_transactions.store import Store
+    from aumai_transactions.drivers.desk import Desk
 
 CLOSE_SECONDS_MAX = 10
 
@@ -195,20 +195,12 @@ class LeaseKeeper:
                 log.warning("the lease could not be renewed: %s", error)
 
 
-def keeper_of(
-    store: Store, driver_id: str, hosted: Collection[str], is_driving: Callable[[], bool]
-) -> LeaseKeeper:
-    """Return what renews the leases of a manager.
-
-    Args:
-        store: The store.
-        driver_id: Who the manager is to it.
-        hosted: Who its engine's executions are to it; it changes.
-        is_driving: Tells whether the manager drives anything itself.
-    """
+def keeper_of(desk: Desk) -> LeaseKeeper:
+    """Return what renews the leases of a manager, and of its engine's executions here."""
+    store, book, hosted = desk.store, desk.book, desk.hosted
 
     def renew() -> None:
-        for name in (driver_id, *tuple(hosted)):
+        for name in (desk.driver_id, *tuple(hosted)):
             store.renew(name)
 
-    return LeaseKeeper(renew, lambda: bool(hosted) or is_driving(), store.lease_seconds)
+    return LeaseKeeper(renew, lambda: bool(hosted) or book.is_driving(), store.lease_seconds)

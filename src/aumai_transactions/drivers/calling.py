@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aumai_transactions.calls import arguments_of, attempt_of
+from aumai_transactions.calls import Answered, arguments_of, attempt_of, raised
 from aumai_transactions.core.entries import ErrorRecord
 from aumai_transactions.core.observations import (
     HandlerMissing,
@@ -18,16 +18,16 @@ from aumai_transactions.core.observations import (
     Observation,
     RereadReturned,
 )
+from aumai_transactions.credentials import SecretMissing
 from aumai_transactions.drivers.late import hand_in
 from aumai_transactions.drivers.operations import Attendant, DoCall
 
 if TYPE_CHECKING:
-    from aumai_transactions.calls import Answered
     from aumai_transactions.core.commands import Call
     from aumai_transactions.drivers.desk import Desk
     from aumai_transactions.drivers.run import Run
 
-Unmade = HandlerMissing | HandlerRaised
+Unmade = HandlerMissing | Answered
 """What is seen where nobody here can make a call."""
 
 
@@ -50,13 +50,17 @@ def call_of(desk: Desk, run: Run, who: Attendant, command: Call) -> DoCall | Unm
         return HandlerRaised(step.step_id, operation, "not_done", why, may_retry=False)
     if callee is None:
         return HandlerMissing(definition.step_id, operation)
-    arguments = arguments_of(callee, run.saga, step, operation)
+    try:
+        arguments = arguments_of(callee, run.saga, step, operation)
+    except SecretMissing as missing:
+        return raised(step, operation, callee.action, missing)
     timeout = definition.policy.timeout_of(operation)
-    if timeout is None:
-        return DoCall(callee, who, step, operation, arguments)
-    on_late = partial(hand_in, desk, run.transaction_id)
-    attempt = attempt_of(step, operation)
-    return DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
+    call = DoCall(callee, who, step, operation, arguments)
+    if timeout is not None:
+        on_late = partial(hand_in, desk, run.transaction_id)
+        attempt = attempt_of(step, operation)
+        call = DoCall(callee, who, step, operation, arguments, attempt, timeout, on_late)
+    return call if desk.telemetry is None else desk.telemetry.inside(run, call)
 
 
 def with_draw(desk: Desk, answer: Answered) -> Observation:

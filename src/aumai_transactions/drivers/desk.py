@@ -14,7 +14,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.actions import FOREIGN, Action, ActionRegistry
-from aumai_transactions.calls import error_record
 from aumai_transactions.core.codec import describe
 from aumai_transactions.core.decider import next_after
 from aumai_transactions.core.entries import (
@@ -29,7 +28,6 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_text, clone, shown
-from aumai_transactions.drivers.ambient import OnItsOwn
 from aumai_transactions.drivers.append_queue import AppendQueue
 from aumai_transactions.drivers.ids import new_id
 from aumai_transactions.drivers.noticing import ConflictWatch
@@ -51,8 +49,10 @@ if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
     from aumai_transactions.drivers.background import LeaseKeeper
     from aumai_transactions.drivers.freezing import BeforeRecord
+    from aumai_transactions.drivers.hooks import Hooks
     from aumai_transactions.drivers.host import Host
     from aumai_transactions.drivers.noticing import Noticed
+    from aumai_transactions.drivers.telemetry import Watcher
     from aumai_transactions.store import Append, AppendAnswer, Store
 
 log = logging.getLogger("aumai_transactions")
@@ -63,9 +63,6 @@ ActionSource = Callable[[Mapping[str, Any]], Iterable[Action]]
 # Why not the module's own: whoever seeds that one, in a test or a simulation, means to be the only
 # one who draws from it.
 _DICE = random.Random()  # noqa: S311 (the jitter of waits)
-
-OnEvent = Callable[[Event], object]
-"""Given an entry right after it became durable; what it raises becomes a warning."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -80,7 +77,8 @@ class Desk:
         clock: The time.
         strict: True where an unknown action is refused before anything runs.
         before_record: The user's hook that cleans data before it is journaled.
-        on_event: The user's hook that sees each entry once it is durable.
+        on_event: The user's hooks that see each entry once it is durable.
+        telemetry: Who watches; None for nobody.
         action_source: Where the actions come from that a journal defines itself.
         draw: Draws a number from 0 to 1, for the jitter of waits.
         is_inherited: True in a child of fork, whose parent the store belongs to.
@@ -88,6 +86,7 @@ class Desk:
         new_id: Draws the name of a new transaction.
         nonce: What the names of its appends begin with; no other manager has the same.
         parallel_max: How many steps of one transaction may run at once.
+        hosted: Who its engine's executions in this process are to the store.
         host: What hands its planned transactions to an engine; None where they are driven here.
     """
 
@@ -98,13 +97,15 @@ class Desk:
     clock: Clock
     strict: bool = False
     before_record: BeforeRecord | None = None
-    on_event: OnEvent | None = None
+    on_event: Hooks | None = None
+    telemetry: Watcher | None = None
     action_source: ActionSource | None = None
     draw: Callable[[], float] = _DICE.random
     lease: LeaseKeeper | None = None
     new_id: Callable[[], str] = new_id
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     parallel_max: int = 1
+    hosted: set[str] = field(default_factory=set)
     host: Host | None = None
     is_inherited: bool = False
     _queue: AppendQueue | None = None
@@ -146,7 +147,8 @@ class Desk:
             except DefinitionError as error:
                 # Why no error: what cannot be made here is a missing handler of this one
                 # transaction, which is refused or left to others by name; the rest goes on.
-                log.warning("the action %r cannot be carried out here: %s", name, error)
+                told = {"action": name, "driver_id": self.driver_id}
+                log.warning("the action %r cannot be carried out here: %s", name, error, extra=told)
         return registry
 
     def registry_of(self, saga: Saga) -> ActionRegistry:
@@ -170,7 +172,9 @@ class Desk:
         return result
 
     def announce(self, run: Run, written: Sequence[Entry]) -> None:
-        """Tell the user's hook about entries that have just become durable."""
+        """Tell whoever watches, and the user's hooks, about entries that have become durable."""
+        if self.telemetry is not None:
+            self.telemetry.record(run, written)
         if self.on_event is None:
             return
         for event in self.events_of(run, written):
@@ -208,16 +212,9 @@ class Desk:
             log.warning(text, ", ".join(left), whose)
 
     def tell(self, run: Run, event: Event) -> None:
-        """Tell the user's hook; what it raises becomes a warning."""
-        if self.on_event is None:
-            return
-        try:
-            with OnItsOwn():
-                self.on_event(event)
-        except Exception as error:
-            log.exception("on_event raised for %s", event.kind)
-            said = error_record(error)
-            run.hook_warnings.append(f"the hook on_event raised {said} (at {event.kind})")
+        """Tell the user's hooks; what one raises becomes a warning."""
+        if self.on_event is not None:
+            self.on_event.tell(run, event)
 
 
 def id_of(tx: object) -> str:

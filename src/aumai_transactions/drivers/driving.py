@@ -14,10 +14,10 @@ Rules:
 from __future__ import annotations
 
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.decider import advance, decide
-from aumai_transactions.core.entries import Claimed
 from aumai_transactions.core.evolution import evolve
 from aumai_transactions.core.isolation import holdings_of, reads_to_check
 from aumai_transactions.core.locking import is_out_of_line
@@ -36,7 +36,7 @@ from aumai_transactions.core.settling import is_awaited
 from aumai_transactions.drivers.calling import call_of, with_draw
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
-from aumai_transactions.drivers.leases import may_be_over, moment_of, see_whose
+from aumai_transactions.drivers.leases import is_idle_claim, may_be_over, moment_of, see_whose
 from aumai_transactions.drivers.looking import shown_locks, with_locks
 from aumai_transactions.drivers.messages import annotate, our_bug, unavailable
 from aumai_transactions.drivers.operations import (
@@ -133,13 +133,18 @@ def take_turn(
             raise our_bug(run, error) from error
         if not entries:
             return calls
-        if claims and not calls and run.serves is not None and _is_idle_claim(run, entries):
+        if claims and not calls and run.serves is not None and is_idle_claim(run, entries):
             raise NothingToDo
         leaves = not stays and not calls and pause_of(desk, run) is None
+        begun = 0.0
+        if desk.telemetry is not None:
+            entries, begun = desk.telemetry.begin_spans(run, entries), perf_counter()
         append = _built(desk, run, entries, claims=claims, release=leaves)
         answer = _answer_at_once(desk, append)
         if answer is None:
             answer = yield from _until_answered(append, run)
+        if desk.telemetry is not None:
+            desk.telemetry.time(begun)
         _take(run, append, answer, claims=claims)
         if answer is not MOVED and answer is not BLOCKED:
             run.is_released = leaves
@@ -150,18 +155,11 @@ def take_turn(
         yield from _reread(desk, run, seen, is_blocked=answer is BLOCKED)
 
 
-def _is_idle_claim(run: Run, entries: Sequence[Entry]) -> bool:
-    """True where nothing follows from a claim; that a driver has died is news in any case."""
-    claim, locks = entries[0], run.saga.locks
-    waits = locks is not None and locks.queued
-    return len(entries) == 1 and isinstance(claim, Claimed) and not (claim.takeover or waits)
-
-
 def _told(desk: Desk, run: Run, entries: Sequence[Entry]) -> None:
-    """Let the caller's object and the user's hook know what is durable now."""
+    """Let the caller's object and whoever listens know what is durable now."""
     if run.transaction is not None:
         show(run.saga, run.transaction, run.models)
-    if desk.on_event is not None:
+    if desk.on_event is not None or desk.telemetry is not None:
         desk.announce(run, entries)
 
 
@@ -346,9 +344,12 @@ def _cancelled(run: Run) -> list[Observation]:
     return [RollbackCalled(note=type(run.interrupt).__name__, reason="cancelled")]
 
 
-def append_request(desk: Desk, run: Run, entries: Sequence[Entry]) -> Procedure[AppendAnswer]:
+def append_request(
+    desk: Desk, run: Run, entries: Sequence[Entry], append_id: str | None = None
+) -> Procedure[AppendAnswer]:
     """Make durable what needs no token, and what the run's saga has said already."""
     append = _built(desk, run, entries, claims=False, release=False)
+    append = append._replace(append_id=append_id or append.append_id)
     answer = yield from _until_answered(append, run)
     _take(run, append, answer, claims=False)
     if run.interrupt is not None:
@@ -453,6 +454,7 @@ def _reread(
         run.saga = Saga(run.transaction_id)  # Nothing of it stands in the journal yet.
         return
     saga = yield from read_saga(desk, run.transaction_id)
+    run.terms.check_sequence(saga)
     if is_blocked and (saga.token == run.token or not run.token):
         run.saga = saga
         return

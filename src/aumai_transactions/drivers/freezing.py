@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from aumai_transactions.actions import (
     Action,
@@ -19,6 +19,8 @@ from aumai_transactions.actions import (
     journaled_retry,
 )
 from aumai_transactions.core.definition import Definition, Policy, Reference, StepDefinition
+from aumai_transactions.core.masking import MARK
+from aumai_transactions.core.references import pointer_to
 from aumai_transactions.core.shapes import check_shape
 from aumai_transactions.core.states import (
     PENDING,
@@ -34,12 +36,14 @@ from aumai_transactions.core.values import (
     is_one_of,
     shown,
 )
+from aumai_transactions.credentials import checked_secret_name
 from aumai_transactions.drivers.resources import resources_of
 from aumai_transactions.errors import DefinitionError, InvalidData, InvalidTransactionState
 from aumai_transactions.models import (
     JsonType,
     Output,
     OutputReference,
+    SecretRef,
     Transaction,
     TransactionState,
     TransactionStep,
@@ -281,9 +285,31 @@ def frozen_step(
         )
     except InvalidData as error:
         raise InvalidData(f"{_named(place)}.{error.path}", error.problem) from None
+    if step.secrets:
+        places = _listed(step.secrets, "secrets", "places")
+        secrets = tuple([checked_note(pointer, "secrets") for pointer in places])
+        definition = definition._replace(secrets=secrets)
+    if action.redact:
+        _refuse_in_clear(definition, action, _named(place))
     if _is_plain(step, action):
         return definition
     return _with_shape(definition, step, action)
+
+
+def _refuse_in_clear(definition: StepDefinition, action: Action, place: str) -> None:
+    """Refuse data that would stand in the journal, and must not.
+
+    Raises:
+        DefinitionError: A field that the action redacts is given as it is.
+    """
+    # Why refused, and not painted over: an undo, or another attempt after a crash, needs it.
+    for key in action.redact:
+        if definition.data.get(key) is not None and f"/{key}" not in definition.secrets:
+            message = (
+                f"{place}.data.{key} is a secret of action {action.name!r}, and would stand in the "
+                'journal. Give its name instead: SecretRef("env:NAME").'
+            )
+            raise DefinitionError(message)
 
 
 def _after(value: object) -> tuple[str, ...]:
@@ -397,27 +423,41 @@ def checked_type(value: object) -> JsonType | None:
     raise DefinitionError(message)
 
 
-def data_of(value: object) -> tuple[dict[str, Any], list[OutputReference]]:
-    """Return a checked copy of a step's data, and the references that stood in it.
+class GivenData(NamedTuple):
+    """Hold a step's data as it was given.
 
-    Where an `Output` stands in the data, the copy has null.
+    Args:
+        data: A checked copy; null where an `Output` stood, and a name where a secret did.
+        references: Where outputs belong.
+        secrets: JSON pointers to where secrets belong.
+    """
+
+    data: dict[str, Any]
+    references: list[OutputReference]
+    secrets: list[str]
+
+
+def data_of(value: object) -> GivenData:
+    """Return a checked copy of a step's data, and the references that stood in it.
 
     Raises:
         InvalidData: It is no JSON object; names the place.
+        DefinitionError: The name of a secret cannot be one.
     """
     try:
-        return checked_object(value, "data"), []
+        return GivenData(checked_object(value, "data"), [], [])
     except InvalidData:
-        found: list[OutputReference] = []
+        found = GivenData({}, [], [])
         # Why a budget: an object that holds another one many times over would be walked for ever.
         left = [VALUES_MAX]
-        return checked_object(_without_outputs(value, (), found, left), "data"), found
+        return found._replace(data=checked_object(_plain(value, (), found, left), "data"))
 
 
-def _without_outputs(
-    value: object, into: tuple[str | int, ...], found: list[OutputReference], left: list[int]
-) -> object:
+def _plain(value: object, into: tuple[str | int, ...], found: GivenData, left: list[int]) -> object:
     left[0] -= 1
+    if isinstance(value, SecretRef):
+        found.secrets.append(pointer_to(into))
+        return {MARK: checked_secret_name(value.name)}
     if isinstance(value, Output):
         step_id, at = (
             checked_name(value.step_id, "output.step_id"),
@@ -425,15 +465,15 @@ def _without_outputs(
         )
         kind = checked_type(value.type)
         reference = OutputReference(into=list(into), step_id=step_id, at=at, type=kind)
-        found.append(reference)
+        found.references.append(reference)
         return None
     if len(into) > DEPTH_MAX or left[0] < 0:
         return value
     if isinstance(value, dict):
         return {
-            key: _without_outputs(item, (*into, key), found, left) if type(key) is str else item
+            key: _plain(item, (*into, key), found, left) if type(key) is str else item
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_without_outputs(item, (*into, at), found, left) for at, item in enumerate(value)]
+        return [_plain(item, (*into, at), found, left) for at, item in enumerate(value)]
     return value

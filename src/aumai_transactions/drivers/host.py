@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.observations import RollbackCalled
 from aumai_transactions.core.values import shown
-from aumai_transactions.drivers.asking import journal_wish, missing_of
+from aumai_transactions.drivers.asking import missing_of, note
 from aumai_transactions.drivers.desk import Desk, read_run
 from aumai_transactions.drivers.hosting import HostedRun
 from aumai_transactions.drivers.in_place import carry_out
@@ -55,16 +55,12 @@ class Host:
         engine: The engine.
         desk: The manager's.
         loop_thread: Where async handlers run.
-        hosted: The drivers whose leases this process renews.
     """
 
-    def __init__(
-        self, engine: Engine, desk: Desk, loop_thread: LoopThread, hosted: set[str]
-    ) -> None:
+    def __init__(self, engine: Engine, desk: Desk, loop_thread: LoopThread) -> None:
         self.engine = engine
         self._desk = desk
         self._loop_thread = loop_thread
-        self._hosted = hosted
         self._guard = threading.Lock()
         self._is_closed = False
         self._tended: dict[str, tuple[int, float]] = {}
@@ -82,7 +78,7 @@ class Host:
     @property
     def is_busy(self) -> bool:
         """True where this process carries a workflow out."""
-        return bool(self._hosted)
+        return bool(self._desk.hosted)
 
     def wake(self, transaction_id: str, *, here: bool = True) -> None:
         """See to it that a workflow stands for a transaction, and does not sleep.
@@ -155,7 +151,7 @@ class Host:
             wish = RollbackCalled(note="its workflow was cancelled", reason="cancelled")
             # Why suppressed: where it cannot go back any more, it goes on.
             with contextlib.suppress(InvalidTransactionState):
-                carry_out(self._desk, journal_wish(self._desk, transaction_id, wish))
+                carry_out(self._desk, note(self._desk, transaction_id, lambda _: [wish]))
         self.engine.start(f"{transaction_id}:{number}", transaction_id, here=here)
 
     def _latest(self, transaction_id: str) -> tuple[int, Status | None]:
@@ -166,7 +162,7 @@ class Host:
         return number, last
 
     def _body(self, execution: Execution, transaction_id: str) -> str:
-        run = HostedRun(self._desk, execution, transaction_id, self._loop_thread, self._hosted)
+        run = HostedRun(self._desk, execution, transaction_id, self._loop_thread)
         try:
             return run.to_the_end()
         except ExecutionStopped:
@@ -188,8 +184,8 @@ class Host:
             log.warning("transaction %s is left to others: %s", transaction_id, error)
 
 
-def open_host(engine: object, desk: Desk, loop_thread: LoopThread, hosted: set[str]) -> Host:
-    """Let an engine carry out the transactions of a manager from now on.
+def hosted_by(engine: object, desk: Desk, loop_thread: LoopThread) -> Desk:
+    """Let an engine carry out the transactions of a manager from now on; return its desk.
 
     Raises:
         DefinitionError: It is no engine, or the store does not outlive the process.
@@ -204,9 +200,9 @@ def open_host(engine: object, desk: Desk, loop_thread: LoopThread, hosted: set[s
             "engine= needs a store that outlives the process, for the journal stays there: give "
             "store='sqlite:///trips.db', or a PostgreSQL."
         )
-    host = Host(engine, desk, loop_thread, hosted)
-    host.open()
-    return host
+    desk.host = Host(engine, desk, loop_thread)
+    desk.host.open()
+    return desk
 
 
 def _remember(known: dict[str, Any], name: str, value: object) -> None:

@@ -29,6 +29,7 @@ from aumai_transactions.core.outcome import is_runnable
 from aumai_transactions.core.planning import wake_at
 from aumai_transactions.drivers.asking import recover_one
 from aumai_transactions.drivers.desk import Desk, read_run
+from aumai_transactions.drivers.hooks import Hooks
 from aumai_transactions.drivers.late import hand_in
 from aumai_transactions.drivers.leases import may_be_over
 from aumai_transactions.drivers.operations import (
@@ -50,7 +51,7 @@ from aumai_transactions.drivers.recording import (
     answer_kept,
     kept_answer,
 )
-from aumai_transactions.drivers.run import Book
+from aumai_transactions.drivers.run import Book, Run
 from aumai_transactions.drivers.threads import ThreadInbox, ThreadRunner
 from aumai_transactions.engine import Execution, ExecutionStopped
 from aumai_transactions.errors import (
@@ -126,7 +127,6 @@ class HostedRun(ThreadRunner):
         execution: The execution.
         transaction_id: The transaction.
         loop_thread: Where async handlers run.
-        hosted: The drivers whose leases this process renews.
     """
 
     def __init__(
@@ -135,13 +135,11 @@ class HostedRun(ThreadRunner):
         execution: Execution,
         transaction_id: str,
         loop_thread: LoopThread,
-        hosted: set[str],
     ) -> None:
         super().__init__(desk.clock, loop_thread, lambda: self.desk)
         self._real = desk
         self._execution = execution
         self._name = transaction_id
-        self._hosted = hosted
         self._driver_id: str | None = None
         self._asked = Since.now()
         self._inboxes: list[HostedInbox] = []
@@ -157,7 +155,7 @@ class HostedRun(ThreadRunner):
             book=Book(keeps_all=False),
             clock=clock,
             strict=desk.strict,
-            on_event=self._announce if desk.on_event is not None else None,
+            on_event=None if desk.on_event is None else _LiveHooks(desk.on_event, self._steps),
             action_source=desk.action_source,
             # Why seeded: a replay must draw the same.
             draw=random.Random(execution.workflow_id).random,  # noqa: S311 (the jitter of waits)
@@ -194,22 +192,18 @@ class HostedRun(ThreadRunner):
                 self._hand_in(ended.call.step, ended.call.operation, ended.answer)
         driver_id, self._driver_id = self._driver_id, None
         if driver_id is not None:
-            self._hosted.discard(driver_id)
+            self._real.hosted.discard(driver_id)
             with contextlib.suppress(StoreError):
                 self._real.store.leave(driver_id)
 
     def _arrive(self) -> str:
         if self._driver_id is None:
             self._driver_id = self._real.store.join()
-            self._hosted.add(self._driver_id)
+            self._real.hosted.add(self._driver_id)
         return self._driver_id
 
     def _act_as(self, driver_id: str) -> None:
         self.desk.driver_id = driver_id
-
-    def _announce(self, event: Event) -> None:
-        if self._steps.is_live and self._real.on_event is not None:
-            self._real.on_event(event)
 
     def _perform(self, operation: Operations) -> object:
         is_between = isinstance(operation, (DoAppend, DoBlocking, DoSleep))
@@ -318,6 +312,19 @@ class HostedRun(ThreadRunner):
         number, kept = found
         start, _ = inbox.under_way.pop(number)
         return Ended(start.call, answer_kept(kept), None)
+
+
+class _LiveHooks(Hooks):
+    """Tell hooks what is done, and not what is only replayed."""
+
+    def __init__(self, hooks: Hooks, steps: Recorder) -> None:
+        self._told = hooks
+        self._steps = steps
+
+    def tell(self, run: Run, event: Event) -> None:
+        """Tell each hook."""
+        if self._steps.is_live:
+            self._told.tell(run, event)
 
 
 class _Putting:

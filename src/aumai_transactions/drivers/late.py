@@ -61,6 +61,12 @@ def handing_in(desk: Desk, transaction_id: str, seen: LateReturn) -> Procedure[N
                 seen.step_id,
                 seen.outcome,
                 error,
+                extra={
+                    "transaction_id": transaction_id,
+                    "step_id": seen.step_id,
+                    "attempt": seen.attempt,
+                    "driver_id": desk.driver_id,
+                },
             )
         return
 

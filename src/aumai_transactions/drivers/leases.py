@@ -14,12 +14,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aumai_transactions.clock import Since
+from aumai_transactions.core.entries import Claimed
 from aumai_transactions.drivers.desk import Desk, read_journal
 from aumai_transactions.drivers.messages import unavailable
 from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.errors import JournalConflict, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aumai_transactions.core.entries import Entry
     from aumai_transactions.drivers.run import Run
 
 
@@ -61,3 +65,10 @@ def see_whose(desk: Desk, run: Run) -> Procedure[None]:
         raise unavailable(run, error) from error
     if journal.token != run.token:
         raise JournalConflict(run.transaction_id, "somebody else has claimed it since")
+
+
+def is_idle_claim(run: Run, entries: Sequence[Entry]) -> bool:
+    """True where nothing follows from a claim; that a driver has died is news in any case."""
+    claim, locks = entries[0], run.saga.locks
+    waits = locks is not None and locks.queued
+    return len(entries) == 1 and isinstance(claim, Claimed) and not (claim.takeover or waits)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from aumai_transactions.core.isolation import waits_of
+
 if TYPE_CHECKING:
     from aumai_transactions.core.commands import Call
+    from aumai_transactions.core.saga import Saga, SagaStep
     from aumai_transactions.drivers.interests import StepOutcome
 
 
@@ -48,3 +51,9 @@ class Asked(NamedTuple):
     step_id: str
     is_known: bool
     look: Look
+
+
+def stands_in_line(saga: Saga, step: SagaStep) -> bool:
+    """Tell whether a step waits for a resource: its own, or, for a pivot, a held step's."""
+    places = [place for place, _ in waits_of(saga)]
+    return step.index in places or (step.definition.pivot and bool(places))

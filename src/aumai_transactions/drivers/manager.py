@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from aumai_transactions.actions import (
@@ -32,15 +32,17 @@ from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.drivers.background import LeaseKeeper, LoopThread, keeper_of
 from aumai_transactions.drivers.behind import check_functions, declared_as_step
-from aumai_transactions.drivers.desk import ActionSource, Desk, OnEvent
+from aumai_transactions.drivers.desk import ActionSource, Desk
 from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
-from aumai_transactions.drivers.host import open_host
+from aumai_transactions.drivers.hooks import OnEvent, Settled, hooks_of
+from aumai_transactions.drivers.host import hosted_by
 from aumai_transactions.drivers.ids import free_step_id, new_id
 from aumai_transactions.drivers.options import (
     BeginOptions,
     BlockOptions,
     CallOptions,
     StepOptions,
+    begun_fields,
     check_parts,
     checked_after,
     checked_block_options,
@@ -52,6 +54,7 @@ from aumai_transactions.drivers.repeating import repeat_of, repeated
 from aumai_transactions.drivers.resources import checked_resources
 from aumai_transactions.drivers.run import Book
 from aumai_transactions.drivers.submitting import is_submitted
+from aumai_transactions.drivers.telemetry import Telemetry, Watcher
 from aumai_transactions.drivers.threads import ThreadRunner
 from aumai_transactions.errors import (
     DefinitionError,
@@ -61,8 +64,6 @@ from aumai_transactions.errors import (
     UnknownStep,
 )
 from aumai_transactions.models import (
-    CRASHES_MAX,
-    LOCK_TIMEOUT_SECONDS,
     Transaction,
     TransactionStep,
 )
@@ -95,21 +96,23 @@ class ManagerBase:
         actions: Iterable[Action] = (),
         strict: bool = False,
         before_record: BeforeRecord | None = None,
-        on_event: OnEvent | None = None,
+        on_event: OnEvent | Sequence[OnEvent] | None = None,
         action_source: ActionSource | None = None,
         parallel_max: int = PARALLEL_MAX,
         clock: Clock | None = None,
         engine: Engine | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._registry = ActionRegistry(DECORATED)
-        hooks = (before_record, on_event, action_source)
-        check_parts(actions=actions, store=store, clock=clock, hooks=hooks)
+        hooks = {"before_record": before_record, "action_source": action_source}
+        check_parts(actions=actions, store=store, clock=clock, hooks=hooks, telemetry=telemetry)
         for action in (*plain_actions(action_handlers or {}), *actions):
             self._registry.add(action)
         self._given_store = store
         self._strict = strict
         self._before_record = before_record
-        self._on_event = on_event
+        self._hooks = hooks_of(on_event, self._awaited)
+        self._telemetry = None if telemetry is None else Watcher(telemetry)
         self._action_source = action_source
         self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
@@ -126,6 +129,15 @@ class ManagerBase:
     def actions(self) -> ActionRegistry:
         """The actions that this manager can carry out."""
         return self._registry
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """What watches this manager."""
+        return None if self._telemetry is None else self._telemetry.telemetry
+
+    def _awaited(self, awaitable: Awaitable[object], settled: Settled) -> None:
+        """See to it that what a hook has returned is awaited."""
+        raise NotImplementedError
 
     @property
     def before_record(self) -> BeforeRecord | None:
@@ -179,7 +191,7 @@ class ManagerBase:
                 be undone, and how it is found again: `retry`, `retry_on`, `timeout_seconds`,
                 `abandon_after_seconds`, `probe`, `probe_retry`, `verify`, `verify_retry`, `reread`,
                 `requires_approval`, `approval_timeout_seconds`, `undo_within_seconds`, `identity`,
-                `once`; see `Action`.
+                `once`, `redact`; see `Action`.
 
         Raises:
             DefinitionError: The function cannot be a handler, or has no stable name.
@@ -279,16 +291,17 @@ class ManagerBase:
         if compensating is None:
             callee = self._registry.get(action)
             compensating = callee.action.compensating_action if callee else None
-        copy, references = data_of(data)
+        given = data_of(data)
         fields: dict[str, Any] = {
             "step_id": step_id,
             "agent_id": agent_id,
             "action": action,
-            "data": copy,
+            "data": given.data,
             "compensating_action": compensating,
             "state": STEP_PENDING,
             "after": None,
-            "references": references,
+            "references": given.references,
+            "secrets": given.secrets,
             "retry": None,
             "timeout_seconds": None,
             "pivot": False,
@@ -320,32 +333,13 @@ class ManagerBase:
         fields["resources"] = checked_resources(fields["resources"])
 
     def _begun(self, desk: Desk, timeout_seconds: float, options: BeginOptions) -> Transaction:
-        fields: dict[str, Any] = {
-            "transaction_id": desk.new_id(),
-            "state": PENDING,
-            "steps": [],
-            "created_at": instant(self._clock.now()),
-            "timeout_seconds": checked_timeout(timeout_seconds),
-            "timeout_scope": "start",
-            "on_crash": None,
-            "on_compensation_failure": "continue",
-            "name": None,
-            "idempotency_key": None,
-            "actions": {},
-            "shape": "planned",
-            "parallel_compensation": False,
-            "allow_irreversible_first": False,
-            "resume_within_seconds": None,
-            "on_undo_window": "warn",
-            "isolation": "exclusive",
-            "lock_timeout_seconds": LOCK_TIMEOUT_SECONDS,
-            "release_outstanding_locks": False,
-            "metadata": {},
-            "crashes_max": CRASHES_MAX,
-        }
+        created_at = instant(self._clock.now())
+        fields = begun_fields(desk.new_id(), created_at, checked_timeout(timeout_seconds))
         fields.update(options)
         transaction = Transaction.made(fields)
         if transaction.idempotency_key is None:
+            if self._telemetry is not None:
+                self._telemetry.begin(transaction)
             desk.book.hold(transaction, 0)
         return transaction
 
@@ -360,7 +354,10 @@ class ManagerBase:
             **options,
         }
         fields.pop("accepts_requests", None)
-        return Transaction(transaction_id=new_id(), **fields)
+        made = Transaction(transaction_id=new_id(), **fields)
+        if self._telemetry is not None:
+            self._telemetry.begin(made)
+        return made
 
     def _block_around(self) -> BlockBase | None:
         """Return the block of this manager that this context stands in."""
@@ -408,29 +405,27 @@ class ManagerBase:
             store = open_store(given or "memory:", create=create, clock=self._clock)
         else:
             store = given
-        driver_id = store.join()
         book = Book(keeps_all=not store.is_durable)
-        hosted: set[str] = set()
-        if store.is_blocking:
-            self._lease = keeper_of(store, driver_id, hosted, book.is_driving)
-            self._lease.start()
-            weakref.finalize(self, self._lease.stop)
+        if self._telemetry is not None:
+            self._telemetry.serve(book.count)
         desk = Desk(
             store=store,
-            driver_id=driver_id,
+            driver_id=store.join(),
             registry=self._registry,
             book=book,
             clock=self._clock,
             strict=self._strict,
             before_record=self._before_record,
-            on_event=self._on_event,
+            on_event=self._hooks,
+            telemetry=self._telemetry,
             action_source=self._action_source,
             parallel_max=self._parallel_max,
-            lease=self._lease,
         )
-        if self.engine is not None:
-            desk.host = open_host(self.engine, desk, self._loop_thread, hosted)
-        return desk
+        if store.is_blocking:
+            desk.lease = self._lease = keeper_of(desk)
+            self._lease.start()
+            weakref.finalize(self, self._lease.stop)
+        return desk if self.engine is None else hosted_by(self.engine, desk, self._loop_thread)
 
     @property
     def _tasks(self) -> TaskRunner:
@@ -461,9 +456,14 @@ class ManagerBase:
         except StoreError as error:
             # Why no error: everything acknowledged is durable, and the lock that this driver
             # lets go of tells others that it is gone.
-            log.warning("the store could not be told that this driver leaves: %s", error)
+            about = {"driver_id": desk.driver_id}
+            log.warning(
+                "the store could not be told that this driver leaves: %s", error, extra=about
+            )
         if self._owns_store:
             desk.store.close()
+        if self._telemetry is not None:
+            self._telemetry.flush()
 
     def _name_of(self, given: str | Handler | None, what: str) -> str | None:
         """Return the name of an action that was given by its name or its function."""

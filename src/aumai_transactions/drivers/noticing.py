@@ -214,7 +214,8 @@ class _Telling:
         self._alone.__exit__()
         if not isinstance(error, Exception):
             return False
-        log.error("on_conflict raised for %s", self._notice.resource, exc_info=error)
+        about = {"transaction_id": self._run.transaction_id, "resource": self._notice.resource}
+        log.error("on_conflict raised for %s", self._notice.resource, exc_info=error, extra=about)
         said = error_record(error)
         text = f"the callback of on_conflict raised {said} (about {self._notice.resource})"
         self._run.hook_warnings.append(text)
@@ -223,7 +224,8 @@ class _Telling:
 
 def _still_runs(run: Run) -> str:
     text = "a callback of on_conflict still ran when its block had been left"
-    log.warning("transaction %s: %s", run.transaction_id, text)
+    about = {"transaction_id": run.transaction_id}
+    log.warning("transaction %s: %s", run.transaction_id, text, extra=about)
     return text
 
 

@@ -11,14 +11,26 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from aumai_transactions.actions import Handler, Resources, checked_retry, checked_seconds
+from aumai_transactions.core.outcome import ATTENTIONS
+from aumai_transactions.core.states import PENDING
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name, is_one_of, shown
 from aumai_transactions.drivers.freezing import CHOICES, checked_count, checked_metadata
 from aumai_transactions.errors import DefinitionError
-from aumai_transactions.models import SECONDS_MAX, Resource, RetryPolicy, TransactionStep
+from aumai_transactions.models import (
+    CRASHES_MAX,
+    LOCK_TIMEOUT_SECONDS,
+    SECONDS_MAX,
+    Resource,
+    RetryPolicy,
+    TransactionStep,
+)
 from aumai_transactions.store import Query
 
 _NAMES = ("name", "idempotency_key")
+_SEVERAL = ("states", "agents", "actions", "metadata")
+ASKED_MAX = 100
+"""How many agents, actions or pairs of metadata a query may name."""
 
 
 class BeginOptions(TypedDict, total=False):
@@ -60,6 +72,33 @@ class BlockOptions(TypedDict, total=False):
     release_outstanding_locks: bool
     metadata: dict[str, str]
     crashes_max: int
+
+
+def begun_fields(transaction_id: str, created_at: datetime, timeout: float) -> dict[str, Any]:
+    """Return the fields of a new planned transaction, where nothing else is said."""
+    return {
+        "transaction_id": transaction_id,
+        "state": PENDING,
+        "steps": [],
+        "created_at": created_at,
+        "timeout_seconds": timeout,
+        "timeout_scope": "start",
+        "on_crash": None,
+        "on_compensation_failure": "continue",
+        "name": None,
+        "idempotency_key": None,
+        "actions": {},
+        "shape": "planned",
+        "parallel_compensation": False,
+        "allow_irreversible_first": False,
+        "resume_within_seconds": None,
+        "on_undo_window": "warn",
+        "isolation": "exclusive",
+        "lock_timeout_seconds": LOCK_TIMEOUT_SECONDS,
+        "release_outstanding_locks": False,
+        "metadata": {},
+        "crashes_max": CRASHES_MAX,
+    }
 
 
 def checked_wait(seconds: object) -> float:
@@ -213,6 +252,7 @@ class CallOptions(TypedDict, total=False):
     identity: tuple[str, ...] | None
     once: bool
     resources: Resources | None
+    redact: tuple[str, ...]
 
 
 def checked_call_options(options: CallOptions) -> CallOptions:
@@ -258,7 +298,12 @@ def checked_after(value: object) -> list[str] | None:
 
 
 def check_parts(
-    *, actions: object, store: object, clock: object, hooks: tuple[object, ...]
+    *,
+    actions: object,
+    store: object,
+    clock: object,
+    hooks: Mapping[str, object],
+    telemetry: object = None,
 ) -> None:
     """Refuse what a manager cannot be made of.
 
@@ -277,7 +322,9 @@ def check_parts(
         raise DefinitionError(message)
     if clock is not None and not callable(getattr(clock, "now", None)):
         raise DefinitionError(f"clock must be a Clock, not {shown(clock)}.")
-    for name, hook in zip(("before_record", "on_event", "action_source"), hooks, strict=True):
+    if telemetry is not None and not callable(getattr(telemetry, "recorded", None)):
+        raise DefinitionError(f"telemetry must be an OpenTelemetry(), not {shown(telemetry)}.")
+    for name, hook in hooks.items():
         if hook is not None and not callable(hook):
             raise DefinitionError(f"{name} must be a function, not {shown(hook)}.")
 
@@ -286,10 +333,35 @@ def checked_query(query: object) -> Query:
     """Return which transactions to list; all where nothing is said.
 
     Raises:
-        DefinitionError: It is no `Query`.
+        DefinitionError: It is no `Query`, or asks for something that cannot be asked.
     """
     if query is None:
         return Query()
-    if isinstance(query, Query):
-        return query
-    raise DefinitionError(f"a query must be a Query, not {shown(query)}.")
+    if not isinstance(query, Query):
+        raise DefinitionError(f"a query must be a Query, not {shown(query)}.")
+    asked: dict[str, Any] = {name: getattr(query, name) for name in _SEVERAL}
+    for name, several in asked.items():
+        if not isinstance(several, tuple) or len(several) > ASKED_MAX:
+            message = f"Query.{name} must be a tuple of at most {ASKED_MAX}, not {shown(several)}."
+            raise DefinitionError(message)
+    texts: list[Any] = [*query.agents, *query.actions, query.text, query.prefix, query.tenant or ""]
+    for pair in asked["metadata"]:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            message = f"Query.metadata must hold pairs of key and value, not {shown(pair)}."
+            raise DefinitionError(message)
+        texts += pair
+    for text in texts:
+        if not isinstance(text, str) or _has_no_bytes(text):
+            raise DefinitionError(f"a Query asks for texts, not for {shown(text)}.")
+    unknown = set(query.reasons) - ATTENTIONS
+    if unknown:
+        message = (
+            f"Query.attention is True or some of {', '.join(sorted(ATTENTIONS))}; "
+            f"{shown(min(unknown))} is none of them."
+        )
+        raise DefinitionError(message)
+    return query
+
+
+def _has_no_bytes(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)

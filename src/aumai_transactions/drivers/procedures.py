@@ -27,6 +27,7 @@ from aumai_transactions.core.outcome import transaction_of
 from aumai_transactions.core.risks import risks_of
 from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.states import ACTIVE, PENDING
+from aumai_transactions.core.tracing import without_trace
 from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.asking import (
     WAIT_SECONDS_MAX,
@@ -98,6 +99,9 @@ def begin_keyed(desk: Desk, transaction: Transaction) -> Procedure[Transaction]:
         journal = yield from blocking(lambda: desk.store.read(name))
         if journal is not None:
             break
+        if desk.telemetry is not None:
+            desk.telemetry.begin(transaction)
+            definition = frozen(transaction, desk.registry, None)
         run = Run(name, Saga(name), desk.registry)
         entries = decide_and_evolve(desk, run, PlanGiven(definition))
         answer = yield from append_request(desk, run, entries)
@@ -106,7 +110,9 @@ def begin_keyed(desk: Desk, transaction: Transaction) -> Procedure[Transaction]:
             desk.book.hold(transaction, run.saga.sequence)
             return transaction
     saga = load(journal)
+    definition = without_trace(definition)
     recorded = saga.plan._replace(created_at=definition.created_at, steps=(), actions=None)
+    recorded = without_trace(recorded)
     if not same_definition(recorded, definition):
         different = [
             field

@@ -123,7 +123,8 @@ def serve(desk: Desk, shared: Shared) -> Procedure[None]:
         yield from attend(desk, shared, part, [], RequestInterest(), patience=Patience(polls=True))
     except TransactionError as error:
         # Why only a log line: whoever has the transaction meets the same, and is told.
-        log.debug("transaction %s: no more requests: %s", part.transaction_id, error)
+        about = {"transaction_id": part.transaction_id}
+        log.debug("transaction %s: no more requests: %s", part.transaction_id, error, extra=about)
 
 
 def _outcome(saga: Saga, step: SagaStep) -> Any:

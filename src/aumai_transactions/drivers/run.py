@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import InvalidTransactionState
 from aumai_transactions.models import TransactionState
 
@@ -53,6 +54,7 @@ class Run:
         is_shared: True where a program carries it out step by step.
         shared: What those share who take part in it then.
         unannounced: What the user's hook is to be told of a shared one, outside its lock.
+        trace: What whoever watches it remembers about it; see `telemetry.py`.
         planned_at: By which time it was planned last; microseconds since 1970 UTC.
         parallel_max: How many of its calls may be under way at once.
         holdings: What the store is known to keep of its locks; None where that is not known.
@@ -62,6 +64,7 @@ class Run:
         look_at: When to look again at the resources that it waits for; microseconds since 1970 UTC.
         wait_until: Until when times to come are waited for here; microseconds since 1970 UTC, None
             for ever.
+        terms: Under which what is being decided now counts.
     """
 
     transaction_id: str
@@ -90,6 +93,8 @@ class Run:
     is_shared: bool = False
     shared: Shared | None = None
     unannounced: list[Event] = field(default_factory=list)
+    terms: Terms = ANY
+    trace: Any = None
 
     def __post_init__(self) -> None:
         self.announced = self.saga.state
@@ -188,6 +193,10 @@ class Book:
     def after_fork_in_child(self) -> None:
         """Let go of the lock, which a thread of the parent may have held."""
         self._lock = threading.Lock()
+
+    def count(self) -> int:
+        """Return how many transactions are driven here."""
+        return len(self._runs)
 
     def is_driving(self) -> bool:
         """Tell whether anything is driven here."""

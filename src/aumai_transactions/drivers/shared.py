@@ -19,7 +19,6 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from aumai_transactions.core.intents import occurrences
-from aumai_transactions.core.isolation import waits_of
 from aumai_transactions.core.observations import (
     DriverArrived,
     Observation,
@@ -27,17 +26,18 @@ from aumai_transactions.core.observations import (
     StepAsked,
     UndoAsked,
 )
-from aumai_transactions.core.saga import Saga, SagaStep
+from aumai_transactions.core.saga import Saga
 from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import COMMITTING, COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.driving import stop, take_turn
 from aumai_transactions.drivers.interests import Interest, StepInterest, goes_back, worth_making
-from aumai_transactions.drivers.looks import Asked, Look
+from aumai_transactions.drivers.looks import Asked, Look, stands_in_line
 from aumai_transactions.drivers.noticing import Noticed
 from aumai_transactions.drivers.pauses import seconds_left
 from aumai_transactions.drivers.run import Run
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import (
     CommitPointPassed,
     StoreError,
@@ -214,6 +214,7 @@ class Shared:
         *,
         once: bool,
         again: bool,
+        terms: Terms = ANY,
     ) -> Procedure[Asked]:
         """Add a step, or find the one that was recorded for the same intent; under the lock.
 
@@ -224,23 +225,34 @@ class Shared:
             group: The group that it stands in.
             once: True where an equal one, asked for before, is the answer.
             again: True where it is not, whatever it was resumed with.
+            terms: Which request it is, and on which sequence alone it counts.
 
         Raises:
             DefinitionError: The step cannot be.
             InvalidTransactionState: None can be added any more.
+            SequenceMoved: The journal has gone on; nothing was changed.
         """
         with _Turn(self):
+            found = None
+            if terms is not ANY:
+                if self._is_claimed and self.broken is None:
+                    yield from self._reread(desk)
+                found = terms.step_in(self.saga)
             if group is not None:
                 self._refuse_over(group)
                 self._place(group, seen.step.agent_id)
                 step = seen.step._replace(scope_id=group.scope_id)
                 seen = seen._replace(step=step, scopes=group.definitions())
-            known = None if again else self._known(seen, once=once)
+            known = found if again or found else self._known(seen, once=once)
             if known is not None:
                 return Asked(known, True, self._look(desk, who, StepInterest(known)))  # noqa: FBT003
             fork = self._fork(seen)
             seen = seen if fork is None else seen._replace(fork=fork)
-            yield from self._take(desk, who, [seen], polls=False)
+            self.run.terms = terms
+            try:
+                yield from self._take(desk, who, [seen], polls=False)
+            finally:
+                self.run.terms = ANY
             step_id = self.saga.steps[-1].step_id
             return Asked(step_id, False, self._look(desk, who, StepInterest(step_id)))  # noqa: FBT003
 
@@ -477,16 +489,10 @@ class Shared:
             None if is_settled and not mine_too else seconds_left(desk, self.run),
             is_busy=len(self._in_hand) > mine_too,
             is_going_back=going_back,
-            is_in_line=step is not None and _stands_in_line(saga, step),
+            is_in_line=step is not None and stands_in_line(saga, step),
             outcome=interest.outcome(saga) if isinstance(interest, StepInterest) else None,
         )
 
     def is_quiet(self) -> bool:
         """True where no call is under way here."""
         return not self._in_hand
-
-
-def _stands_in_line(saga: Saga, step: SagaStep) -> bool:
-    """Tell whether a step waits for a resource: its own, or, for a pivot, a held step's."""
-    places = [place for place, _ in waits_of(saga)]
-    return step.index in places or (step.definition.pivot and bool(places))

@@ -6,7 +6,7 @@ Owns: how this thread waits for a store, for a handler and for time. The rules a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from aumai_transactions.core.observations import ApprovalAnswered, ResolutionAnswered, RetryAsked
@@ -21,6 +21,7 @@ from aumai_transactions.drivers import (
 from aumai_transactions.drivers.asking import WAIT_SECONDS_MAX
 from aumai_transactions.drivers.desk import id_of, read_events, read_result, read_transaction
 from aumai_transactions.drivers.freezing import checked_count, frozen_step
+from aumai_transactions.drivers.hooks import Settled, dropped, outcome_of
 from aumai_transactions.drivers.locks import checked_retries, runs_left
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
 from aumai_transactions.drivers.operations import Procedure
@@ -35,7 +36,7 @@ from aumai_transactions.drivers.resuming import nested_in
 from aumai_transactions.drivers.stored import StoredTransactions
 from aumai_transactions.drivers.sync_block import TransactionBlock
 from aumai_transactions.drivers.sync_keeping import SyncKeeping
-from aumai_transactions.errors import InvalidTransactionState
+from aumai_transactions.errors import InvalidTransactionState, StepRejected
 from aumai_transactions.models import (
     DEFAULT_TIMEOUT_SECONDS,
     Event,
@@ -68,11 +69,14 @@ class TransactionManager(SyncKeeping):
         strict: True to refuse an action without a handler before anything runs.
         before_record: Called with each step before it is journaled; returns the data to record
             and to act on.
-        on_event: Called with each journal entry, right after it became durable.
+        on_event: Called with each journal entry, right after it became durable: a function, sync
+            or async, or a list of them. What one raises becomes a warning.
         action_source: Called with the action definitions of a journal; returns the actions.
+        parallel_max: How many steps of one transaction run at once.
         clock: What time it is; for tests.
         engine: What carries planned transactions out instead of this manager, such as
             `engines.dbos.DbosEngine`; the journal stays in `store`.
+        telemetry: Who watches: `OpenTelemetry()` of `aumai_transactions.telemetry`.
     """
 
     def begin(
@@ -456,6 +460,17 @@ class TransactionManager(SyncKeeping):
     ) -> None:
         """Close this manager."""
         self.close()
+
+    def _awaited(self, awaitable: Awaitable[object], settled: Settled) -> None:
+        """Await what a hook has returned, in the thread of the async handlers."""
+        try:
+            error: BaseException | None = self._loop_thread.run(outcome_of(awaitable))
+        except StepRejected:
+            # The hook is told in the one thread that could await it.
+            dropped(awaitable, settled, "it is told in the thread of the async handlers")
+            return
+        if error is not None:
+            settled(error)
 
     def _run_or_go_back(self, procedure: Procedure[T], tx: Transaction) -> T:
         """Carry out a procedure; undo what it began where an interrupt hit between two calls."""

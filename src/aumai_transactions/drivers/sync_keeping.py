@@ -33,7 +33,7 @@ from aumai_transactions.models import (
 )
 
 if TYPE_CHECKING:
-    from aumai_transactions.store import Listed, Query, StoreInfo
+    from aumai_transactions.store import Page, Query, StoreInfo, Tally
 
 T = TypeVar("T")
 
@@ -67,9 +67,21 @@ class SyncKeeping(ManagerBase):
         """
         return self._ask(tx, TrustAnswered(by, note), wait_max_seconds)
 
-    def find(self, query: Query | None = None) -> list[Listed]:
-        """Return one page of summaries, without reading journals."""
+    def find(self, query: Query | None = None) -> Page:
+        """Return one page of summaries, without reading journals.
+
+        Args:
+            query: Which; the first hundred where nothing is said. Going on with
+                `query._replace(after=page.goes_on_after)` gives the next page.
+
+        Raises:
+            DefinitionError: It asks for something that cannot be asked.
+        """
         return self._desk().store.find(checked_query(query))
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return self._desk().store.tally()
 
     def locks(self, resource: str | None = None) -> list[ResourceLock]:
         """Return who holds which resource and who waits for it.

@@ -31,7 +31,7 @@ from aumai_transactions.core.states import (
 )
 from aumai_transactions.core.values import ErrorRecord
 from aumai_transactions.drivers.asking import waiting_until
-from aumai_transactions.drivers.calling import call_of, with_draw
+from aumai_transactions.drivers.calling import Unmade, call_of, with_draw
 from aumai_transactions.drivers.desk import Desk
 from aumai_transactions.drivers.interests import (
     DoubtsInterest,
@@ -55,6 +55,7 @@ from aumai_transactions.drivers.operations import (
 from aumai_transactions.drivers.parts import ENDLESS, Part, Patience
 from aumai_transactions.drivers.shared import Shared
 from aumai_transactions.drivers.telling import Executed, told
+from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import (
     InternalError,
     InvalidTransactionState,
@@ -176,9 +177,7 @@ def _cancelled(shared: Shared, part: Part) -> list[Observation]:
     return [RollbackCalled(note=type(part.interrupt).__name__, reason="cancelled")]
 
 
-def _call(
-    desk: Desk, shared: Shared, part: Part, command: Call, look: Look
-) -> DoCall | HandlerMissing | HandlerRaised:
+def _call(desk: Desk, shared: Shared, part: Part, command: Call, look: Look) -> DoCall | Unmade:
     """Return the call that a command stands for; or why it is not made."""
     definition = command.step.definition
     if command.operation == "action" and not definition.on_commit:
@@ -252,6 +251,7 @@ def execute(
     once: bool,
     again: bool,
     wait_max_seconds: float,
+    terms: Terms = ANY,
 ) -> Procedure[Executed]:
     """Carry out a step, and return what became of it.
 
@@ -266,7 +266,7 @@ def execute(
     if group is not None:
         yield from _refuse_late(desk, shared, part, group)
     try:
-        asking = partial(shared.ask, desk, part, asked, group, once=once, again=again)
+        asking = partial(shared.ask, desk, part, asked, group, once=once, again=again, terms=terms)
         found: Asked = yield DoTurn(desk, shared.lock, asking, part)
         step_id = found.step_id
         definition = shared.saga.by_id[step_id].definition
@@ -409,3 +409,8 @@ def release(desk: Desk, shared: Shared, part: Part, group: Group) -> Procedure[N
 def settle(desk: Desk, shared: Shared, part: Part) -> Procedure[None]:
     """Take a transaction whose program died, and settle what is in doubt."""
     yield from attend(desk, shared, part, [], DoubtsInterest())
+
+
+def see_to(desk: Desk, shared: Shared, part: Part, step_id: str) -> Procedure[None]:
+    """Carry out a step that was asked for before, and that nobody waits for here."""
+    yield from attend(desk, shared, part, [], StepInterest(step_id), patience=Patience(0))

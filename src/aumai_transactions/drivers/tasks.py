@@ -289,7 +289,7 @@ class TaskRunner:
                 value = await self._called_in_thread(operation)
                 if value is not None and inspect.isawaitable(value):
                     value = await _to_the_end(_awaited(value), run, cancellable=cancellable)
-            return returned(step, kind, value), None
+            return returned(step, kind, value, callee.action.redact), None
         except GivenUp as given_up:
             return Limit.of(operation, seconds or 0.0).given_up(given_up)
         except BaseException as error:  # noqa: BLE001 (it becomes an observation, and is raised)
@@ -320,7 +320,7 @@ class TaskRunner:
                 value = call(callee, operation.arguments)
                 if value is not None and inspect.isawaitable(value):
                     value = asyncio.run_coroutine_threadsafe(_awaited(value), loop).result()
-                return returned(step, kind, value), None
+                return returned(step, kind, value, callee.action.redact), None
             except BaseException as error:  # noqa: BLE001 (it becomes an observation)
                 return raised(step, kind, callee.action, error), error
 

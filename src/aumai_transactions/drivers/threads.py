@@ -247,7 +247,7 @@ class ThreadRunner:
             value = call(callee, operation.arguments)
             if value is not None and inspect.isawaitable(value):
                 value = self._loop_thread.run(value if limit is None else limited(value, limit))
-            return returned(step, kind, value), None
+            return returned(step, kind, value, callee.action.redact), None
         except GivenUp as given_up:
             # Only a limited call is given up.
             return Limit.of(operation, operation.timeout_seconds or 0.0).given_up(given_up)

@@ -76,7 +76,7 @@ class Limit(NamedTuple):
             return
         error = task.exception()
         if error is None:
-            seen = returned(step, kind, task.result())
+            seen = returned(step, kind, task.result(), self.operation.callee.action.redact)
         else:
             seen = raised(step, kind, self.operation.callee.action, error)
         threading.Thread(target=self.hand_on, args=((seen, None),), daemon=True).start()

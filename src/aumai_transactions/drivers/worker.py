@@ -290,18 +290,20 @@ class Worker:
 
     def _work(self, todo: queue.SimpleQueue[str | None]) -> None:
         while (name := todo.get()) is not None:
+            opened = self._manager._opened  # noqa: SLF001 (one package)
+            about = {"transaction_id": name, "driver_id": opened and opened.driver_id}
             try:
                 self._carry_on(name)
             except HandedBack:
                 pass
             except StoreUnavailable as error:
-                log.warning("transaction %s is left as it stands: %s", name, error)
+                log.warning("transaction %s is left as it stands: %s", name, error, extra=about)
                 self._choice.heard(name, "unavailable", time.monotonic())
             except Exception as error:  # noqa: BLE001 (one transaction is not to end a thread)
-                log.warning("transaction %s could not be carried on: %r", name, error)
+                log.warning("transaction %s could not be carried on: %r", name, error, extra=about)
                 self._choice.heard(name, "failed", time.monotonic())
             except BaseException as error:  # noqa: BLE001 (a handler that exits ends no thread)
-                log.warning("transaction %s: a handler has raised %r", name, error)
+                log.warning("transaction %s: a handler has raised %r", name, error, extra=about)
                 self._choice.heard(name, "interrupted", time.monotonic())
             finally:
                 self._busy.discard(name)

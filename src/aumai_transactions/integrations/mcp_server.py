@@ -41,7 +41,8 @@ from pydantic import BaseModel
 
 from aumai_transactions.drivers.ambient import AMBIENT
 from aumai_transactions.errors import DefinitionError, TransactionError
-from aumai_transactions.integrations.open_transactions import OpenTransaction, OpenTransactions
+from aumai_transactions.integrations.open_transaction import OpenTransaction
+from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.integrations.tool_calls import Others, Rules, ToolCall, ToolCalls, is_step
 
 if TYPE_CHECKING:

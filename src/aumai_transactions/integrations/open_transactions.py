@@ -9,7 +9,6 @@ Rules:
   3. What a process that died had open is resumed when it is asked for, by whoever begun it; until
      then, and once the time for that is over, it is recovery's. The one outside has not died with
      it: what is asked for after that is asked for once more, and not again.
-  4. In which savepoint a transaction stands is told by the last of its marks, which are steps.
 """
 
 from __future__ import annotations
@@ -20,37 +19,31 @@ import logging
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
-from aumai_transactions.actions import Action
 from aumai_transactions.core.states import ACTIVE
-from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
-from aumai_transactions.drivers.ambient import AMBIENT, SCOPES
-from aumai_transactions.drivers.async_block import AsyncSavepoint
-from aumai_transactions.drivers.blocks import options_of
 from aumai_transactions.drivers.desk import read_saga
 from aumai_transactions.drivers.freezing import checked_count
-from aumai_transactions.drivers.groups import Group, enter
 from aumai_transactions.drivers.manager import BLOCK_TIMEOUT_SECONDS
 from aumai_transactions.errors import (
     DefinitionError,
     InvalidData,
-    InvalidTransactionState,
     StoreError,
     StoreNotFound,
     TransactionError,
     TransactionNotActive,
     TransactionNotFound,
 )
+from aumai_transactions.integrations.open_transaction import OpenTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from aumai_transactions.core.saga import Saga
     from aumai_transactions.drivers.aio import AsyncTransactionManager
     from aumai_transactions.drivers.async_block import AsyncTransactionBlock
     from aumai_transactions.drivers.options import BlockOptions
-    from aumai_transactions.models import Transaction, TransactionResult
+    from aumai_transactions.models import TransactionResult
 
 log = logging.getLogger("aumai_transactions.integrations")
 
@@ -75,132 +68,6 @@ class TooManyTransactions(TransactionError):
         self.open_max = open_max
         told = f"{open_max} transactions{whose} are open already, and no more can be."
         super().__init__(f"{told} Nothing was begun. Commit one of them, or roll it back.")
-
-
-_MARK = Action("savepoint", lambda _action, _data: None, effect="none")
-"""The step by which a savepoint is durable: it is journaled with its first step only."""
-
-
-class OpenTransaction:
-    """Be one transaction that is open here; made by `OpenTransactions`.
-
-    Attributes:
-        block: It; it can be used from any task.
-        owner: Who began it.
-    """
-
-    def __init__(self, block: AsyncTransactionBlock, owner: str) -> None:
-        self.block = block
-        self.owner = owner
-        self._savepoints = _savepoints_of(block)
-        self._turn = asyncio.Lock()
-        self._is_over = asyncio.Event()
-
-    @property
-    def transaction_id(self) -> str:
-        """Its id."""
-        return self.block.transaction_id
-
-    @property
-    def savepoints(self) -> list[str]:
-        """The names of the savepoints that it stands in, the outermost first."""
-        return [one.name for one in self._savepoints]
-
-    @property
-    def is_over(self) -> bool:
-        """True once nothing can be done in it any more."""
-        broken = self.block._shared.broken is not None  # noqa: SLF001 (one package)
-        if broken or self.block.state.is_final or self.block.is_left:
-            self._is_over.set()
-        return self._is_over.is_set()
-
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[AsyncTransactionBlock]:
-        """Let the code of this block stand in the transaction, and in its savepoint.
-
-        Leaving it ends nothing, whatever is raised.
-        """
-        tokens = AMBIENT.set(self.block), SCOPES.set(SCOPES.get())
-        enter(self.transaction_id, self._savepoints[-1].group if self._savepoints else None)
-        try:
-            yield self.block
-        finally:
-            SCOPES.reset(tokens[1])
-            AMBIENT.reset(tokens[0])
-            _ = self.is_over  # A step that is denied, or out of time, ends the whole.
-
-    async def savepoint(self, name: str) -> None:
-        """Make a savepoint; what is executed from now on belongs to it.
-
-        Args:
-            name: What to call it. It hides an earlier one of the same name.
-
-        Raises:
-            TransactionNotActive: The transaction has ended.
-        """
-        checked_name(name, "savepoint")
-        async with self._turn:
-            with self.inside() as block:
-                made = block.savepoint(name)
-                await self._leave_mark({"name": name})
-            self._savepoints.append(made)
-
-    async def rollback_to(self, name: str) -> None:
-        """Undo what was executed since a savepoint was made; it can be gone back to again.
-
-        Args:
-            name: The savepoint.
-
-        Raises:
-            InvalidTransactionState: It stands in no savepoint of this name; nothing was undone.
-            UndoRefused: Something outside that is in force depends on it; nothing was undone.
-            TransactionRolledBack: An undo failed, so that the whole transaction went back.
-        """
-        async with self._turn:
-            found = [one for one in self._savepoints if one.name == name]
-            if not found:
-                hint = f"It has {', '.join(self.savepoints) or 'none'}. Nothing was undone."
-                call = f"go back to savepoint {name!r:.200} of"
-                state = "in no savepoint of this name"
-                raise InvalidTransactionState(self.transaction_id, state, call, hint)
-            place = self._savepoints.index(found[-1])
-            with self.inside() as block:
-                await block.rollback_to(found[-1])
-                del self._savepoints[place + 1 :]
-                await self._leave_mark({"name": name, "is_back": True})
-
-    async def commit(self, *, wait_max_seconds: float = 30) -> TransactionResult:
-        """Commit it, and return the outcome; look at `state`.
-
-        Where it waits for a person or a time by then, it is let go of, and is committed without
-        anybody's asking again once that has come.
-        """
-        with self.inside():
-            return await self.block.commit(wait_max_seconds=wait_max_seconds)
-
-    async def rollback(self, note: str = "", *, wait_max_seconds: float = 30) -> TransactionResult:
-        """Undo all of it, and return the outcome.
-
-        Raises:
-            CommitPointPassed: The commit is decided; nothing was changed.
-            InvalidTransactionState: It has ended.
-        """
-        with self.inside() as block:
-            return await block.rollback(note, wait_max_seconds=wait_max_seconds)
-
-    async def _leave_mark(self, data: dict[str, Any]) -> None:
-        asked = self.block.asked_of([_MARK], data, agent_id=None, options=options_of({}))
-        await self.block.execute_in(self.block, asked, once=False)
-
-    async def _hold(self) -> None:
-        """Wait until it is over, or its time is."""
-        made: Transaction = self.block._transaction  # noqa: SLF001 (one package)
-        clock = self.block._manager._clock  # noqa: SLF001
-        seconds = (made.created_at - instant(0)).total_seconds() + made.timeout_seconds
-        until = round(seconds * 1_000_000)
-        while not self.is_over and (left := until - clock.now()) >= 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_over.wait(), left / 1_000_000 + 0.001)
 
 
 class _Opened(NamedTuple):
@@ -261,11 +128,17 @@ class OpenTransactions:
         held = (one for one, _ in self._opened.values() if one.owner == owner)
         return [one for one in held if not one.is_over]
 
+    def here(self, transaction_id: str) -> OpenTransaction | None:
+        """Return one that is open here, whoever has begun it; None where it is not."""
+        found = self._opened.get(transaction_id)
+        return None if found is None or found.one.is_over else found.one
+
     async def begin(
         self,
         *,
         owner: str = "",
         timeout_seconds: float | None = None,
+        transaction_id: str | None = None,
         **options: Unpack[BlockOptions],
     ) -> OpenTransaction:
         """Begin one. It is durable with its first step; before that there is nothing to undo.
@@ -273,6 +146,7 @@ class OpenTransactions:
         Args:
             owner: Who begins it, and who alone may use it. It stands in the journal.
             timeout_seconds: How long it may take; None for the most that it may.
+            transaction_id: Its id, which no other has; None for a new one.
             **options: As for `manager.transaction`.
 
         Raises:
@@ -293,7 +167,10 @@ class OpenTransactions:
                 options.setdefault("resume_within_seconds", self._resume_within_seconds)
 
         async def make() -> AsyncTransactionBlock:
-            return self.manager.transaction(seconds, **options)
+            block = self.manager.transaction(seconds, **options)
+            if transaction_id is not None:
+                block._transaction.transaction_id = transaction_id  # noqa: SLF001 (one package)
+            return block
 
         return await self._open(make, owner, outlives_caller=False)
 
@@ -470,30 +347,14 @@ class OpenTransactions:
     async def _recover(self) -> None:
         """Settle what dead processes have left, and say what cannot be settled by itself."""
         for one in await self.manager.recover(wait_max_seconds=0):
-            is_left = one.result is not None and bool(one.result.outstanding)
-            is_left |= one.outcome in ("parked", "unreadable")
-            if is_left and one.transaction_id not in self._told:
-                self._told.add(one.transaction_id)
-                log.warning("transaction %s of before: %s", one.transaction_id, one.detail)
+            result, name = one.result, one.transaction_id
+            is_left = one.outcome in ("parked", "unreadable") or bool(result and result.outstanding)
+            if is_left and name not in self._told:
+                self._told.add(name)
+                told = {"transaction_id": name}
+                log.warning("transaction %s of before: %s", name, one.detail, extra=told)
 
 
 def _say_what_it_raised(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.warning("what dead processes have left could not be looked at: %s", error)
-
-
-def _savepoints_of(block: AsyncTransactionBlock) -> list[AsyncSavepoint]:
-    """Return the savepoints that a transaction stands in, the outermost first."""
-    shared = block._shared  # noqa: SLF001 (one package)
-    with shared.lock:
-        marks = [one for one in shared.saga.steps if one.definition.action == _MARK.name]
-        scope = marks[-1].scope if marks else None
-        chain = [] if scope is None else [one.definition for one in scope.chain()]
-    found: list[AsyncSavepoint] = []
-    group: Group | None = None
-    for told in reversed(chain):
-        group = Group(told.scope_id, told.kind, told.name, group, told.expires_at)
-        group.is_placed = True
-        found.append(AsyncSavepoint(block, group))
-    enter(block.transaction_id, None)
-    return found

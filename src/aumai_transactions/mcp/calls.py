@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from aumai_transactions.drivers.async_block import AsyncTransactionBlock
-    from aumai_transactions.integrations.open_transactions import OpenTransaction
+    from aumai_transactions.integrations.open_transaction import OpenTransaction
 
 HOLD = "hold"
 """The action of a step that only locks what the next one is about to keep."""

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerRequestContext
 
-    from aumai_transactions.integrations.open_transactions import OpenTransaction, OpenTransactions
+    from aumai_transactions.integrations.open_transaction import OpenTransaction
+    from aumai_transactions.integrations.open_transactions import OpenTransactions
     from aumai_transactions.mcp.calls import Calls
     from aumai_transactions.mcp.config import Gateway as Settings
 

@@ -33,6 +33,8 @@ from aumai_transactions.mcp.rules import rules_of
 from aumai_transactions.mcp.standard_input import Lines
 from aumai_transactions.mcp.toolbox import Offered, fingerprint, offered
 from aumai_transactions.mcp.upstreams import Upstream
+from aumai_transactions.telemetry.here import telemetry_here
+from aumai_transactions.telemetry.logs import wanted_log_event
 
 if TYPE_CHECKING:
     import socket
@@ -77,7 +79,13 @@ async def running(
         folders = {name: _folders(configuration, name) for name in servers}
         calls = Calls(tools, servers, folders)
         settings = configuration.transactions
-        manager = AsyncTransactionManager(store=store, actions=calls.actions(), strict=True)
+        manager = AsyncTransactionManager(
+            store=store,
+            actions=calls.actions(),
+            strict=True,
+            on_event=wanted_log_event(),
+            telemetry=telemetry_here(os.environ),
+        )
         async with (
             manager,
             OpenTransactions(

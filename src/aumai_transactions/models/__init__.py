@@ -51,6 +51,7 @@ from aumai_transactions.models.values import (
     OutputReference,
     Resource,
     RetryPolicy,
+    SecretRef,
 )
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Risk",
     "RiskCode",
     "RollbackReason",
+    "SecretRef",
     "StepState",
     "Transaction",
     "TransactionResult",

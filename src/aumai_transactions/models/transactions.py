@@ -41,6 +41,7 @@ class TransactionStep(Model):
         state: Where it stands, kept current while the transaction runs.
         after: Ids of the steps that must have succeeded before; None means all added before.
         references: Where its data is filled in from earlier outputs when it starts.
+        secrets: JSON pointers to the places of its data that name a secret.
         retry: How often it is tried again; None means what its action says.
         timeout_seconds: How long a call of it may take; None means what its action says.
         pivot: True where its success is the commit point.
@@ -62,6 +63,7 @@ class TransactionStep(Model):
     state: StepState = StepState.pending
     after: list[str] | None = None
     references: list[OutputReference] = Field(default_factory=list)
+    secrets: list[str] = Field(default_factory=list)
     retry: RetryPolicy | None = None
     timeout_seconds: float | None = None
     pivot: bool = False

@@ -117,6 +117,17 @@ class Output:
     type: JsonType | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Stand in a step's data for a secret, which is read when a call is made and never recorded.
+
+    Args:
+        name: `env:NAME` for a variable of the environment, `file:PATH` for the text of a file.
+    """
+
+    name: str
+
+
 class OutputReference(Model):
     """Point from a place in a step's data to a place in an earlier step's output.
 

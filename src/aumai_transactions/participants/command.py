@@ -36,7 +36,7 @@ from aumai_transactions.participants.definition import (
     VariableName,
     setting_text,
 )
-from aumai_transactions.participants.identity import STEP_VARIABLES, step_variables
+from aumai_transactions.participants.identity import STEP_VARIABLES, step_variables, trace_variables
 from aumai_transactions.participants.messages import last_line, printable, without
 from aumai_transactions.participants.process import Lost, Run, started, watched
 from aumai_transactions.participants.template import UnfitValue, encoded_json, rejection
@@ -271,7 +271,8 @@ def _ended(
         raise rejection(context, message) from None
     try:
         added = _added(table)
-        environment = {**_inherited(), **added, **step_variables(context)}
+        trace = trace_variables(context)
+        environment = {**_inherited(), **trace, **added, **step_variables(context)}
         process = started(table.argv, folder, environment)
     except MissingVariable as error:
         message = f"{program} was not started: {error}"

@@ -37,6 +37,9 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _ENDS_IN_A_NUMBER = re.compile(r"(^|\.)([0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
 class NotSent(Exception):
     """Say that the request did not leave this machine."""
 
@@ -142,6 +145,7 @@ def exchange(
     *,
     timeout_seconds: float,
     body_bytes_max: int,
+    public_only: bool = False,
 ) -> Answer:
     """Send one request and return its answer.
 
@@ -152,13 +156,15 @@ def exchange(
         body: The body, or None for none.
         timeout_seconds: How long everything together may take.
         body_bytes_max: How much of the body of a 2xx answer is read.
+        public_only: True where no address of this machine or of a private network is connected to,
+            whatever the host's name leads to.
 
     Raises:
         NotSent: Nothing left this machine.
         AnswerLost: Something may have arrived, and there is no answer to rely on.
     """
     deadline = _Deadline(time.monotonic() + timeout_seconds, timeout_seconds)
-    connected = _connected(target, deadline)
+    connected = _connected(target, deadline, public_only=public_only)
     try:
         connection = http.client.HTTPConnection(target.host, target.port)
         connection.auto_open = 0
@@ -205,13 +211,17 @@ class _Deadline:
         return left
 
 
-def _connected(target: Target, deadline: _Deadline) -> socket.socket:
+def _connected(target: Target, deadline: _Deadline, *, public_only: bool) -> socket.socket:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         message = f"the name {target.host} cannot be resolved ({_described(error)})"
         raise NotSent(message) from error
     problem = "it has no address"
+    if public_only:
+        # Why here: what is looked up a second time may lead elsewhere.
+        found = [one for one in found if is_public(str(one[4][0]))]
+        problem = f"{target.host} leads to no address outside of this machine and private networks"
     for position, (family, kind, protocol, _, address) in enumerate(found):
         try:
             # Why a share: one address that swallows packets must not use up all the time.
@@ -222,6 +232,17 @@ def _connected(target: Target, deadline: _Deadline) -> socket.socket:
         except OSError as error:
             problem = _described(error)
     raise NotSent(problem)
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address stands in the public network."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
+    if inner is not None:
+        found = inner
+    # Why not NAT64: what stands behind the prefix may be any address of version 4.
+    is_translated = found.version == 6 and found in _NAT64
+    return found.is_global and not found.is_multicast and not is_translated
 
 
 def _opened(

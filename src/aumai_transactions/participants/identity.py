@@ -61,6 +61,26 @@ def step_headers(context: StepContext) -> dict[str, str]:
     return {name: quote(text, safe=_HEADER_SAFE) for name, text in headers.items()}
 
 
+def trace_headers(context: StepContext) -> dict[str, str]:
+    """Return the headers that say below which span the call stands (W3C Trace Context)."""
+    if context.traceparent is None:
+        return {}
+    headers = {"traceparent": context.traceparent}
+    if context.tracestate is not None:
+        headers["tracestate"] = context.tracestate
+    return headers
+
+
+def trace_variables(context: StepContext) -> dict[str, str]:
+    """Return the same for a program: `TRACEPARENT`, and always `TRACESTATE`, which may be empty.
+
+    Why also empty: what this process has inherited belongs to another span.
+    """
+    if context.traceparent is None:
+        return {}
+    return {"TRACEPARENT": context.traceparent, "TRACESTATE": context.tracestate or ""}
+
+
 def _tokens_of(context: StepContext) -> str:
     """Return the fencing tokens of what a step uses, by resource, as a JSON object."""
     return canonical_json(dict(context.resources)).decode()

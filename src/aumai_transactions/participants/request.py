@@ -45,7 +45,7 @@ from aumai_transactions.participants.exchange import (
     NotSent,
     exchange,
 )
-from aumai_transactions.participants.identity import HEADER_PREFIX, step_headers
+from aumai_transactions.participants.identity import HEADER_PREFIX, step_headers, trace_headers
 from aumai_transactions.participants.messages import printable, without
 from aumai_transactions.participants.template import (
     Node,
@@ -289,7 +289,8 @@ class RequestTemplate:
             headers["Content-Type"] = "application/json"
         replaced = {name.lower() for name in (*headers, *secret)}
         usual = {k: text for k, text in _USUAL_HEADERS.items() if k.lower() not in replaced}
-        ours = {**identity, "Host": target.authority, "Connection": "close"}
+        traced = {k: text for k, text in trace_headers(context).items() if k not in replaced}
+        ours = {**traced, **identity, "Host": target.authority, "Connection": "close"}
         try:
             answer = exchange(
                 target,

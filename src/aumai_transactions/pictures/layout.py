@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -80,11 +81,13 @@ class Line:
         step: It.
         bars: Its calls, in order.
         joins: For each bar that undoes or confirms, from where to where it is joined.
+        waits: From where to where its next attempt was waited for.
     """
 
     step: StepLine
     bars: tuple[Bar, ...]
     joins: tuple[tuple[float, float], ...]
+    waits: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -191,6 +194,7 @@ def _calls(step: StepLine) -> list[tuple[Kind, Call]]:
 def _line(step: StepLine, axis: _Axis) -> Line:
     bars: list[Bar] = []
     joins: list[tuple[float, float]] = []
+    waits: list[tuple[float, float]] = []
     for kind, call in _calls(step):
         before = bars[-1].end if bars else None
         made = [
@@ -209,5 +213,8 @@ def _line(step: StepLine, axis: _Axis) -> Line:
             made[-1] = Bar(kind, made[-1].start, made[-1].end, call.outcome, made[-1].number)
         if kind != "action" and made and before is not None:
             joins.append((before, made[0].start))
+        waits += [(one.end, after.start) for one, after in itertools.pairwise(made)]
+        if made and call.outcome == "waiting":
+            waits.append((made[-1].end, 1.0))
         bars += made
-    return Line(step, tuple(bars), tuple(joins))
+    return Line(step, tuple(bars), tuple(joins), tuple(waits))

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from aumai_transactions.pictures.layout import Bar, Lane, Layout, Line, laid_out, tone_of
 from aumai_transactions.timelines.outcome import outcome_sentence
+from aumai_transactions.wording.characters import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ RIGHT = 150
 ROW = 26
 LANE = 24
 TOP = 76
+HEAD = 46
 BAR = 14
 BAR_WIDTH_MIN = 3.0
 
@@ -43,6 +45,7 @@ STYLE = """
 .aumai-tx text{fill:var(--ink)}.aumai-tx .soft{fill:var(--soft)}.aumai-tx .head{font-weight:600}
 .aumai-tx .axis{stroke:var(--line)}.aumai-tx .join{stroke:var(--undone);fill:none;
 stroke-dasharray:3 3}.aumai-tx .paper{fill:var(--paper)}
+.aumai-tx .wait{stroke:var(--quiet);stroke-width:2;stroke-dasharray:1 3;fill:none}
 .aumai-tx .good{fill:var(--good)}.aumai-tx .bad{fill:var(--bad)}
 .aumai-tx .undone{fill:var(--undone)}.aumai-tx .busy{fill:var(--busy)}
 .aumai-tx .quiet{fill:var(--quiet)}
@@ -55,38 +58,42 @@ stroke-dasharray:3 3}.aumai-tx .paper{fill:var(--paper)}
 """.strip().replace("\n", "")
 
 
-def drawn(timeline: Timeline, result: TransactionResult) -> str:
-    """Return a transaction as the text of an SVG file."""
-    return "\n".join(_lines(timeline, result)) + "\n"
+def drawn(timeline: Timeline, result: TransactionResult, *, is_inside: bool = False) -> str:
+    """Return a transaction as the text of an SVG file.
+
+    Args:
+        timeline: How it went.
+        result: What became of it.
+        is_inside: True where it stands in a page that has `STYLE`, and a head, already.
+    """
+    return "\n".join(_lines(timeline, result, is_inside=is_inside)) + "\n"
 
 
 def fit(text: str, characters_max: int) -> str:
     """Return a text as it may stand in XML: cleaned, cut and escaped."""
     clean = _DIRECTIONS.sub("", _UNFIT.sub("", text)).replace("\n", " ")
+    clean = shown(clean)
     cut = clean if len(clean) <= characters_max else clean[: characters_max - 1] + "…"
     return escape(cut, {'"': "&quot;"})
 
 
-def _lines(timeline: Timeline, result: TransactionResult) -> Iterator[str]:
+def _lines(timeline: Timeline, result: TransactionResult, *, is_inside: bool) -> Iterator[str]:
     layout = laid_out(timeline)
     rows = sum(LANE + ROW * len(lane.lines) for lane in layout.lanes)
     height = TOP + rows + (40 if layout.left_out else 20)
+    top = HEAD if is_inside else 0
     said = outcome_sentence(timeline, result)
     name = timeline.name or "transaction"
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="aumai-tx" role="img" '
-        f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 {top} {WIDTH} {height - top}" width="{WIDTH}" height="{height - top}" '
         f'aria-label="{fit(f"{name}: {said}", 400)}">'
     )
-    yield f"<style>{STYLE}</style>"
+    if not is_inside:
+        yield f"<style>{STYLE}</style>"
     yield f'<rect class="paper" width="{WIDTH}" height="{height}"/>'
-    tone = _TONES_OF_STATES.get(result.state.value, "busy")
-    yield f'<text x="12" y="22" class="head">{fit(name, 80)}</text>'
-    yield (
-        f'<text x="{WIDTH - 12}" y="22" text-anchor="end" class="{tone} head">'
-        f"{result.state.value.replace('_', ' ')}</text>"
-    )
-    yield f'<text x="12" y="41" class="soft">{fit(said, 150)}</text>'
+    if not is_inside:
+        yield from _head(name, said, result)
     yield from _axis(layout, height)
     y = TOP
     for lane in layout.lanes:
@@ -95,6 +102,16 @@ def _lines(timeline: Timeline, result: TransactionResult) -> Iterator[str]:
     if layout.left_out:
         yield f'<text x="12" y="{y + 18}" class="soft">{layout.left_out:,} more steps</text>'
     yield "</svg>"
+
+
+def _head(name: str, said: str, result: TransactionResult) -> Iterator[str]:
+    tone = _TONES_OF_STATES.get(result.state.value, "busy")
+    yield f'<text x="12" y="22" class="head">{fit(name, 80)}</text>'
+    yield (
+        f'<text x="{WIDTH - 12}" y="22" text-anchor="end" class="{tone} head">'
+        f"{result.state.value.replace('_', ' ')}</text>"
+    )
+    yield f'<text x="12" y="41" class="soft">{fit(said, 150)}</text>'
 
 
 _TONES_OF_STATES = {
@@ -130,6 +147,10 @@ def _row(line: Line, y: int) -> Iterator[str]:
     for start, end in line.joins:
         first, last = _x(start), _x(end)
         yield f'<path class="join" d="M{first} {middle:g}H{last}"/>'
+    for start, end in line.waits:
+        first, last = _x(start), _x(end)
+        title = "<title>waiting for the next attempt</title>"
+        yield f'<path class="wait" d="M{first} {middle:g}H{last}">{title}</path>'
     for bar in line.bars:
         yield _bar(bar, step.action, step.compensating_action, middle)
     said, tone = _ending(line)

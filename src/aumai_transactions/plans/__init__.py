@@ -8,7 +8,7 @@ Rules:
 """
 
 from aumai_transactions.plans.actions import actions_for, check_environment
-from aumai_transactions.plans.loader import Plan, StepOptions, load_plan
+from aumai_transactions.plans.loader import Plan, StepOptions, load_actions, load_plan
 from aumai_transactions.plans.references import data_with_references
 from aumai_transactions.plans.risks import risks
 
@@ -18,6 +18,7 @@ __all__ = [
     "actions_for",
     "check_environment",
     "data_with_references",
+    "load_actions",
     "load_plan",
     "risks",
 ]

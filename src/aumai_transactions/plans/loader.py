@@ -45,7 +45,7 @@ from aumai_transactions.plans.document import (
 from aumai_transactions.plans.order import check_order
 from aumai_transactions.plans.problems import did_you_mean, listed, plan_file_error
 from aumai_transactions.plans.references import data_with_references
-from aumai_transactions.plans.tables import PlanTable, StepTable
+from aumai_transactions.plans.tables import ActionsTable, PlanTable, StepTable
 
 
 @dataclass(slots=True, frozen=True)
@@ -171,6 +171,32 @@ def load_plan(path: str | Path, *, known_actions: Collection[str] = ()) -> Plan:
             if (options := _options(step, step_table)) != StepOptions()
         },
     )
+
+
+def load_actions(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Read and check a file of actions; nothing that it names is run or imported.
+
+    Args:
+        path: A .toml or .json file of at most 256 KB, with `actions` as a plan has them.
+
+    Returns:
+        The definitions of the actions, by name: JSON, with absolute paths, complete.
+
+    Raises:
+        PlanFileError: Something is wrong; names file, table and key.
+    """
+    file, place = str(path), Path(path)
+    document = read_document(place, file)
+    try:
+        table = ActionsTable.model_validate(document)
+    except ValidationError as error:
+        raise plan_file_error(error, document, file) from None
+    folder = place.absolute().parent
+    found = {}
+    for name, action in table.actions.items():
+        located = _restricted(file, name, action.located(folder), table.http_hosts)
+        found[name] = located.model_dump(mode="json", exclude_none=True)
+    return found
 
 
 def _options(step: StepDefinition, table: StepTable) -> StepOptions:

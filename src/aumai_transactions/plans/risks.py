@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aumai_transactions.core.risks import SECRET_NAME
+from aumai_transactions.core.masking import SECRET_NAME
 from aumai_transactions.models import Risk
 from aumai_transactions.participants.command import CommandDefinition
 from aumai_transactions.participants.definition import ActionDefinition, Setting

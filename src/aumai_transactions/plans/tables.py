@@ -183,3 +183,13 @@ class PlanTable(BaseModel):
     steps: Annotated[list[StepTable], Field(min_length=1)] = Field(
         description="The steps, in order."
     )
+
+
+class ActionsTable(BaseModel):
+    """What a file of actions says: actions without steps, for a server that callers name them to.
+
+    It is the part of a plan that is about actions.
+    """
+
+    http_hosts: list[Host] | None = None
+    actions: dict[Name, AnyAction] = Field(min_length=1)

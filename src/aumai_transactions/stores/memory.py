@@ -11,7 +11,9 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
+from collections import Counter
 from itertools import islice
 from threading import Condition
 from threading import Lock as ThreadLock
@@ -21,17 +23,29 @@ from uuid import uuid4
 
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.fairness import Candidate, in_turns
+from aumai_transactions.core.happenings import happenings
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
 from aumai_transactions.core.lock_book import LockBook
 from aumai_transactions.core.locking import Change, LockTable, whose_turn
 from aumai_transactions.errors import StoreError
 from aumai_transactions.models import TransactionState
+from aumai_transactions.outbox import OutboxBook, OutboxInMemory
+from aumai_transactions.queries import (
+    Listed,
+    Page,
+    Query,
+    Tally,
+    count_in_pieces,
+    find_in_pieces,
+    fits,
+    page_of,
+)
 from aumai_transactions.store import (
+    HELD_MAX,
     LEASE_SECONDS,
     Append,
     AppendAnswer,
-    Listed,
-    Query,
+    KnownDriver,
     StoreInfo,
     check_append,
 )
@@ -69,7 +83,7 @@ class _Kept:
         self.marks: list[tuple[int, str]] = []
 
 
-class MemoryStore:
+class MemoryStore(OutboxInMemory):
     """Keep journals in memory; they end with the process."""
 
     is_blocking = False
@@ -89,6 +103,7 @@ class MemoryStore:
         self._changes = 0
         self._last_tenant = ""
         self._locks = LockBook()
+        self._outbox = OutboxBook(lambda: f"msg_{uuid4().hex}")
         self._closed = False
 
     def join(self) -> str:
@@ -194,6 +209,8 @@ class MemoryStore:
         if driver_id is not None:
             kept.token = token  # type: ignore[assignment]  # a claim carries its token
             kept.driver_id = driver_id
+        if self._outbox.webhooks:
+            self._tell(kept, append)
         kept.marks.append((expected, append_id))
         kept.entries.extend(entries)
         kept.summary = summary
@@ -209,6 +226,12 @@ class MemoryStore:
         if change is not None and (change.gone or change.waits):
             self._wake(transaction_id, change)
         return _APPENDED
+
+    def _tell(self, kept: _Kept, append: Append) -> None:
+        was = kept.summary.attention if kept.entries else None
+        now = append.summary.attention
+        found = happenings(append.entries, len(kept.entries), was, now)
+        self._outbox.tell(append.transaction_id, found)
 
     def _wake(self, transaction_id: str, change: Change) -> None:
         """Let those be due at once whose turn it is."""
@@ -268,40 +291,75 @@ class MemoryStore:
             stored.append(StoredEntry(sequence, body, before))
         return Journal(transaction_id, tuple(stored), len(stored), before, token, driver_id)
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Return one page of transactions in order of arrival."""
+        if query.is_search:
+            return find_in_pieces(query, self._look)
         with self._lock:
             self._check_open()
             first = max(query.offset, 0)
             page = islice(self._matching(query), first, first + max(query.limit, 0))
-            return [Listed(kept.position, kept.summary, kept.driver_id) for kept in page]
+            return page_of([_listed(kept) for kept in page], query)
+
+    def _look(self, query: Query) -> Page:
+        """Return what a search finds in the next lines."""
+        with self._lock:
+            self._check_open()
+            places = self._places(query)
+            piece = places[: query.looks_max]
+            found = islice(self._fitting(query, piece), query.limit)
+            page = Page([_listed(kept) for kept in found])
+            if len(page) >= query.limit:
+                page.goes_on_after = page[-1].position
+            elif len(piece) < len(places):
+                page.goes_on_after = piece[-1]
+            return page
 
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
+        if query.is_search:
+            return count_in_pieces(query, self._count)
         with self._lock:
             self._check_open()
             if query == Query(limit=query.limit, offset=query.offset):
                 return len(self._by_id)
             return sum(1 for _ in self._matching(query))
 
+    def _count(self, query: Query) -> tuple[int, int | None]:
+        with self._lock:
+            self._check_open()
+            places = self._places(query)
+            piece = places[: query.looks_max]
+            fitting = sum(1 for _ in self._fitting(query, piece))
+            return fitting, piece[-1] if len(piece) < len(places) else None
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        with self._lock:
+            self._check_open()
+            states = Counter(kept.summary.state for kept in self._by_id.values())
+            reasons = Counter(
+                reason
+                for kept in self._by_id.values()
+                if (reason := kept.summary.attention) is not None
+            )
+        return Tally(dict(states), dict(reasons))
+
     def _matching(self, query: Query) -> Iterator[_Kept]:
-        """Yield what a query fits. A position is one more than the index in `_in_order`."""
+        return self._fitting(query, self._places(query))
+
+    def _places(self, query: Query) -> range:
+        """Return the positions behind `query.after`; one is one more than the index."""
         last = len(self._in_order)
         if query.newest_first:
             start = last if query.after is None else min(query.after - 1, last)
-            positions = range(start, 0, -1)
-        else:
-            positions = range(max(query.after or 0, 0) + 1, last + 1)
-        for position in positions:
-            kept = self._in_order[position - 1]
-            if kept is None:
-                continue
-            summary = kept.summary
-            if (
-                (not query.states or summary.state in query.states)
-                and (not query.attention or summary.attention is not None)
-                and summary.transaction_id.startswith(query.prefix)
-            ):
+            return range(start, 0, -1)
+        return range(max(query.after or 0, 0) + 1, last + 1)
+
+    def _fitting(self, query: Query, places: range) -> Iterator[_Kept]:
+        for place in places:
+            kept = self._in_order[place - 1]
+            if kept is not None and fits(query, kept.summary):
                 yield kept
 
     def due(
@@ -336,6 +394,27 @@ class MemoryStore:
             self._check_open()
             return self._locks.table(resources)
 
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something."""
+        with self._lock:
+            self._check_open()
+            held: dict[str, list[str]] = {name: [] for name in self._living()}
+            for name, kept in self._by_id.items():
+                if kept.driver_id is not None:
+                    held.setdefault(kept.driver_id, []).append(name)
+            living = self._living()
+        pid = os.getpid()
+        return [
+            KnownDriver(name, name in living, None, None, pid, tuple(names[:HELD_MAX]))
+            for name, names in sorted(held.items())
+        ]
+
+    def changes(self) -> int:
+        """Return the change counter."""
+        with self._lock:
+            self._check_open()
+            return self._changes
+
     def wait_for_news(self, seconds: float) -> bool:
         """Block until something was appended, or the time is over; tell which it was."""
         until = monotonic() + seconds
@@ -362,11 +441,13 @@ class MemoryStore:
                 and not kept.summary.runnable
                 and kept.summary.attention is None
                 and kept.summary.updated_at < before
+                and not self._outbox.is_untold(kept.summary.transaction_id)
             )
             gone = list(islice(old, max(limit, 0)))
             for kept in gone:
                 del self._by_id[kept.summary.transaction_id]
                 self._in_order[kept.position - 1] = None
+                self._outbox.forget(kept.summary.transaction_id)
             self._changes += bool(gone)
         return len(gone)
 
@@ -398,6 +479,10 @@ class MemoryStore:
             raise StoreError(
                 f"driver {driver_id!r} has not joined this store, or has left it. Call join()."
             )
+
+
+def _listed(kept: _Kept) -> Listed:
+    return Listed(kept.position, kept.summary, kept.driver_id)
 
 
 def _holds(kept: _Kept, append: Append) -> bool:

@@ -52,6 +52,7 @@ from aumai_transactions.testing.journals import (
 from aumai_transactions.testing.store_keeping import KEEPING_CHECKS, SHARED_KEEPING_CHECKS
 from aumai_transactions.testing.store_lists import LIST_CHECKS
 from aumai_transactions.testing.store_locks import LOCK_CHECKS, SHARED_LOCK_CHECKS
+from aumai_transactions.testing.store_searches import SEARCH_CHECKS
 
 StoreCheck = Callable[[StoreFactory], None]
 
@@ -432,6 +433,7 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_the_counter_grows_with_each_change,
     check_a_closed_store_says_so,
     *LIST_CHECKS,
+    *SEARCH_CHECKS,
     *KEEPING_CHECKS,
     *LOCK_CHECKS,
 )

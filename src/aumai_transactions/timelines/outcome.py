@@ -5,6 +5,7 @@ Owns: that sentence.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from aumai_transactions.models import TransactionState
@@ -24,6 +25,10 @@ _REASONS = {
     "cancelled": "its program was cancelled",
     "crash": "its process died",
 }
+_ADVICE = re.compile(
+    r" Find out| Then: |: aumai-transactions |; see who has it|; it goes on with"
+    r"|; if (?:its process|that) has died"
+)
 _GOING_ON = {
     TransactionState.pending: "It has not begun",
     TransactionState.active: "It is under way",
@@ -45,11 +50,16 @@ def outcome_sentence(timeline: Timeline, result: TransactionResult) -> str:
         if result.state is TransactionState.compensating:
             said += f" because {_why(timeline, result)}"
         if result.waiting is not None:
-            said += f"; {result.waiting.detail}"
+            said += f"; {without_advice(result.waiting.detail)}"
     left = len(result.outstanding)
     if left:
         said += f"; {_counted(left)} {'needs' if left == 1 else 'need'} a person"
     return f"{said.rstrip('.')}."
+
+
+def without_advice(detail: str) -> str:
+    """Return what a transaction waits for, without what to do next: whoever shows it says that."""
+    return _ADVICE.split(detail, maxsplit=1)[0].rstrip(".,;: ")
 
 
 def _why(timeline: Timeline, result: TransactionResult) -> str:

@@ -189,7 +189,7 @@ class Gate:
         if found is None:
             # Why only now: a right token is never kept out by whoever tries wrong ones beside it.
             if scheme:
-                self._rates.count_failure(_client(scope))
+                self._rates.count_failure(client_of(scope))
             detail = "A token is needed: Authorization: Bearer … Make one with: tokens add NAME"
             challenge = {"www-authenticate": 'Bearer realm="aumai-transactions"'}
             raise Problem(401, "unauthorized", detail, headers=challenge)
@@ -289,7 +289,8 @@ def _check_body(headers: dict[bytes, bytes]) -> None:
         raise _too_large()
 
 
-def _client(scope: Scope) -> str:
+def client_of(scope: Scope) -> str:
+    """Return from where somebody asks."""
     client = scope.get("client")
     return str(client[0]) if client else "local"
 

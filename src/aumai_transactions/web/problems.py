@@ -15,6 +15,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions import errors
+from aumai_transactions.drivers.terms import SequenceMoved
 from aumai_transactions.integrations.open_transactions import TooManyTransactions
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ DETAIL_CHARACTERS_MAX = 2_000
 # The first class that fits decides, so a class stands above those that it inherits from.
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (TooManyTransactions, 429),
+    (SequenceMoved, 412),
     (errors.UnknownStep, 404),
     (errors.IdempotencyKeyReused, 422),
     (errors.DefinitionError, 422),
@@ -106,7 +108,9 @@ def problem_of(error: Exception) -> Problem:
         return Problem(500, "internal-error", detail, more={"number": number})
     if status == 500:
         log.error("%s", error)
-    headers = {"retry-after": "1"} if status in (429, 503) else None
+    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    if isinstance(error, SequenceMoved):
+        headers["etag"] = f'"{error.sequence}"'
     return Problem(status, code_of(type(error)), str(error), headers=headers)
 
 

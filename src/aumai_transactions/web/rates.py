@@ -18,6 +18,7 @@ K = TypeVar("K")
 READS_PER_SECOND = 1_000
 CHANGES_PER_SECOND = 200
 FAILURES_PER_MINUTE = 10
+LINKS_PER_MINUTE = 3
 REMEMBERED_MAX = 10_000
 
 
@@ -46,6 +47,7 @@ class Rates:
         self._clock = clock
         self._asked: dict[tuple[str, bool], _Bucket] = {}
         self._failed: dict[str, _Bucket] = {}
+        self._links: dict[str, _Bucket] = {}
 
     def count(self, name: str, *, is_change: bool) -> None:
         """Count one request.
@@ -72,6 +74,18 @@ class Rates:
         if bucket.left < 1:
             detail = "Too many wrong tokens from this address; try again in a minute."
             raise Problem(429, "too-many-failures", detail, headers={"retry-after": "60"})
+        bucket.left -= 1
+
+    def count_link(self) -> None:
+        """Count a login link that is asked for; whoever asks has no name yet.
+
+        Raises:
+            Problem: There were too many.
+        """
+        bucket = self._bucket(self._links, "", LINKS_PER_MINUTE, LINKS_PER_MINUTE / 60)
+        if bucket.left < 1:
+            detail = "Several links were printed already; use the last one, or wait a minute."
+            raise Problem(429, "too-many-links", detail, headers={"retry-after": "60"})
         bucket.left -= 1
 
     def _bucket(self, buckets: dict[K, _Bucket], key: K, size: float, rate: float) -> _Bucket:

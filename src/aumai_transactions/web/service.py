@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
     from aumai_transactions.integrations.open_transactions import OpenTransactions
     from aumai_transactions.store import Store
+    from aumai_transactions.web.live import Live
     from aumai_transactions.web.principals import Tokens
+    from aumai_transactions.web.running import Running
     from aumai_transactions.web.sessions import Sessions
     from aumai_transactions.web.transactions import Transactions
 
@@ -47,6 +49,8 @@ class Service:
         say: Write a line where `serve` runs.
         doors: Who may come in and how.
         person: What the journal calls whoever runs this.
+        live: What changes, for whoever listens.
+        running: Steps that the API's callers have asked for; None where none can be.
     """
 
     store: Store
@@ -61,6 +65,8 @@ class Service:
     say: Callable[[str], None]
     doors: Doors
     person: str
+    live: Live
+    running: Running | None
 
 
 async def health(_: Request) -> Response:
@@ -79,9 +85,10 @@ def application(service: Service, endpoints: Iterable[Endpoint]) -> Gate:
     # Why no Starlette application: it answers by itself what the gate has to answer.
     router = Router(routes([open_to_all, *endpoints]), redirect_slashes=False, default=_nowhere)
 
+    rates = Rates(service.clock)
+
     async def serve(scope: Any, receive: Any, send: Any) -> None:
-        scope["state"]["service"] = service
+        scope["state"]["service"], scope["state"]["rates"] = service, rates
         await router(scope, receive, send)
 
-    rates = Rates(service.clock)
     return Gate(serve, service.doors, service.tokens, service.sessions, rates)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
@@ -20,14 +22,20 @@ from aumai_transactions.drivers.aio import AsyncTransactionManager
 from aumai_transactions.errors import DefinitionError
 from aumai_transactions.integrations.open_transactions import OpenTransactions
 from aumai_transactions.listening import Address, bound, until_told
+from aumai_transactions.outbox import Outbox
+from aumai_transactions.web import metrics
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
-from aumai_transactions.web.gate import LOGIN, Doors
+from aumai_transactions.web.gate import Doors
+from aumai_transactions.web.live import Live
 from aumai_transactions.web.pages import endpoints as pages
-from aumai_transactions.web.principals import SCOPES, Principal, Tokens
+from aumai_transactions.web.pages.login import login_link
+from aumai_transactions.web.principals import Tokens
+from aumai_transactions.web.running import Running
 from aumai_transactions.web.service import Service, application
 from aumai_transactions.web.sessions import Sessions
 from aumai_transactions.web.transactions import Transactions
+from aumai_transactions.webhooks.sender import WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -111,11 +119,18 @@ async def serve(plan: Plan) -> None:
         if address.socket is None:
             address = address._replace(port=listener.getsockname()[1])
         async with _service(plan, address) as service:
-            app: Any = application(service, [*api.ENDPOINTS, *pages.endpoints()])
+            app: Any = application(
+                service, [*api.ENDPOINTS, *pages.endpoints(), *metrics.ENDPOINTS]
+            )
             server = uvicorn.Server(_configuration(plan, app))
             told = asyncio.create_task(_tell_when_up(server, plan, address, service))
             try:
-                await until_told(server, listener)
+
+                def ending() -> None:
+                    service.live.close()
+                    service.transactions.end()
+
+                await until_told(server, listener, ending)
             finally:
                 told.cancel()
 
@@ -125,7 +140,6 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
     """Hold what is served until the block is left."""
     clock = SystemClock()
     reader = AsyncTransactionManager(store=plan.store, strict=True)
-    transactions = Transactions(reader, plan.acting)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(reader)
         if plan.acting is not None:
@@ -134,7 +148,19 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
         if plan.allows_actions and plan.acting is not None:
             opened = OpenTransactions(plan.acting, service=SERVICE)
             await stack.enter_async_context(opened)
+            # Order matters: where its manager is closed first, what is open is not rolled back, and
+            # whoever has begun it goes on with it at the next server.
+            stack.push_async_callback(plan.acting.close)
+            opened.look()
+        transactions = Transactions(reader, plan.acting, opened)
         stack.push_async_callback(transactions.close)
+        if plan.allows_actions and isinstance(plan.store, Outbox):
+            sender = WebhookSender(plan.store)
+            stack.push_async_callback(_stopped, sender, asyncio.create_task(sender.run_async()))
+        running = None
+        if opened is not None:
+            running = Running(transactions, opened)
+        stack.push_async_callback(_until_quiet, transactions, running, plan)
         yield Service(
             plan.store,
             plan.place,
@@ -148,7 +174,32 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             plan.say,
             doors(address, plan.scheme),
             plan.person,
+            Live(plan.store),
+            running,
         )
+
+
+async def _stopped(sender: WebhookSender, sending: asyncio.Task[None]) -> None:
+    """Let what is being sent be recorded, and send nothing more."""
+    sender.stop()
+    await sending
+
+
+async def _until_quiet(transactions: Transactions, running: Running | None, plan: Plan) -> None:
+    """Let calls end that are under way, for a few seconds; then let them be cut off.
+
+    Why cut off, and nothing let go of: a call that runs yet may act, and whoever goes on with its
+    transaction must not do so beside it. With this process both end, as by a kill.
+    """
+    tasks: list[asyncio.Task[Any]] = [*transactions.under_way]
+    tasks += [] if running is None else running.under_way
+    if not tasks:
+        return
+    _, left = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+    if left:
+        plan.say(f"{len(left)} calls were cut off; settle them with: {plan.command('recover')}")
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def doors(address: Address, scheme: str) -> Doors:
@@ -195,9 +246,3 @@ async def _tell_when_up(
     plan.say(f"serving {plan.place} at {where}  ({mode})")
     plan.say(f"log in once, within 15 minutes: {login_link(service)}")
     plan.say(f"tokens for programs: {plan.command('tokens', 'add', 'NAME')}")
-
-
-def login_link(service: Service) -> str:
-    """Return a link that logs the person who runs this in once."""
-    code = service.sessions.new_code(Principal(service.person, frozenset(SCOPES), is_person=True))
-    return f"{min(service.doors.origins)}{LOGIN}?code={code}"

@@ -21,6 +21,19 @@ CODE_SECONDS = 900
 SESSION_SECONDS = 12 * 3_600
 SESSIONS_MAX = 1_000
 CODES_MAX = 20
+TOLD_MAX = 5
+
+
+class Told(NamedTuple):
+    """Hold something to tell on the next page.
+
+    Args:
+        text: What.
+        is_bad: True where something was not done.
+    """
+
+    text: str
+    is_bad: bool
 
 
 class Session(NamedTuple):
@@ -54,6 +67,7 @@ class Sessions:
         self._clock = clock
         self._codes: dict[str, tuple[int, Principal]] = {}
         self._sessions: dict[str, Session] = {}
+        self._told: dict[str, list[Told]] = {}
 
     def new_code(self, principal: Principal) -> str:
         """Return a code that logs somebody in once."""
@@ -77,6 +91,7 @@ class Sessions:
         self._sessions = {name: one for name, one in self._sessions.items() if one.until > now}
         if len(self._sessions) >= SESSIONS_MAX:
             self._sessions.pop(next(iter(self._sessions)))
+        self._told = {name: told for name, told in self._told.items() if name in self._sessions}
         until = now + SESSION_SECONDS * 1_000_000
         made = Session(secrets.token_urlsafe(32), secrets.token_urlsafe(32), principal, until)
         self._sessions[made.name] = made
@@ -92,3 +107,14 @@ class Sessions:
     def close(self, session: Session) -> None:
         """Log somebody out."""
         self._sessions.pop(session.name, None)
+        self._told.pop(session.name, None)
+
+    def tell(self, session: Session, text: str, *, is_bad: bool = False) -> None:
+        """Have something told on the next page that this session looks at."""
+        told = self._told.setdefault(session.name, [])
+        told.append(Told(text, is_bad))
+        del told[:-TOLD_MAX]
+
+    def told(self, session: Session) -> list[Told]:
+        """Return what is to be told now; it is told once."""
+        return self._told.pop(session.name, [])

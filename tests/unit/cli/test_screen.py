@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from aumai_transactions.cli.screen import Screen, clipped, columns_of, shown, wants_colour
+from aumai_transactions.cli.screen import Screen, clipped, columns_of, wants_colour
+from aumai_transactions.wording.characters import shown
 
 
 class Terminal(io.StringIO):

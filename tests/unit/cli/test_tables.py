@@ -3,7 +3,8 @@ import io
 import pytest
 
 from aumai_transactions.cli.screen import Screen
-from aumai_transactions.cli.tables import Cell, table
+from aumai_transactions.cli.tables import table
+from aumai_transactions.wording.words import Cell
 
 HEAD = ("ID", "NAME", "NOTE")
 ROWS = [

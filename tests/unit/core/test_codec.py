@@ -209,6 +209,7 @@ OWN_FIELDS = {
     "locks_granted": {"step_id": st.none() | TEXT},
     "reread_answered": {"error": st.none() | ERROR},
     "rollback_requested": {"error": st.none() | ERROR, "scope_id": st.none() | TEXT},
+    "step_started": {"traceparent": st.none() | TEXT},
     "step_added": {"request_id": st.none() | TEXT, "name": st.none() | TEXT},
     "rollback_started": {
         "step_id": st.none() | TEXT,

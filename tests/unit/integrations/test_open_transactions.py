@@ -20,11 +20,8 @@ from aumai_transactions import (
     require_transaction,
 )
 from aumai_transactions.integrations import READ, ToolCall, ToolCalls
-from aumai_transactions.integrations.open_transactions import (
-    OpenTransaction,
-    OpenTransactions,
-    TooManyTransactions,
-)
+from aumai_transactions.integrations.open_transaction import OpenTransaction
+from aumai_transactions.integrations.open_transactions import OpenTransactions, TooManyTransactions
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

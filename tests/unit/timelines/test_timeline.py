@@ -2,7 +2,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aumai_transactions.cli.wording import call_cell, step_cell
 from aumai_transactions.models import (
     OutstandingCompensation,
     TransactionResult,
@@ -11,6 +10,7 @@ from aumai_transactions.models import (
 )
 from aumai_transactions.timelines.lines import Asked
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.words import call_cell, step_cell
 
 NOON = datetime(2026, 2, 27, 12, tzinfo=UTC)
 

@@ -10,7 +10,6 @@ import click
 from aumai_transactions.cli.commands.person import judge_of, somebody, step_of
 from aumai_transactions.cli.driving import drive, stored
 from aumai_transactions.cli.exits import Code, Refused
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -27,6 +26,7 @@ from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.models import Transaction, TransactionResult
 from aumai_transactions.timelines.lines import StepLine
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
 
 BY = "Who says so; default your user name. It stands in the journal."
 

@@ -11,12 +11,12 @@ import click
 
 from aumai_transactions.cli.commands.person import somebody
 from aumai_transactions.cli.exits import Code, Refused
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import MEMORY_NAMES, session
 from aumai_transactions.cli.settings import Settings, default_store, json_option, store_option
-from aumai_transactions.cli.wording import when
 from aumai_transactions.drivers.backups import restore
 from aumai_transactions.models import BackupReport
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import when
 
 
 @click.command("backup")

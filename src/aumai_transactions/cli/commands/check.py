@@ -13,7 +13,6 @@ import click
 
 from aumai_transactions.cli.commands.run import begun
 from aumai_transactions.cli.exits import Code, tell_error
-from aumai_transactions.cli.screen import shown, shown_lines
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -22,13 +21,14 @@ from aumai_transactions.cli.settings import (
     named,
     store_option,
 )
-from aumai_transactions.cli.tables import Cell, table
-from aumai_transactions.cli.wording import actions_of
+from aumai_transactions.cli.tables import table
 from aumai_transactions.core.definition import StepDefinition
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.errors import DefinitionError, UnknownAction
 from aumai_transactions.models import Risk, Transaction, TransactionState
 from aumai_transactions.timelines.sayings import declared_text
+from aumai_transactions.wording.characters import shown, shown_lines
+from aumai_transactions.wording.words import Cell, actions_of
 
 _SUFFIXES = (".toml", ".json", ".yaml", ".yml")
 

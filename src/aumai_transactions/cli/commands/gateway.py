@@ -8,13 +8,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from pathlib import Path
 
 import click
 
 from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.logs import Log, LogFormat, log_options
 from aumai_transactions.cli.servers import needs_extra, parsed_address, run_until_told
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import Settings, default_store, quiet_option, store_option
@@ -49,6 +48,7 @@ from aumai_transactions.listening import Address
     is_flag=True,
     help="Print the fingerprint of the tools as they are now, and end.",
 )
+@log_options()
 @store_option()
 @quiet_option()
 @click.pass_obj
@@ -59,6 +59,8 @@ def mcp_command(
     unix: str | None,
     names: tuple[str, ...],
     fingerprint: bool,
+    log_format: LogFormat,
+    log_level: str | None,
 ) -> Code:
     r"""Stand in front of MCP servers, and let agents use their tools in transactions.
 
@@ -78,9 +80,9 @@ def mcp_command(
         return Code.done
     if settings.store is None and configuration.transactions.store is not None:
         settings.store, settings.names_store = configuration.transactions.store, True
-    _log_to_stderr(quiet=settings.is_quiet)
     address = _address(http, unix, names)
-    with session(settings, create=True) as held:
+    log = Log(settings, log_format, log_level, "mcp", "aumai-transactions mcp: ")
+    with log, session(settings, create=True) as held:
         guards = default_store().parent / "mcp"
         if address is None:
             work = serving.serve_stdio(configuration, held.store, guards, settings.command)
@@ -110,11 +112,3 @@ def _address(http: str | None, unix: str | None, names: tuple[str, ...]) -> Addr
             raise click.UsageError("--name is for --http and --unix.")
         return None
     return parsed_address(http, "--http", names)
-
-
-def _log_to_stderr(*, quiet: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("aumai-transactions mcp: %(message)s"))
-    log = logging.getLogger("aumai_transactions.mcp")
-    log.addHandler(handler)
-    log.setLevel(logging.ERROR if quiet else logging.INFO)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import click
 
-from aumai_transactions.cli.commands.purge import Age
-from aumai_transactions.cli.diagnosis import Finding, diagnose
+from aumai_transactions.cli.ages import Age
+from aumai_transactions.cli.diagnosis import diagnose
 from aumai_transactions.cli.exits import Code
-from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import Settings, json_option, named, store_option
-from aumai_transactions.cli.tables import Cell, aligned
+from aumai_transactions.cli.tables import aligned
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.times import instant
 from aumai_transactions.models import Verification
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.verdicts import Finding
+from aumai_transactions.wording.words import Cell, Tone
 
 _TONES: dict[str, Tone] = {"ok": "good", "note": "warn", "wrong": "bad"}
 

@@ -12,13 +12,13 @@ import click
 
 from aumai_transactions.cli.commands.look import summary_json
 from aumai_transactions.cli.exits import Code
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import Settings, json_option, store_option
-from aumai_transactions.cli.tables import Cell, Row, table
-from aumai_transactions.cli.wording import ATTENTION, state_cell
+from aumai_transactions.cli.tables import Row, table
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.models import ResourceLock
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import Cell, holding_cell, is_alive, lock_cell, state_cell
 
 
 @click.command("locks")
@@ -52,49 +52,25 @@ def locks_command(settings: Settings, resource: str | None) -> Code:
     return Code.done
 
 
-def _is_alive(summary: Summary | None, unattended: set[str]) -> bool | None:
-    """Tell whether a living process has a transaction; None where nothing is to be done."""
-    if summary is None or not summary.runnable:
-        return None
-    return summary.transaction_id not in unattended
-
-
 def _json(
     lock: ResourceLock, summaries: dict[str, Summary | None], unattended: set[str]
 ) -> dict[str, Any]:
     summary = summaries[lock.transaction_id]
     found = lock.model_dump(mode="json")
     found["transaction"] = None if summary is None else summary_json(summary)
-    return found | {"is_alive": _is_alive(summary, unattended)}
+    return found | {"is_alive": is_alive(summary, unattended)}
 
 
 def _row(lock: ResourceLock, summary: Summary | None, unattended: set[str]) -> Row:
-    if lock.token is not None:
-        holds = Cell(f"{lock.mode}, token {lock.token}", "good")
-    else:
-        holds = Cell(f"waits, place {lock.place} ({lock.mode})", "warn")
+    alive = is_alive(summary, unattended)
     return (
         Cell(shown(lock.resource)),
         Cell(lock.transaction_id),
-        holds,
+        holding_cell(lock),
         Cell("") if summary is None else state_cell(summary.state),
         Cell("" if summary is None else shown(", ".join(summary.agents))),
-        _why(lock, summary, unattended),
+        lock_cell(lock, summary, alive=alive),
     )
-
-
-def _why(lock: ResourceLock, summary: Summary | None, unattended: set[str]) -> Cell:
-    if lock.token is None and lock.waits_for:
-        return Cell(f"behind {', '.join(lock.waits_for)}", "warn")
-    if lock.token is None:
-        return Cell("its turn has come", "busy")
-    if summary is None:
-        return Cell("")
-    if summary.attention:
-        return Cell(f"a person: {ATTENTION[summary.attention]}", "bad")
-    if _is_alive(summary, unattended) is False:
-        return Cell("no living process has it", "bad")
-    return Cell("a living process", "busy")
 
 
 def _next(
@@ -113,6 +89,6 @@ def _next(
         name = lock.transaction_id
         if summary.attention:
             yield f"{name} waits for a person: {held.settings.command('show', name)}"
-        elif _is_alive(summary, unattended) is False:
+        elif is_alive(summary, unattended) is False:
             what = "no living process has it; finish it with"
             yield f"{name}: {what} {held.settings.command('recover', app=True)}"

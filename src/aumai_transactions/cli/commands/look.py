@@ -6,14 +6,13 @@ Owns: what these print; `status` is the seed's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
 from aumai_transactions.cli.commands.start import seconds
 from aumai_transactions.cli.exits import Code, code_of
-from aumai_transactions.cli.happenings import sentence
-from aumai_transactions.cli.screen import Tone, shown
+from aumai_transactions.cli.searching import Searched, search_options, searched
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -24,13 +23,15 @@ from aumai_transactions.cli.settings import (
     transaction_argument,
 )
 from aumai_transactions.cli.story import event_lines, show_lines
-from aumai_transactions.cli.tables import Cell, Row, table
-from aumai_transactions.cli.wording import ATTENTION, state_cell, when
+from aumai_transactions.cli.tables import Row, table
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.times import instant
 from aumai_transactions.models import Event, TransactionResult, TransactionState
 from aumai_transactions.store import Query
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.happenings import sentence
+from aumai_transactions.wording.words import Cell, state_cell, waits_for_cell, when
 
 LIST_MAX = 50
 EVERYTHING = 2**31 - 1
@@ -183,6 +184,7 @@ def approvals_json(timeline: Timeline) -> list[dict[str, Any]]:
     help="How many at most; 0 for all.",
 )
 @click.option("--oldest", is_flag=True, help="The oldest first, instead of the newest.")
+@search_options
 @exit_status_option()
 @store_option()
 @json_option()
@@ -194,6 +196,7 @@ def list_command(
     limit: int,
     oldest: bool,
     exit_status: bool,
+    **asked: Unpack[Searched],
 ) -> Code:
     """List transactions, the newest first."""
     query = Query(
@@ -202,6 +205,7 @@ def list_command(
         limit=limit or EVERYTHING,
         newest_first=not oldest,
     )
+    query = searched(query, asked)
     with session(settings) as held:
         summaries = [listed.summary for listed in held.store.find(query)]
         total = held.store.count(query)
@@ -219,7 +223,10 @@ def list_command(
             *table(settings.out, head, rows, optional=("AGENTS", "NAME", "CREATED", "STEPS"))
         )
     else:
-        settings.err.say("no transactions" + (" like that" if states or attention else ""))
+        settings.err.say(
+            "no transactions"
+            + (" like that" if query[:3] != Query()[:3] or query.is_search else "")
+        )
     if total > len(summaries):
         settings.err.say(f"{total - len(summaries):,} more; --limit 0 lists all {total:,}")
     return code_of_list(summaries) if exit_status else Code.done
@@ -248,21 +255,8 @@ def _row(summary: Summary, is_alive: bool | None) -> Row:
         Cell(when(instant(summary.created_at)), "dim"),
         Cell(shown(summary.name or "")),
         Cell(shown(", ".join(summary.agents))),
-        _waits_for(summary, is_alive),
+        waits_for_cell(summary, alive=is_alive),
     )
-
-
-def _waits_for(summary: Summary, is_alive: bool | None) -> Cell:
-    if summary.attention:
-        tone: Tone = "warn" if summary.attention == "approval" else "bad"
-        return Cell(f"a person: {ATTENTION[summary.attention]}", tone)
-    if summary.due_at is not None:
-        return Cell(when(instant(summary.due_at)), "warn")
-    if is_alive is None:
-        return Cell("")
-    if not is_alive and summary.state is TransactionState.pending:
-        return Cell("a worker", "warn")
-    return Cell("a living process", "busy") if is_alive else Cell("recover", "warn")
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -274,6 +268,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "steps": summary.steps,
         "completed": summary.completed,
         "agents": list(summary.agents),
+        "actions": list(summary.actions),
+        "metadata": summary.metadata or {},
         "tenant": summary.tenant,
         "attention": summary.attention,
         "due_at": None if summary.due_at is None else instant(summary.due_at).isoformat(),

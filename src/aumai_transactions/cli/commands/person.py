@@ -14,7 +14,6 @@ import click
 from aumai_transactions.cli.commands.look import approvals_json, code_of_list
 from aumai_transactions.cli.driving import Judge, drive, stored
 from aumai_transactions.cli.exits import Code, Refused, code_of, needs_person
-from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -28,7 +27,6 @@ from aumai_transactions.cli.settings import (
     wait_option,
 )
 from aumai_transactions.cli.story import attention_lines
-from aumai_transactions.cli.wording import ATTENTION, when
 from aumai_transactions.core.entries import Answer
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.times import instant
@@ -43,6 +41,8 @@ from aumai_transactions.models import (
 )
 from aumai_transactions.store import Query
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import ATTENTION, Tone, when
 
 PAGE = 200
 

@@ -5,42 +5,24 @@ Owns: how old is old enough, and that nobody deletes by accident.
 
 from __future__ import annotations
 
-import re
 import sys
 
 import click
 
+from aumai_transactions.cli.ages import Age
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import Settings, json_option, store_option
-from aumai_transactions.cli.wording import when
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.times import instant
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
+from aumai_transactions.wording.words import when
 
 # How many go in one durable write: others wait for no longer than that takes.
 BATCH = 500
 PAGE = 1_000
-AGE_SECONDS_MAX = 100 * 365 * 86_400
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _FINAL = tuple(state for state in TransactionState if state.is_final)
-
-
-class Age(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Read a length of time: a whole number and a unit."""
-
-    name = "age"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return seconds."""
-        found = re.fullmatch(r"(\d{1,10})([smhdw])", str(value))
-        seconds = int(found[1]) * _UNITS[found[2]] if found else AGE_SECONDS_MAX + 1
-        if seconds > AGE_SECONDS_MAX:
-            self.fail(f"{value!r} is no age. Write a number and s, m, h, d or w: 30d.", param, ctx)
-        return seconds
 
 
 @click.command("purge")

@@ -12,7 +12,6 @@ import click
 from aumai_transactions.cli.commands.person import somebody
 from aumai_transactions.cli.driving import watched
 from aumai_transactions.cli.exits import Code, needs_person
-from aumai_transactions.cli.screen import Tone, shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -23,8 +22,7 @@ from aumai_transactions.cli.settings import (
     wait_option,
 )
 from aumai_transactions.cli.story import attention_lines
-from aumai_transactions.cli.tables import Cell, table
-from aumai_transactions.cli.wording import STATE_TONES, when
+from aumai_transactions.cli.tables import table
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.outcome import Summary
 from aumai_transactions.core.times import instant
@@ -33,6 +31,8 @@ from aumai_transactions.errors import JournalCorrupt, JournalTooNew
 from aumai_transactions.models import Recovered
 from aumai_transactions.store import Query
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import STATE_TONES, Cell, Tone, when
 
 PAGE = 200
 HEAD = ("TRANSACTION", "OUTCOME", "STATE", "NAME", "DETAIL")

@@ -26,7 +26,6 @@ from aumai_transactions.cli.settings import (
     transaction_argument,
     wait_option,
 )
-from aumai_transactions.cli.wording import until_text
 from aumai_transactions.clock import SystemClock
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.drivers.options import BeginOptions
@@ -40,6 +39,7 @@ from aumai_transactions.models import (
     TransactionState,
     TransactionStep,
 )
+from aumai_transactions.wording.words import until_text
 
 if TYPE_CHECKING:
     from aumai_transactions.plans import Plan

@@ -6,13 +6,13 @@ Owns: how it is started, and what it says.
 from __future__ import annotations
 
 import getpass
-import logging
-import sys
 from pathlib import Path
 
 import click
 
+from aumai_transactions.actions import Action
 from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.logs import Log, LogFormat, log_options
 from aumai_transactions.cli.servers import needs_extra, parsed_address, run_until_told
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
@@ -71,6 +71,13 @@ PORT = 8_470
     metavar="FILE",
     help="The file of tokens; default ~/.aumai/transactions/tokens.json.",
 )
+@click.option(
+    "--actions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Actions that callers may name, in TOML or JSON, as a plan file has them.",
+)
+@log_options()
 @store_option()
 @app_option()
 @quiet_option()
@@ -85,6 +92,9 @@ def serve_command(
     key: Path | None,
     behind_tls_proxy: bool,
     tokens: Path | None,
+    actions: Path | None,
+    log_format: LogFormat,
+    log_level: str | None,
 ) -> Code:
     r"""Show a store as a page, and serve its REST API and metrics, until it is stopped.
 
@@ -93,6 +103,7 @@ def serve_command(
     \b
     aumai-transactions serve
     aumai-transactions serve --allow-actions --app trip:manager
+    aumai-transactions serve --allow-actions --actions actions.toml
     """
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key go together.")
@@ -104,9 +115,9 @@ def serve_command(
     address = parsed_address(http, "--http", names)
     if unix is not None:
         address = Address("localhost", 0, str(Path(unix).absolute()), names)
-    _log_to_stderr(quiet=settings.is_quiet)
-    with session(settings) as held:
-        acting = held.async_manager() if allow_actions else None
+    log = Log(settings, log_format, log_level, "serve", "aumai-transactions serve: ")
+    with log, session(settings, create=allow_actions) as held:
+        acting = held.async_manager(_actions_in(actions)) if allow_actions else None
         plan = Plan(
             held.store,
             held.place,
@@ -127,14 +138,17 @@ def serve_command(
     return Code.done
 
 
+def _actions_in(file: Path | None) -> list[Action]:
+    """Return the actions that a file defines."""
+    if file is None:
+        return []
+    from aumai_transactions.plans import actions_for, check_environment, load_actions
+
+    definitions = load_actions(file)
+    check_environment(definitions)
+    return actions_for(definitions)
+
+
 def tokens_path(given: Path | None) -> Path:
     """Return where the tokens are."""
     return given if given is not None else default_store().parent / "tokens.json"
-
-
-def _log_to_stderr(*, quiet: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("aumai-transactions serve: %(message)s"))
-    log = logging.getLogger("aumai_transactions.web")
-    log.addHandler(handler)
-    log.setLevel(logging.ERROR if quiet else logging.INFO)

@@ -12,7 +12,6 @@ import click
 from pydantic import ValidationError
 
 from aumai_transactions.cli.exits import Code
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -39,6 +38,7 @@ from aumai_transactions.models import (
 from aumai_transactions.plans import data_with_references
 from aumai_transactions.plans.document import HUGE_NUMBER, holds_huge_number
 from aumai_transactions.timelines.sayings import declared_text
+from aumai_transactions.wording.characters import shown
 
 WHOLE_MAX = 2**53
 

@@ -11,10 +11,11 @@ import click
 
 from aumai_transactions.cli.commands.serve import tokens_path
 from aumai_transactions.cli.exits import Code
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.settings import Settings, json_option
-from aumai_transactions.cli.tables import Cell, table
+from aumai_transactions.cli.tables import table
 from aumai_transactions.web.principals import SCOPES, Scope, Tokens
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import Cell
 
 
 def _file_option() -> click.Option:

@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 import click
 
 from aumai_transactions.cli.exits import Code, code_of, needs_person
-from aumai_transactions.cli.happenings import log_line
-from aumai_transactions.cli.screen import shown
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -29,6 +27,8 @@ from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.models import SECONDS_MAX, Event, TransactionResult
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.happenings import log_line
 
 PAUSE_SECONDS_MIN = 0.02
 PAUSE_SECONDS_MAX = 0.5

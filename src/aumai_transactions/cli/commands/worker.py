@@ -16,13 +16,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from datetime import UTC, datetime
 from types import FrameType
 
 import click
 
 from aumai_transactions.cli.exits import Code, Refused
-from aumai_transactions.cli.screen import shown
+from aumai_transactions.cli.logs import Log, LogFormat, log_options
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
     Settings,
@@ -42,6 +41,9 @@ from aumai_transactions.drivers.worker import (
 from aumai_transactions.engine import Engine
 from aumai_transactions.engines import engine_of
 from aumai_transactions.models import SECONDS_MAX, Recovered
+from aumai_transactions.store import Store
+from aumai_transactions.telemetry.logs import wanted_log_event
+from aumai_transactions.wording.characters import shown
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -88,6 +90,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     help="Where that engine keeps what it knows, such as postgresql://… or sqlite:///trips-dbos.db.",
 )
 @click.option("--until-idle", is_flag=True, help="End once nothing is left that it can do.")
+@log_options()
 @store_option()
 @app_option()
 @json_option()
@@ -102,6 +105,8 @@ def worker_command(
     engine: str | None,
     engine_url: str | None,
     until_idle: bool,
+    log_format: LogFormat,
+    log_level: str | None,
 ) -> Code:
     r"""Carry out what is submitted, parked or left behind, until it is stopped.
 
@@ -112,27 +117,31 @@ def worker_command(
     """
     served = None if agents is None else [name.strip() for name in agents.split(",")]
     checked_agents(served)
-    with session(settings) as held:
-        manager = held.manager(engine=_engine(held, engine, engine_url))
+    with Log(settings, log_format, log_level, "worker") as log, session(settings) as held:
+        chosen = _engine(held, engine, engine_url)
+        manager = held.manager(wanted_log_event(), engine=chosen)
         worker = Worker(
             manager,
             concurrency=concurrency,
             agents=served,
             poll_seconds=poll,
             drain_seconds=drain,
-            on_report=lambda report: _tell(settings, report),
+            on_report=lambda report: _tell(settings, log, report),
         )
         # Why the redirection: what a handler prints must not stand between the reports.
-        with _stopped_by_signals(settings, worker, drain), redirect_stdout(sys.stderr):
+        with (
+            _sending(log, held.store),
+            _stopped_by_signals(log, worker, drain),
+            redirect_stdout(sys.stderr),
+        ):
             # Order matters: who has read that it is there may stop it in order from then on.
             if not settings.is_quiet:
-                _introduce(held, manager, worker, served, concurrency)
+                _introduce(held, log, manager, worker, served, concurrency)
             left = worker.run(until_idle=until_idle)
         held.changed()
         if left:
-            _end_at_once(settings, left)
-    if not settings.is_quiet:
-        settings.err.say(_line("stopped; everything is handed back"))
+            _end_at_once(log, left)
+        log.say("stopped; everything is handed back")
     return Code.done
 
 
@@ -156,44 +165,56 @@ def _engine(held: Session, name: str | None, url: str | None) -> Engine | None:
     return engine_of(name, url)
 
 
+@contextmanager
+def _sending(log: Log, store: Store) -> Iterator[None]:
+    """Send what the store's webhooks are to be told, in a thread, while the block lasts."""
+    from aumai_transactions.outbox import Outbox
+
+    if not isinstance(store, Outbox):
+        yield
+        return
+    from aumai_transactions.webhooks.sender import Sent, WebhookSender
+
+    def tell(sent: Sent) -> None:
+        one, error = sent.delivery, f": {shown(sent.error)}" if sent.error else ""
+        told = {"transaction_id": one.transaction_id, "webhook": one.webhook, "event": one.event}
+        log.say(f"{one.transaction_id}  {one.event} to {one.webhook}: {sent.became}{error}", **told)
+
+    with WebhookSender(store, on_report=tell):
+        yield
+
+
 def _introduce(
     held: Session,
+    log: Log,
     manager: TransactionManager,
     worker: Worker,
     served: list[str] | None,
     concurrency: int,
 ) -> None:
     """Say what is served here, and what is waited for in vain."""
-    say = held.settings.err.say
     names = sorted(action.name for action in manager.actions.everything())
     actions = ", ".join(shown(name) for name in names) or "none of an app"
     whom = "all agents" if served is None else ", ".join(shown(name) for name in served)
-    say(
-        _line(f"worker on {shown(held.place)}: {whom}, {concurrency} at a time"),
-        _line(f"actions: {actions}; and those that plan files define"),
-    )
+    log.say(f"worker on {shown(held.place)}: {whom}, {concurrency} at a time")
+    log.say(f"actions: {actions}; and those that plan files define")
     if manager.engine is not None:
-        say(_line(f"engine: {shown(manager.engine.name)} carries them out"))
+        log.say(f"engine: {shown(manager.engine.name)} carries them out")
     for name, count in worker.lacks().items():
         what = f"{count} transaction{'' if count == 1 else 's'}"
-        say(_line(f"no handler for {shown(name)}, which {what} may need: left to others"))
+        log.say(f"no handler for {shown(name)}, which {what} may need: left to others", action=name)
 
 
-def _tell(settings: Settings, report: Recovered) -> None:
+def _tell(settings: Settings, log: Log, report: Recovered) -> None:
     if settings.as_json:
         settings.out.say(json.dumps(report.model_dump(mode="json")))
-    if settings.is_quiet:
-        return
     detail = f": {shown(report.detail)}" if report.detail else ""
-    settings.err.say(_line(f"{report.transaction_id}  {report.outcome}{detail}"))
-
-
-def _line(text: str) -> str:
-    return f"{datetime.now(UTC).strftime('%H:%M:%S')}  {text}"
+    told = {"transaction_id": report.transaction_id, "outcome": report.outcome}
+    log.say(f"{report.transaction_id}  {report.outcome}{detail}", **told)
 
 
 @contextmanager
-def _stopped_by_signals(settings: Settings, worker: Worker, drain: float) -> Iterator[None]:
+def _stopped_by_signals(log: Log, worker: Worker, drain: float) -> Iterator[None]:
     """Let the first signal drain, and the second one end the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -202,14 +223,14 @@ def _stopped_by_signals(settings: Settings, worker: Worker, drain: float) -> Ite
 
     def arrived(number: int, _frame: FrameType | None) -> None:
         if seen:
-            os.write(2, b"stopped at once; other workers, or `recover`, go on from here\n")
+            log.say_at_once("stopped at once; other workers, or `recover`, go on from here")
             os._exit(128 + number)
         seen.append(number)
         worker.stop()
-        # Why not through the screen: the interrupted code may be writing to it.
-        if not settings.is_quiet:
-            text = f"stopping: waiting for the calls that run, at most {drain:g} s; again: at once"
-            os.write(2, f"{_line(text)}\n".encode())
+        # Why at once: the interrupted code may be writing a line of its own.
+        log.say_at_once(
+            f"stopping: waiting for the calls that run, at most {drain:g} s; again: at once"
+        )
 
     before = {number: signal.signal(number, arrived) for number in _SIGNALS}
     try:
@@ -219,14 +240,14 @@ def _stopped_by_signals(settings: Settings, worker: Worker, drain: float) -> Ite
             signal.signal(number, handler)
 
 
-def _end_at_once(settings: Settings, left: list[str]) -> None:
+def _end_at_once(log: Log, left: list[str]) -> None:
     """Say what is not handed back, and end.
 
     Why at once: the calls that run would be in the way of an orderly end. Their transactions are
     this process's until it is gone, and then anybody's.
     """
     names = ", ".join(shown(name) for name in left)
-    settings.err.say(_line(f"not handed back, for a call still runs: {names}"))
+    log.insist(f"not handed back, for a call still runs: {names}")
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(Code.unfinished)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from aumai_transactions.core.codec import encode
+from aumai_transactions.core.happenings import Happening, happenings
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.labels import Labels, labels_of
 from aumai_transactions.core.locking import Change as LockChange
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
@@ -23,7 +25,10 @@ from aumai_transactions.store import Append, AppendAnswer, check_append
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aumai_transactions.core.outcome import Summary
+    from aumai_transactions.core.outcome import Attention, Summary
+
+
+Labelled: TypeAlias = "tuple[str | None, tuple[str, ...], tuple[str, ...], dict[str, str] | None]"
 
 
 class Head(NamedTuple):
@@ -35,6 +40,8 @@ class Head(NamedTuple):
         hash: Its last hash.
         token: The token in force.
         driver_id: Who holds it.
+        attention: Why a person has to look.
+        labelled: What it is searched by, as its summary has it; None where that is not remembered.
     """
 
     ordinal: int | None = None
@@ -42,6 +49,8 @@ class Head(NamedTuple):
     hash: bytes = NO_HASH
     token: int = 0
     driver_id: str | None = None
+    attention: Attention | None = None
+    labelled: Labelled | None = None
 
 
 class Prepared(NamedTuple):
@@ -98,6 +107,7 @@ class Change:
         hashes: The new entries' hashes.
         tells: True where others may wait for this.
         locks: What changes in the table of locks.
+        told: What it brings about, for webhooks.
     """
 
     transaction_id: str
@@ -108,6 +118,15 @@ class Change:
     hashes: list[bytes]
     tells: bool = False
     locks: list[LockChange] = field(default_factory=list)
+    told: list[Happening] = field(default_factory=list)
+
+    @property
+    def labels(self) -> Labels | None:
+        """What it is searched by; None where that stays as it was."""
+        labelled = self.head.labelled
+        if labelled is None or labelled == self.was.labelled:
+            return None
+        return labels_of(self.transaction_id, *labelled)
 
     @property
     def purgeable_at(self) -> int | None:
@@ -224,7 +243,7 @@ class _Deciding:
     def _add(self, prepared: Prepared) -> None:
         append = prepared.append
         summary = append.summary
-        ordinal, sequence, before, token, driver_id = self._head
+        ordinal, sequence, before, token, driver_id, was, _labelled = self._head
         change = self.decision.change
         if change is None:
             name = append.transaction_id
@@ -240,7 +259,11 @@ class _Deciding:
         # Why not every final state: a compensation that is tried again has its driver too.
         if append.release or (summary.state.is_final and not summary.runnable):
             driver_id = None
-        self._head = change.head = Head(ordinal, sequence, before, token, driver_id)
+        labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
+        now = summary.attention
+        change.told += happenings(append.entries, append.expected_sequence, was, now)
+        head = Head(ordinal, sequence, before, token, driver_id, now, labelled)
+        self._head = change.head = head
         change.summary = summary
         is_over = summary.state.is_final and not summary.runnable
         is_free = summary.runnable and driver_id is None

@@ -59,10 +59,13 @@ def _fill(lent: Lent, address: Address, contents: Contents) -> None:
 
 def _change_of(filled: Filled) -> Change:
     journal = filled.journal
-    head = Head(None, journal.head_sequence, journal.head_hash, journal.token, journal.driver_id)
+    summary = filled.summary
+    labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
+    token, driver_id = journal.token, journal.driver_id
+    head = Head(None, journal.head_sequence, journal.head_hash, token, driver_id, None, labelled)
     bodies = [entry.body for entry in journal.entries]
     hashes = [entry.hash for entry in journal.entries]
-    return Change(journal.transaction_id, Head(), head, filled.summary, bodies, hashes)
+    return Change(journal.transaction_id, Head(), head, summary, bodies, hashes)
 
 
 def _write_locks(lent: Lent, contents: Contents) -> None:

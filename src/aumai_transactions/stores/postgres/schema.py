@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aumai_transactions.stores.postgres.address import Address
     from aumai_transactions.stores.postgres.pool import Lent
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 3
 
 
 class Migration(NamedTuple):

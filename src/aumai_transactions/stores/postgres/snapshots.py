@@ -83,7 +83,7 @@ def journal_of(transaction_id: str, rows: list[tuple[Any, ...]]) -> Journal | No
         return None
     sequence, digest, token, driver_id, _ordinal = rows[0][:5]
     # Why the condition: a journal without entries is one row without an entry.
-    entries = tuple(StoredEntry(*row[5:]) for row in rows if row[5] is not None)
+    entries = tuple(StoredEntry(*row[5:8]) for row in rows if row[5] is not None)
     return Journal(transaction_id, entries, sequence, digest, token, driver_id)
 
 

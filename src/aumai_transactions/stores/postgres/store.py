@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -24,21 +24,30 @@ from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError
 from aumai_transactions.forking import watch
-from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
-from aumai_transactions.stores.postgres import health, listing, schema
+from aumai_transactions.store import (
+    Append,
+    AppendAnswer,
+    KnownDriver,
+    Page,
+    Query,
+    StoreInfo,
+    Tally,
+)
+from aumai_transactions.stores.postgres import drivers, health, labelling, listing, schema
 from aumai_transactions.stores.postgres.address import address_of
 from aumai_transactions.stores.postgres.appending import Head, prepare
 from aumai_transactions.stores.postgres.arrays import texts
 from aumai_transactions.stores.postgres.liveness import DriverRow, is_alive, this_process
 from aumai_transactions.stores.postgres.locks import table_of
 from aumai_transactions.stores.postgres.news import News
+from aumai_transactions.stores.postgres.outbox import PostgresOutbox
 from aumai_transactions.stores.postgres.pool import Lent, Pool
 from aumai_transactions.stores.postgres.snapshots import PostgresSnapshot, journal_of, snapshot
 from aumai_transactions.stores.postgres.statements import statement
 from aumai_transactions.stores.postgres.writing import Heads, Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     Result = TypeVar("Result")
 
@@ -47,7 +56,7 @@ _LEASE_PART: Final = 1 / 3
 ID_BYTES_MAX: Final = 7_000
 
 
-class PostgresStore:
+class PostgresStore(PostgresOutbox):
     """Keep journals in a PostgreSQL database, for processes on any machine.
 
     Args:
@@ -82,6 +91,9 @@ class PostgresStore:
         self._news = News(self._address)
         try:
             self._row = self._pool.run(partial(schema.opened, address=self._address, create=create))
+            with suppress(StoreError):
+                # Why it may fail: a search does it as well, and says so.
+                self._tell_labels()
         except BaseException:
             self._pool.close()
             raise
@@ -172,18 +184,34 @@ class PostgresStore:
         if not rows:
             return None
         sequence, digest, token, driver_id, ordinal = rows[0][:5]
-        self._heads.put(transaction_id, Head(ordinal, sequence, digest, token, driver_id))
+        head = Head(ordinal, sequence, digest, token, driver_id, rows[0][8])
+        self._heads.put(transaction_id, head)
         return journal_of(transaction_id, rows)
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Return one page of transactions in order of arrival."""
-        self._check_usable()
-        return self._pool.run(lambda lent: listing.find(lent, query))
+        if query.is_search:
+            self._tell_labels()
+        return listing.find(self._run, query)
 
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
+        if query.is_search:
+            self._tell_labels()
+        return listing.count(self._run, query)
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return self._run(listing.tally)
+
+    def _run(self, work: Callable[[Lent], Result]) -> Result:
         self._check_usable()
-        return self._pool.run(lambda lent: listing.count(lent, query))
+        return self._pool.run(work)
+
+    def _tell_labels(self) -> None:
+        """Fill in by what those are searched that an older release has begun."""
+        while self._run(labelling.is_untold):
+            self._run(labelling.tell)
 
     def due(
         self,
@@ -240,6 +268,15 @@ class PostgresStore:
         """Return who holds and who waits for these resources; see `Store.locks`."""
         self._check_usable()
         return self._pool.run(lambda lent: table_of(lent, resources))
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something, as far as the store knows them."""
+        return self._run(lambda lent: drivers.known(lent, self._is_alive, self.lease_seconds))
+
+    def changes(self) -> int:
+        """Return the change counter."""
+        row = self._run(lambda lent: lent.read(statement("changes")).fetchone())
+        return int(row[0]) if row else 0
 
     def purge(self, before: int, limit: int) -> int:
         """Delete what has ended, needs nobody, and changed last before a time."""

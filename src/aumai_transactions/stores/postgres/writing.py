@@ -56,7 +56,7 @@ _NUMBERS: Final = (
 )
 _TEXTS: Final = (
     *("transaction_id", "state", "driver_id", "attention", "timeout_seconds", "agents", "name"),
-    *("tenant", "next_agent"),
+    *("tenant", "next_agent", "terms", "words"),
 )
 
 Groups = dict[str, list[Prepared]]
@@ -279,7 +279,7 @@ def write_changes(execute: Execute, changes: list[Change]) -> dict[str, int]:
 
 
 def _values(change: Change) -> dict[str, Any]:
-    was, head, summary = change.was, change.head, change.summary
+    was, head, summary, labels = change.was, change.head, change.summary, change.labels
     return {
         "transaction_id": change.transaction_id,
         "ordinal": was.ordinal,
@@ -305,8 +305,21 @@ def _values(change: Change) -> dict[str, Any]:
         "name": summary.name,
         "tenant": summary.tenant or "",
         "next_agent": summary.next_agent,
+        "terms": None if labels is None else labels.terms,
+        "words": None if labels is None else labels.words,
         "bodies": change.bodies,
         "hashes": change.hashes,
+        **_told([change]),
+    }
+
+
+def _told(changes: list[Change]) -> dict[str, Any]:
+    """Return what changes bring about, for webhooks, as arrays."""
+    told = [one for change in changes for one in change.told]
+    return {
+        "events": texts(one.event for one in told),
+        "firsts": numbers(one.first for one in told),
+        "lasts": numbers(one.last for one in told),
     }
 
 
@@ -326,6 +339,8 @@ def _columns(changes: list[Change]) -> dict[str, Any]:
         ),
         "bodies": [body for change in changes for body in change.bodies],
         "hashes": [digest for change in changes for digest in change.hashes],
+        "event_place": numbers(place for place in places for _ in changes[place].told),
+        **_told(changes),
     }
     found |= {name: numbers(row[name] for row in rows) for name in _NUMBERS}
     found |= {name: texts(row[name] for row in rows) for name in _TEXTS}

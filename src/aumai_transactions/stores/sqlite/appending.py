@@ -14,15 +14,18 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aumai_transactions.core.codec import encode
+from aumai_transactions.core.happenings import happenings
 from aumai_transactions.core.journal import NO_HASH, chain_hash
+from aumai_transactions.core.labels import labels_of
 from aumai_transactions.core.values import canonical_json
 from aumai_transactions.errors import StoreError
 from aumai_transactions.store import Append, AppendAnswer, check_append
 from aumai_transactions.stores.sqlite import statements
 from aumai_transactions.stores.sqlite.locks import LockKeeper
+from aumai_transactions.stores.sqlite.outbox import Listeners, listeners, rows_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.outcome import Summary
 
 
+Labelled: TypeAlias = "tuple[str | None, tuple[str, ...], tuple[str, ...], dict[str, str] | None]"
 HEADS_MAX = 4096
 """How many heads are remembered; where there are more, all are looked up again."""
 
@@ -45,6 +49,8 @@ class Head:
     driver_id: str | None = None
     # The columns that stand in an index: driver id, state, attention, runnable, due at, tenant.
     indexed: tuple[str | int | None, ...] = (None, None, None, None, None, None)
+    # What it is searched by, as the summary has it; None where that is not remembered.
+    labelled: Labelled | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,6 +88,7 @@ class Appending:
         is_alive: Tells whether a driver lives.
         record: Records a driver that claims.
         is_careful: True to write each append by itself, and so find out which one cannot be.
+        told: Who is told of what happens.
     """
 
     def __init__(
@@ -92,7 +99,10 @@ class Appending:
         record: Callable[[str], object],
         *,
         is_careful: bool = False,
+        told: Listeners = (),
     ) -> None:
+        self._told = told
+        self._deliveries: list[tuple[Any, ...]] = []
         self._connection = connection
         self._heads = heads
         self._is_alive = is_alive
@@ -101,6 +111,7 @@ class Appending:
         self._refused: set[str] = set()
         self._entries: list[tuple[int | None, int, bytes, bytes]] = []
         self._updates: dict[int, _Update] = {}
+        self._labels: list[tuple[Any, ...]] = []
 
     def write_all(self) -> None:
         """Write what the answers so far promise.
@@ -121,6 +132,12 @@ class Appending:
             if whole:
                 self._connection.executemany(statements.UPDATE_TRANSACTION, whole)
             self._updates.clear()
+        if self._labels:
+            self._connection.executemany(statements.UPDATE_LABELS, self._labels)
+            self._labels.clear()
+        if self._deliveries:
+            self._connection.executemany(statements.ADD_DELIVERY, self._deliveries)
+            self._deliveries.clear()
 
     def answer(self, prepared: Prepared) -> AppendAnswer:
         """Write one append, or say why not."""
@@ -218,9 +235,10 @@ class Appending:
         indexed = _indexed(summary, driver_id)
         counts = (sequence, before, token, *_counts(summary))
         is_new = head.ordinal is None
+        labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
         if is_new:
-            added = self._connection.execute(statements.ADD_TRANSACTION, (name, *counts, *indexed))
-            head.ordinal = added.lastrowid
+            row = (name, *counts, *indexed, *_labels(name, labelled))
+            head.ordinal = self._connection.execute(statements.ADD_TRANSACTION, row).lastrowid
         ordinal = head.ordinal or 0
         rows = [(ordinal, *one) for one in hashed]
         if not self._is_careful:
@@ -229,10 +247,16 @@ class Appending:
             return False
         if not is_new:
             self._update(ordinal, counts, None if indexed == head.indexed else indexed)
+            if labelled != head.labelled:
+                self._labels.append((*_labels(name, labelled), ordinal))
         if append.driver_id is not None and driver_id is not None:
             self._record(driver_id)
+        if self._told:
+            was, now = head.indexed[2], summary.attention
+            found = happenings(append.entries, head.sequence, was, now)  # type: ignore[arg-type]
+            self._deliveries += rows_for(self._told, name, found)
         head.sequence, head.hash = sequence, before
-        head.driver_id, head.indexed = driver_id, indexed
+        head.driver_id, head.indexed, head.labelled = driver_id, indexed, labelled
         head.token = token or 0
         return True
 
@@ -278,6 +302,13 @@ class KnownHeads:
         self._by_id: dict[str, Head] = {}
         self._leases: dict[str, int] = {}
         self._version: int | None = None
+        self._told: Listeners | None = None
+
+    def told(self, connection: sqlite3.Connection) -> Listeners:
+        """Return who is told of an append that is made now; to be asked behind `take`."""
+        if self._told is None:
+            self._told = listeners(connection)
+        return self._told
 
     def take(self, connection: sqlite3.Connection) -> tuple[dict[str, Head], dict[str, int]]:
         """Return the heads by transaction, and until when drivers are recorded to live.
@@ -285,8 +316,10 @@ class KnownHeads:
         They are not remembered any more until they are handed back.
         """
         (version,) = connection.execute(statements.DATA_VERSION).fetchone()
-        heads, leases = self._by_id, self._leases
+        heads, leases, told = self._by_id, self._leases, self._told
         self.forget()
+        if version == self._version:
+            self._told = told
         if version != self._version:
             self._version = version
             return {}, {}
@@ -299,7 +332,7 @@ class KnownHeads:
 
     def forget(self) -> None:
         """Remember nothing any more."""
-        self._by_id, self._leases = {}, {}
+        self._by_id, self._leases, self._told = {}, {}, None
 
 
 class BatchAppending:
@@ -337,6 +370,7 @@ class BatchAppending:
             # Entries stand behind a head: somebody tampered. Whose they are is found out now.
             connection.execute(statements.ROLLBACK)
             connection.execute(statements.BEGIN)
+            self._known.forget()
             self._heads, self._leases = {}, {}
             answers = self._answers(connection, is_careful=True)
         self._has_worked = True
@@ -359,6 +393,7 @@ class BatchAppending:
             partial(self._is_alive, connection),
             partial(self._claims, connection, self._leases),
             is_careful=is_careful,
+            told=self._known.told(connection),
         )
         answers = [appending.answer(prepared) for prepared in self._batch]
         appending.write_all()
@@ -370,7 +405,15 @@ def columns_of(
 ) -> tuple[Any, ...]:
     """Return a head's columns behind its id, in the order in which they are inserted."""
     counts = (sequence, head_hash, token, *_counts(summary))
-    return (*counts, *_indexed(summary, driver_id))
+    labelled = (summary.name, summary.agents, summary.actions, summary.metadata)
+    labels = _labels(summary.transaction_id, labelled)
+    return (*counts, *_indexed(summary, driver_id), *labels)
+
+
+def _labels(transaction_id: str, labelled: Labelled) -> tuple[Any, ...]:
+    """Return the columns that are written when a step is added, in the order of the statements."""
+    name, agents = labelled[:2]
+    return canonical_json(agents).decode("utf-8"), name, *labels_of(transaction_id, *labelled)
 
 
 def _indexed(summary: Summary, driver_id: str | None) -> tuple[str | int | None, ...]:
@@ -393,8 +436,6 @@ def _counts(summary: Summary) -> tuple[Any, ...]:
         summary.timeout_seconds,
         summary.steps,
         summary.completed,
-        canonical_json(summary.agents).decode("utf-8"),
-        summary.name,
         summary.next_agent,
     )
 

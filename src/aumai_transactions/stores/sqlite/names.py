@@ -34,3 +34,18 @@ def sync_names(folder: Path) -> None:
         raise StoreUnavailable(
             f"{folder} cannot be synced: {error.strerror}. Nothing was written; check the disk."
         ) from error
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return a store's place, absolute and without symbolic links.
+
+    Raises:
+        StoreUnavailable: It cannot be told from here.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the store {path} cannot be found from here ({error.strerror}): is the current folder "
+            "still there? Change to one that is, or name the store by its whole path."
+        ) from error

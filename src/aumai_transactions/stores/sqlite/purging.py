@@ -47,6 +47,7 @@ def delete_old(connection: sqlite3.Connection, found: Sequence[Old], before: int
         for old in found
         if connection.execute(statements.STILL_PURGEABLE, (*old, before)).fetchone()
     ]
+    connection.executemany(statements.PURGE_DELIVERIES, gone)
     connection.executemany(statements.PURGE_ENTRIES, gone)
     connection.executemany(statements.PURGE_TRANSACTION, gone)
     return len(gone)

@@ -21,7 +21,7 @@ from aumai_transactions.stores.sqlite import statements
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 7
 
 
 @lru_cache(maxsize=1)

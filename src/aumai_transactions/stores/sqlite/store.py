@@ -14,15 +14,15 @@ import json
 import os
 import sqlite3
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from aumai_transactions.clock import Clock, SystemClock
-from aumai_transactions.core.fairness import Candidate, in_turns
+from aumai_transactions.core.fairness import in_turns
 from aumai_transactions.core.journal import Journal
 from aumai_transactions.core.locking import LockTable
 from aumai_transactions.errors import StoreError, StoreNotFound, StoreUnavailable
@@ -30,17 +30,31 @@ from aumai_transactions.store import (
     LEASE_SECONDS,
     Append,
     AppendAnswer,
-    Listed,
+    KnownDriver,
+    Page,
     Query,
     StoreInfo,
+    Tally,
 )
-from aumai_transactions.stores.sqlite import creation, forking, health, listing, purging, statements
+from aumai_transactions.stores.sqlite import (
+    creation,
+    drivers,
+    forking,
+    health,
+    labelling,
+    listing,
+    names,
+    purging,
+    statements,
+)
 from aumai_transactions.stores.sqlite.appending import BatchAppending, KnownHeads, Prepared, prepare
 from aumai_transactions.stores.sqlite.damage import problems_of
 from aumai_transactions.stores.sqlite.database import Database
+from aumai_transactions.stores.sqlite.due import candidates
 from aumai_transactions.stores.sqlite.journals import journal_of
 from aumai_transactions.stores.sqlite.liveness import DriverLocks, DriverRow, boot_id
 from aumai_transactions.stores.sqlite.locks import table_of
+from aumai_transactions.stores.sqlite.outbox import SqliteOutbox
 from aumai_transactions.stores.sqlite.schema import SCHEMA_VERSION
 from aumai_transactions.stores.sqlite.snapshots import SqliteSnapshot, snapshot
 from aumai_transactions.stores.sqlite.writer import WriterLock
@@ -54,7 +68,7 @@ NEWS_PAUSE_SECONDS_MIN = 0.005
 NEWS_PAUSE_SECONDS_MAX = 0.25
 
 
-class SqliteStore:
+class SqliteStore(SqliteOutbox):
     """Keep journals in one SQLite file, for every process of this machine.
 
     Args:
@@ -95,7 +109,7 @@ class SqliteStore:
         self._last_tenant = ""
         self._heads = KnownHeads()
         # Why realpath: two names of one file must have one -wal and one set of lock files.
-        self._path = _real_path(path)
+        self._path = names.real_path(path)
         self._locks = DriverLocks(self._path)
         try:
             self._database = Database(self._path, writer_wait_seconds)
@@ -106,6 +120,9 @@ class SqliteStore:
             self._database = Database(self._path, writer_wait_seconds)
         else:
             creation.sweep_links(self._path)
+        with suppress(StoreError):
+            # Why it may fail: a search does it as well, and says so.
+            self._tell()
         forking.watch(self)
         # Why: a handle that was dropped without close() would otherwise keep its drivers alive,
         # and what they left half-way could not be recovered before this process ends.
@@ -194,13 +211,26 @@ class SqliteStore:
         """Return the whole journal; None where the store does not hold the transaction."""
         return self._read(lambda connection: journal_of(connection, transaction_id))
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Return one page of transactions in order of arrival."""
-        return self._read(lambda connection: listing.find(connection, query))
+        if query.is_search:
+            self._tell()
+        return listing.find(self._read, query)
 
     def count(self, query: Query) -> int:
         """Return how many transactions the query fits; its limit and offset do not matter."""
-        return self._read(lambda connection: listing.count(connection, query))
+        if query.is_search:
+            self._tell()
+        return listing.count(self._read, query)
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        return self._read(listing.tally)
+
+    def _tell(self) -> None:
+        """Fill in by what those are searched that an older release has begun."""
+        while self._read(labelling.is_untold):
+            self._write_alone(labelling.tell)
 
     @property
     def lease_seconds(self) -> float:
@@ -227,37 +257,13 @@ class SqliteStore:
             self._check_usable()
             if not self._is_tidy:
                 self._tidy()
-            found = self._database.read(lambda connection: self._due(connection, values))
+            values["tenant"] = self._last_tenant
+            found = self._database.read(partial(candidates, values=values, is_alive=self._is_alive))
             chosen = in_turns(found, limit, self._last_tenant)
             if chosen:
                 # Why the first one's: who asks may have room for no more than that.
                 self._last_tenant = chosen[0].tenant
         return [candidate.transaction_id for candidate in chosen]
-
-    def _due(self, connection: sqlite3.Connection, values: dict[str, Any]) -> list[Candidate]:
-        """Return all whose turn it may be: more than are asked for, but no more than it takes."""
-        found = connection.execute(statements.PARKED_AND_DUE, values).fetchall()
-        # Why from there on and around: no more tenants need be looked at than have their turn.
-        tenant = connection.execute(statements.NEXT_TENANT, (self._last_tenant,)).fetchone()[0]
-        seen: set[str] = set()
-        while len(seen) < max(values["limit"], 1):
-            if tenant is None:
-                tenant = connection.execute(statements.FIRST_TENANT).fetchone()[0]
-            if tenant is None or tenant in seen:
-                break
-            seen.add(tenant)
-            of_tenant = values | {"tenant": tenant}
-            found += connection.execute(statements.DUE_OF_TENANT, of_tenant).fetchall()
-            tenant = connection.execute(statements.NEXT_TENANT, (tenant,)).fetchone()[0]
-        holder = ""
-        while True:
-            holder = connection.execute(statements.NEXT_HOLDER, (holder,)).fetchone()[0]
-            if holder is None:
-                break
-            if holder == values["driver_id"] or not self._is_alive(connection, holder):
-                of_holder = values | {"driver_id": holder}
-                found += connection.execute(statements.DUE_OF_DRIVER, of_holder).fetchall()
-        return [Candidate(*row) for row in found]
 
     def locks(self, resources: Collection[str] | None) -> LockTable:
         """Return who holds and who waits for these resources; see `Store.locks`."""
@@ -270,15 +276,21 @@ class SqliteStore:
         """
         until = monotonic() + seconds
         pause = NEWS_PAUSE_SECONDS_MIN
-        seen = self._changes_now()
+        seen = self.changes()
         while (left := until - monotonic()) > 0:
             Event().wait(min(pause, left))
-            if self._changes_now() != seen:
+            if self.changes() != seen:
                 return True
             pause = min(pause * 1.5, NEWS_PAUSE_SECONDS_MAX)
         return False
 
-    def _changes_now(self) -> int:
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something, as far as the store knows them."""
+        now, lease = self._clock.now(), self._lease
+        return self._read(lambda connection: drivers.known(connection, self._locks, now, lease))
+
+    def changes(self) -> int:
+        """Return the change counter."""
         row = self._read(lambda connection: connection.execute(statements.STORE_ROW).fetchone())
         return int(row[1])
 
@@ -292,9 +304,7 @@ class SqliteStore:
             deleted = purging.delete_old(connection, found, before)
             return deleted, bool(deleted)
 
-        with self._lock:
-            self._check_usable()
-            return self._write(work)
+        return self._write_alone(work)
 
     def info(self, *, thorough: bool = False) -> StoreInfo:
         """Return what this store is, and facts for `doctor`.
@@ -305,7 +315,7 @@ class SqliteStore:
         with self._lock:
             self._check_usable()
             now = self._clock.now()
-            rows = self._database.read(_driver_rows)
+            rows = self._database.read(drivers.rows_of)
             alive = sum(self._locks.is_alive(row, now) for row in rows)
             store_id, changes = self._database.read(
                 lambda connection: connection.execute(statements.STORE_ROW).fetchone()
@@ -388,6 +398,11 @@ class SqliteStore:
             self._check_usable()
             return self._database.read(work)
 
+    def _write_alone(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
+        with self._lock:
+            self._check_usable()
+            return self._write(work)
+
     def _write(self, work: Callable[[sqlite3.Connection], tuple[Result, bool]]) -> Result:
         self._heads.forget()
         return self._database.write(work)
@@ -442,7 +457,7 @@ class SqliteStore:
         dead = [row.driver_id for row in rows if not self._locks.is_alive(row, now)]
         if dead:
             self._forget(dead)
-        kept = {row.lock_name for row in self._database.read(_driver_rows) if row.lock_name}
+        kept = {row.lock_name for row in self._database.read(drivers.rows_of) if row.lock_name}
         self._locks.sweep(kept | {d.lock_name for d in own.values() if d.lock_name})
 
     def _check_usable(self) -> None:
@@ -479,21 +494,7 @@ class SqliteStore:
         return connection
 
 
-def _driver_rows(connection: sqlite3.Connection) -> list[DriverRow]:
-    return [DriverRow(*row) for row in connection.execute(statements.ALL_DRIVERS).fetchall()]
-
-
 def _let_go(locks: DriverLocks, database: Database, pid: int) -> None:
     if os.getpid() == pid:
         locks.abandon()
         database.drop()
-
-
-def _real_path(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(os.path.realpath(path))
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the store {path} cannot be found from here ({error.strerror}): is the current folder "
-            "still there? Change to one that is, or name the store by its whole path."
-        ) from error

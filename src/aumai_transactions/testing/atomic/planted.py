@@ -38,7 +38,16 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.manager import ManagerBase
     from aumai_transactions.drivers.operations import DoCall, DoNext, Ended, Operations
     from aumai_transactions.drivers.timed import Outcome
-    from aumai_transactions.store import Append, AppendAnswer, Listed, Query, Store, StoreInfo
+    from aumai_transactions.store import (
+        Append,
+        AppendAnswer,
+        KnownDriver,
+        Page,
+        Query,
+        Store,
+        StoreInfo,
+        Tally,
+    )
 
 Crash = Literal["in_process", "process"]
 CALLS_END_SECONDS_MAX = 30.0
@@ -228,7 +237,7 @@ class PlantedStore:
         self._saboteur.refuse_the_dead()
         return self._store.read(transaction_id)
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Find."""
         self._saboteur.refuse_the_dead()
         return self._store.find(query)
@@ -237,6 +246,21 @@ class PlantedStore:
         """Count."""
         self._saboteur.refuse_the_dead()
         return self._store.count(query)
+
+    def tally(self) -> Tally:
+        """Count all."""
+        self._saboteur.refuse_the_dead()
+        return self._store.tally()
+
+    def drivers(self) -> list[KnownDriver]:
+        """List drivers."""
+        self._saboteur.refuse_the_dead()
+        return self._store.drivers()
+
+    def changes(self) -> int:
+        """Count changes."""
+        self._saboteur.refuse_the_dead()
+        return self._store.changes()
 
     def due(
         self,

@@ -83,8 +83,8 @@ def _course(ended: Ended) -> Iterator[str]:
 def _sentences(ended: Ended) -> dict[str, list[tuple[int, str]]]:
     """Return what each journal says: sequence and sentence."""
     # Why here: only a story needs the words of the command line.
-    from aumai_transactions.cli.happenings import sentence
     from aumai_transactions.timelines.timeline import Timeline
+    from aumai_transactions.wording.happenings import sentence
 
     found: dict[str, list[tuple[int, str]]] = {}
     for name, events in ended.events.items():

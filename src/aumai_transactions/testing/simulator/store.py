@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
 from aumai_transactions.errors import StoreError, StoreUnavailable
-from aumai_transactions.store import Append, AppendAnswer, Listed, Query, StoreInfo
+from aumai_transactions.store import (
+    Append,
+    AppendAnswer,
+    KnownDriver,
+    Listed,
+    Page,
+    Query,
+    StoreInfo,
+    Tally,
+)
 from aumai_transactions.stores.memory import MemoryStore
 from aumai_transactions.testing.simulator.agenda import SECOND
 
@@ -205,7 +214,7 @@ class StoreHandle:
         self._reach()
         return self._store.read(transaction_id)
 
-    def find(self, query: Query) -> list[Listed]:
+    def find(self, query: Query) -> Page:
         """Return one page of transactions."""
         self._reach()
         return self._store.find(query)
@@ -214,6 +223,21 @@ class StoreHandle:
         """Return how many transactions the query fits."""
         self._reach()
         return self._store.count(query)
+
+    def tally(self) -> Tally:
+        """Return how many transactions there are of each state, and how many need a person."""
+        self._reach()
+        return self._store.tally()
+
+    def drivers(self) -> list[KnownDriver]:
+        """Return the drivers that live or hold something."""
+        self._reach()
+        return self._store.drivers()
+
+    def changes(self) -> int:
+        """Return the change counter."""
+        self._reach()
+        return self._store.changes()
 
     def due(
         self,

@@ -310,3 +310,63 @@ def test_show_draws_a_picture(cli, picture, begins):
     assert "flight_agent" in ran.out
     assert "It has not begun." in ran.out
     assert not ran.err
+
+
+# ---------------------------------------------------------------------------------- searches
+
+
+@pytest.fixture
+def trips(cli):
+    """Three transactions, of which each has something that the others have not."""
+    names = [
+        cli("create --metadata team=red --metadata year=2026").json,
+        cli("create --metadata team=red").json,
+        cli("create").json,
+    ]
+    names = [one["transaction_id"] for one in names]
+    for name, agent, action in zip(names, "abc", ("book", "book", "pay%"), strict=True):
+        cli(f"add-step {name} --agent agent-{agent} --action {action}")
+    return names
+
+
+@pytest.mark.parametrize(
+    "options,wanted",
+    [
+        ("--agent agent-a", [0]),
+        ("--agent agent-a --agent agent-c", [0, 2]),
+        ("--agent AGENT-A", []),
+        ("--action book", [0, 1]),
+        ("--action book --agent agent-b", [1]),
+        ("--metadata team=red", [0, 1]),
+        ("--metadata team=red --metadata year=2026", [0]),
+        ("--metadata team=re", []),
+        ("--search AGENT-A", [0]),
+        ("--search pay%", [2]),
+        ("--search %", [2]),
+        ("--older-than 1h", []),
+        ("--newer-than 1h", [0, 1, 2]),
+        ("--newer-than 1h --older-than 1h", []),
+    ],
+)
+def test_a_list_can_be_searched(cli, trips, options, wanted):
+    ran = cli(f"list --json --oldest {options}")
+    assert [item["transaction_id"] for item in ran.json["items"]] == [trips[n] for n in wanted]
+    assert ran.json["total"] == len(wanted)
+
+
+def test_a_line_tells_what_it_is_searched_by(cli, trips):
+    [item] = cli("list --json --search agent-a").json["items"]
+    assert item["actions"] == ["book"]
+    assert item["metadata"] == {"team": "red", "year": "2026"}
+
+
+def test_a_search_that_finds_nothing_says_so(cli, trips):
+    assert "no transactions like that" in cli("list --search nothing").err
+
+
+@pytest.mark.parametrize(
+    "options,problem",
+    [("--older-than soon", "is no age"), ("--metadata team", "write it as NAME=TEXT")],
+)
+def test_a_search_that_cannot_be_made_is_refused(cli, trips, options, problem):
+    assert problem in cli(f"list {options}", code=2).err

@@ -19,6 +19,7 @@ from aumai_transactions.errors import (
 )
 from aumai_transactions.store import AppendAnswer, Query
 from aumai_transactions.stores.postgres import PostgresStore
+from aumai_transactions.stores.postgres.schema import SCHEMA_VERSION
 from aumai_transactions.testing.clock import ManualClock
 from aumai_transactions.testing.journals import (
     NOW,
@@ -103,10 +104,10 @@ def test_tables_of_another_program_are_left_alone(database, url):
 
 
 def test_a_store_that_a_newer_release_has_changed_is_refused_by_its_version(store, url, database):
-    database.execute(b"UPDATE store SET schema_version = 9, usable_from = 2")
+    database.execute(b"UPDATE store SET schema_version = 9, usable_from = 8")
     with pytest.raises(SchemaVersionError) as caught:
         PostgresStore(url)
-    assert (caught.value.found, caught.value.known) == (9, 1)
+    assert (caught.value.found, caught.value.known) == (9, SCHEMA_VERSION)
     database.execute(b"UPDATE store SET usable_from = 1")
     with closing(PostgresStore(url, create=False)) as other:
         assert other.info().schema_version == 9

@@ -7,7 +7,7 @@ import pytest
 from aumai_transactions.models import TransactionState
 from aumai_transactions.store import Query
 from aumai_transactions.stores.sqlite import listing, statements
-from aumai_transactions.testing.journals import NOW, plan
+from aumai_transactions.testing.journals import NOW, plan, request
 
 # A walk along an index of the few that are in flight is none.
 WALKS = re.compile(r"SCAN transactions(?! USING INDEX transactions_(free|attention)\b)")
@@ -100,3 +100,45 @@ def test_limits_below_zero_are_zero(store):
     assert store.find(Query(limit=-1)) == []
     assert len(store.find(Query(offset=-5))) == 1
     assert store.due(store.join(), -1, NOW) == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize(
+    "query,index",
+    [
+        (Query(text="x"), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (Query(text="x", states=(TransactionState.committed,)), "transactions_state (state=? AND"),
+        (Query(text="x", attention=("halted",)), "transactions_attention"),
+    ],
+)
+def test_a_search_reads_one_piece_in_order(store, query, index, newest_first):
+    query = query._replace(newest_first=newest_first, agents=("a", "b"), looks_max=9)
+    connection = store._database.connection()
+    kind, looked_at, values, _ = listing._piece(connection, query)
+    found = plan_of(store, statements.search(kind, looked_at, downwards=newest_first), values)
+    assert index in found
+    assert SORTS not in found
+    bound = plan_of(store, statements.bound(kind, downwards=newest_first), values)
+    assert "SCAN transactions\n" not in bound + "\n"
+
+
+def test_a_tally_reads_indexes_and_no_lines(store):
+    assert "COVERING INDEX transactions_state" in plan_of(store, statements.TALLY, ())
+    reasons = plan_of(store, statements.TALLY_OF_REASONS, ())
+    assert "USING COVERING INDEX transactions_attention" in reasons
+
+
+def test_a_line_is_searched_no_more_often_than_it_changes(store):
+    """What a transaction is searched by is written when it begins and where a step is added."""
+    written: list[str] = []
+    store._database.connection().set_trace_callback(written.append)
+    begun = plan("t")
+    store.append([begun])
+    store.append([request("t", 2)])
+    added = request("t", 3)
+    summary = added.summary._replace(actions=("act", "more"))
+    store.append([added._replace(summary=summary)])
+    store.append([request("t", 4)._replace(summary=summary)])
+    found = [one for one in written if "words = " in one]
+    assert len(found) == 1
+    assert "more" in found[0]

@@ -20,6 +20,8 @@ from aumai_transactions.core.entries import (
     TransactionCommitted,
 )
 from aumai_transactions.errors import InternalError, SchemaVersionError
+from aumai_transactions.store import Query
+from aumai_transactions.stores.sqlite import SqliteStore, labelling
 from aumai_transactions.stores.sqlite.schema import (
     SCHEMA_VERSION,
     migrate,
@@ -27,6 +29,7 @@ from aumai_transactions.stores.sqlite.schema import (
     version_of,
 )
 from aumai_transactions.testing.clock import ManualClock
+from aumai_transactions.testing.journals import definition_of, plan
 from aumai_transactions.testing.old_stores import write_version_1
 
 FIRST = "CREATE TABLE a (x); -- a; b\nINSERT INTO a VALUES (';');\nPRAGMA user_version = 1;\n"
@@ -192,3 +195,33 @@ def test_a_store_of_version_1_is_read_by_many_that_open_it_at_once(version_1):
     for thread in threads:
         thread.join()
     assert found == ["committed"] * 4
+
+
+def test_what_an_older_release_has_written_is_searched_like_all_else(version_1):
+    with closing(sqlite3.connect(version_1)) as connection:
+        # What cannot be read is left out of it, and stops nothing.
+        connection.execute("UPDATE entries SET body = x'ff' WHERE transaction_ordinal = 2")
+        connection.commit()
+    with closing(SqliteStore(version_1)) as store:
+        found = [line.summary for line in store.find(Query(actions=("act",)))]
+        assert [one.transaction_id for one in found] == ["pending", "doubtful", "committed"]
+        assert {one.actions for one in found} == {("act",)}
+        assert store.count(Query(agents=("agent",))) == len(JOURNALS)
+
+
+def test_what_an_older_process_writes_later_is_found_as_well(path):
+    with closing(SqliteStore(path)) as store:
+        many = labelling.AT_ONCE + 1
+        store.append([named(f"t{number}") for number in range(many)])
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE transactions SET terms = NULL, words = NULL")
+            connection.commit()
+        query = Query(text="T1", metadata=(("team", "red"),), limit=2)
+        assert [line.summary.metadata for line in store.find(query)] == [{"team": "red"}] * 2
+        assert store.count(Query(actions=("act",))) == many
+
+
+def named(name):
+    begun = plan(name)
+    recorded = PlanRecorded(1, definition_of(begun)._replace(metadata={"team": "red"}))
+    return begun._replace(entries=[recorded, begun.entries[1]])

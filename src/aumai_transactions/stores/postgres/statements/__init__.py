@@ -20,8 +20,12 @@ _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
 @cache
-def statement(name: str) -> bytes:
+def statement(name: str, *, is_search: bool = False) -> bytes:
     """Return a statement by its name.
+
+    Args:
+        name: Its name.
+        is_search: True where each line is looked at.
 
     Raises:
         InternalError: There is none of this name.
@@ -32,19 +36,21 @@ def statement(name: str) -> bytes:
         raise InternalError(f"there is no statement {name!r}.") from None
     for part in ("listed", "served"):
         text = text.replace("{" + part + "}", _all()[part])
+    text = text.replace("{searched}", _all()["searched"] if is_search else "")
     return text.encode()
 
 
 @cache
-def directed(name: str, *, downwards: bool) -> bytes:
+def directed(name: str, *, downwards: bool, is_search: bool = False) -> bytes:
     """Return a statement that lists, in one direction.
 
     Args:
         name: Its name.
         downwards: True for the newest first.
+        is_search: True where each line is looked at.
     """
     direction = b"DESC" if downwards else b"ASC"
-    return statement(name).replace(b"{direction}", direction)
+    return statement(name, is_search=is_search).replace(b"{direction}", direction)
 
 
 @cache

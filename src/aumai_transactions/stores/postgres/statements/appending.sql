@@ -5,7 +5,7 @@
 -- name: heads
 -- Why ordered: whoever locks several rows locks them in this order, so that two batches cannot wait for
 -- each other.
-SELECT ordinal, transaction_id, sequence, head_hash, token, driver_id FROM transactions
+SELECT ordinal, transaction_id, sequence, head_hash, token, driver_id, attention FROM transactions
 WHERE transaction_id = ANY(%(ids)s)
 ORDER BY ordinal
 FOR UPDATE
@@ -30,7 +30,8 @@ WITH moved AS (
         completed = %(completed)s, runnable = %(runnable)s, state = %(state)s,
         driver_id = %(driver_id)s, attention = %(attention)s,
         timeout_seconds = %(timeout_seconds)s::numeric, agents = %(agents)s, name = %(name)s,
-        tenant = %(tenant)s, next_agent = %(next_agent)s
+        tenant = %(tenant)s, next_agent = %(next_agent)s,
+        terms = coalesce(%(terms)s, terms), words = coalesce(%(words)s, words)
     WHERE ordinal = %(ordinal)s AND sequence = %(was_sequence)s AND token = %(was_token)s
         AND head_hash = %(was_hash)s
     RETURNING ordinal
@@ -39,6 +40,14 @@ WITH moved AS (
     SELECT moved.ordinal, %(was_sequence)s + e.place, e.body, e.hash
     FROM moved, unnest(%(bodies)b::bytea[], %(hashes)b::bytea[])
         WITH ORDINALITY AS e (body, hash, place)
+), told AS (
+    INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+    SELECT 'msg_' || replace(gen_random_uuid()::text, '-', ''), w.name, %(transaction_id)s, h.event,
+        h.first, h.last
+    FROM moved, unnest(%(events)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[])
+        WITH ORDINALITY AS h (event, first, last, place), webhooks AS w
+    WHERE w.stopped IS NULL AND h.event = ANY (w.events)
+    ORDER BY h.place, w.name
 )
 SELECT ordinal FROM moved
 
@@ -47,12 +56,12 @@ WITH added AS (
     INSERT INTO transactions (
         transaction_id, sequence, head_hash, token, change, created_at, updated_at, due_at,
         purgeable_at, steps, completed, runnable, state, driver_id, attention, timeout_seconds,
-        agents, name, tenant, next_agent
+        agents, name, tenant, next_agent, terms, words
     ) VALUES (
         %(transaction_id)s, %(sequence)s, %(hash)s, %(token)s, nextval('changes'), %(created_at)s,
         %(updated_at)s, %(due_at)s, %(purgeable_at)s, %(steps)s, %(completed)s, %(runnable)s,
         %(state)s, %(driver_id)s, %(attention)s, %(timeout_seconds)s::numeric, %(agents)s, %(name)s,
-        %(tenant)s, %(next_agent)s
+        %(tenant)s, %(next_agent)s, %(terms)s, %(words)s
     )
     ON CONFLICT (transaction_id) DO NOTHING
     RETURNING ordinal
@@ -61,6 +70,14 @@ WITH added AS (
     SELECT added.ordinal, e.place, e.body, e.hash
     FROM added, unnest(%(bodies)b::bytea[], %(hashes)b::bytea[])
         WITH ORDINALITY AS e (body, hash, place)
+), told AS (
+    INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+    SELECT 'msg_' || replace(gen_random_uuid()::text, '-', ''), w.name, %(transaction_id)s, h.event,
+        h.first, h.last
+    FROM added, unnest(%(events)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[])
+        WITH ORDINALITY AS h (event, first, last, place), webhooks AS w
+    WHERE w.stopped IS NULL AND h.event = ANY (w.events)
+    ORDER BY h.place, w.name
 )
 SELECT ordinal FROM added
 
@@ -75,11 +92,12 @@ WITH given AS MATERIALIZED (
         %(updated_at)s::bigint[], %(due_at)s::bigint[], %(purgeable_at)s::bigint[],
         %(steps)s::int[], %(completed)s::int[], %(runnable)s::boolean[], %(state)s::text[],
         %(driver_id)s::text[], %(attention)s::text[], %(timeout_seconds)s::text[],
-        %(agents)s::text[], %(name)s::text[], %(tenant)s::text[], %(next_agent)s::text[]
+        %(agents)s::text[], %(name)s::text[], %(tenant)s::text[], %(next_agent)s::text[],
+        %(terms)s::text[], %(words)s::text[]
     ) AS g (
         place, ordinal, transaction_id, was_sequence, was_token, was_hash, sequence, hash, token,
         created_at, updated_at, due_at, purgeable_at, steps, completed, runnable, state, driver_id,
-        attention, timeout_seconds, agents, name, tenant, next_agent
+        attention, timeout_seconds, agents, name, tenant, next_agent, terms, words
     )
 ), locked AS MATERIALIZED (
     SELECT t.ordinal FROM given AS g JOIN transactions AS t ON t.ordinal = g.ordinal
@@ -92,7 +110,8 @@ WITH given AS MATERIALIZED (
         purgeable_at = g.purgeable_at, steps = g.steps, completed = g.completed,
         runnable = g.runnable, state = g.state, driver_id = g.driver_id, attention = g.attention,
         timeout_seconds = g.timeout_seconds::numeric, agents = g.agents, name = g.name,
-        tenant = g.tenant, next_agent = g.next_agent
+        tenant = g.tenant, next_agent = g.next_agent, terms = coalesce(g.terms, t.terms),
+        words = coalesce(g.words, t.words)
     FROM given AS g
     WHERE (SELECT count(*) FROM locked) >= 0 AND t.ordinal = g.ordinal
         AND t.sequence = g.was_sequence AND t.token = g.was_token AND t.head_hash = g.was_hash
@@ -101,11 +120,11 @@ WITH given AS MATERIALIZED (
     INSERT INTO transactions (
         transaction_id, sequence, head_hash, token, change, created_at, updated_at, due_at,
         purgeable_at, steps, completed, runnable, state, driver_id, attention, timeout_seconds,
-        agents, name, tenant, next_agent
+        agents, name, tenant, next_agent, terms, words
     )
     SELECT transaction_id, sequence, hash, token, nextval('changes'), created_at, updated_at,
         due_at, purgeable_at, steps, completed, runnable, state, driver_id, attention,
-        timeout_seconds::numeric, agents, name, tenant, next_agent
+        timeout_seconds::numeric, agents, name, tenant, next_agent, terms, words
     FROM given
     WHERE ordinal IS NULL AND (SELECT count(*) FROM moved) >= 0
     ORDER BY transaction_id COLLATE "C"
@@ -124,6 +143,18 @@ WITH given AS MATERIALIZED (
         %(hashes)b::bytea[]
     ) AS e (place, sequence, body, hash)
     JOIN touched AS w ON w.place = e.place
+), told AS (
+    INSERT INTO deliveries (delivery_id, webhook, transaction_id, event, first, last)
+    SELECT 'msg_' || replace(gen_random_uuid()::text, '-', ''), w.name, g.transaction_id, h.event,
+        h.first, h.last
+    FROM unnest(
+        %(event_place)s::int[], %(events)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[]
+    ) WITH ORDINALITY AS h (of, event, first, last, place)
+    JOIN touched AS t ON t.place = h.of
+    JOIN given AS g ON g.place = h.of
+    CROSS JOIN webhooks AS w
+    WHERE w.stopped IS NULL AND h.event = ANY (w.events)
+    ORDER BY h.place, w.name
 )
 SELECT place, ordinal FROM touched
 

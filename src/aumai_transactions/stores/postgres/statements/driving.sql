@@ -21,6 +21,16 @@ DELETE FROM drivers WHERE lease_until < clock_timestamp() - interval '1 day'
 SELECT driver_id, lease_until > clock_timestamp(), boot_id, pid_namespace, pid, process_started
 FROM drivers
 
+-- name: drivers_told
+-- The last sign is as long before the end of the lease as a lease lasts.
+SELECT driver_id, host, pid, (extract(epoch FROM lease_until) * 1000000)::bigint
+    - (%(seconds)s * 1000000)::bigint
+FROM drivers
+
+-- name: held_by
+SELECT transaction_id FROM transactions WHERE driver_id = %(driver_id)s
+ORDER BY ordinal LIMIT %(limit)s
+
 -- name: holders
 -- Each driver that holds something, however much it holds: from one to the next in the index.
 WITH RECURSIVE holders AS (

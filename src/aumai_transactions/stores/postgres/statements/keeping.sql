@@ -50,13 +50,18 @@ SELECT pg_total_relation_size('transactions'), pg_total_relation_size('entries')
 WITH over AS MATERIALIZED (
     SELECT ordinal FROM transactions
     WHERE purgeable_at IS NOT NULL AND purgeable_at < %(before)s
+        AND NOT EXISTS (
+            SELECT 1 FROM deliveries AS d
+            WHERE d.transaction_id = transactions.transaction_id AND NOT d.is_dead)
     ORDER BY purgeable_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM transactions AS t USING over AS o WHERE t.ordinal = o.ordinal
-    RETURNING t.ordinal, nextval('changes')
+    RETURNING t.ordinal, t.transaction_id, nextval('changes')
 ), journals AS (
     DELETE FROM entries AS e USING gone AS g WHERE e.transaction_ordinal = g.ordinal
+), given_up AS (
+    DELETE FROM deliveries AS d USING gone AS g WHERE d.transaction_id = g.transaction_id
 )
 SELECT count(*) FROM gone
 

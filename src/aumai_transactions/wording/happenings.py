@@ -9,15 +9,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from aumai_transactions.cli.screen import shown
-from aumai_transactions.cli.wording import (
-    call_cell,
-    clock_time,
-    confirmation_text,
-    duration,
-    next_text,
-    reason_text,
-)
 from aumai_transactions.models import Event
 from aumai_transactions.timelines.lines import Next, StepLine
 from aumai_transactions.timelines.sayings import (
@@ -32,6 +23,15 @@ from aumai_transactions.timelines.sayings import (
     verification_text,
 )
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.characters import shown
+from aumai_transactions.wording.words import (
+    call_cell,
+    clock_time,
+    confirmation_text,
+    duration,
+    next_text,
+    reason_text,
+)
 
 # What is told of the whole, although the entry names a step.
 _OF_THE_WHOLE = {"rollback_started", "partial_rollback_started", "step_added"}

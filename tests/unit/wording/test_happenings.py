@@ -1,7 +1,7 @@
 import pytest
 
-from aumai_transactions.cli.happenings import log_line, sentence
 from aumai_transactions.timelines.timeline import Timeline
+from aumai_transactions.wording.happenings import log_line, sentence
 
 ERROR = {"type": "X", "message": "no"}
 SAVEPOINT = {"scope_id": "g1", "kind": "savepoint", "name": "try"}

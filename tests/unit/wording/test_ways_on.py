@@ -1,15 +1,15 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from aumai_transactions.cli.settings import Settings
-from aumai_transactions.cli.wording import clock_time, next_commands, until_text
 from aumai_transactions.models import (
     OutstandingCompensation,
     TransactionResult,
     TransactionState,
     Waiting,
 )
+from aumai_transactions.wording.ways_on import needs_of
 
 NOON = datetime(2026, 2, 27, 12, tzinfo=UTC)
 NOW = int(NOON.timestamp() * 1_000_000)
@@ -26,8 +26,8 @@ def told(reason, undo="undo", error="RuntimeError: no"):
     )
     state = TransactionState.rolled_back
     result = TransactionResult(transaction_id="t", state=state, outstanding=[item])
-    ((what, commands),) = next_commands(Settings(), result, {}, app=False)
-    return what, [command.split()[1] for command in commands]
+    (need,) = needs_of(Settings().command, result, {}, app=False)
+    return need.what, [way.line.split()[1] for way in need.ways]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,9 @@ def test_only_a_person_settles_a_doubt_for_which_nothing_else_is_left():
     waiting = Waiting(reason="in_doubt", detail="", step_ids=["s1"])
     state = TransactionState.active
     result = TransactionResult(transaction_id="t", state=state, waiting=waiting)
-    ((what, commands),) = next_commands(Settings(), result, {}, app=True)
-    assert what == "s1: nobody knows whether it happened"
+    (need,) = needs_of(Settings().command, result, {}, app=True)
+    commands = [way.line for way in need.ways]
+    assert need.what == "s1: nobody knows whether it happened"
     assert [command.split()[4] for command in commands] == ["--happened", "--did-not-happen"]
     assert all(command.endswith("--app module:attribute") for command in commands)
 
@@ -64,17 +65,4 @@ def test_what_waits_for_a_time_needs_nobody():
     waiting = Waiting(reason="retry", detail="", step_ids=["s1"], until=NOON)
     state = TransactionState.active
     result = TransactionResult(transaction_id="t", state=state, waiting=waiting)
-    assert next_commands(Settings(), result, {}, app=False) == []
-
-
-def test_a_time_to_come_says_how_far_away_it_is_and_a_past_one_that_nobody_came():
-    later = NOON + timedelta(minutes=3, seconds=20)
-    assert until_text(later, NOW) == "waits until 2026-02-27 12:03:20Z, 3 min 20 s from now"
-    said = "was due 2026-02-27 12:00:00Z, and nobody has gone on with it"
-    assert until_text(NOON, NOW) == said
-
-
-def test_a_time_has_its_day_where_it_is_another_one():
-    assert clock_time(NOON, NOON - timedelta(hours=11)) == "12:00:00Z"
-    assert clock_time(NOON, NOON - timedelta(hours=13)) == "2026-02-27 12:00:00Z"
-    assert clock_time(NOON, None) == "2026-02-27 12:00:00Z"
+    assert needs_of(Settings().command, result, {}, app=False) == []

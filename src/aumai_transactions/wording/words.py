@@ -5,20 +5,30 @@ Owns: how states, outcomes, durations and instants read. One concept, one word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Literal, NamedTuple
 
-from aumai_transactions.cli.screen import Tone, shown
-from aumai_transactions.cli.settings import Settings
-from aumai_transactions.cli.tables import Cell
-from aumai_transactions.core.outcome import Attention
+from aumai_transactions.core.outcome import Attention, Summary
+from aumai_transactions.core.times import instant
 from aumai_transactions.models import (
     OutstandingCompensation,
+    ResourceLock,
     Transaction,
-    TransactionResult,
     TransactionState,
 )
 from aumai_transactions.timelines.lines import Call, Next, StepLine
+from aumai_transactions.wording.characters import shown
+
+Tone = Literal["good", "bad", "warn", "busy", "dim", "bold", "plain"]
+
+
+class Cell(NamedTuple):
+    """Hold one text of a table, ready to be shown, and its tone."""
+
+    text: str
+    tone: Tone = "plain"
+
 
 STATE_TONES: dict[TransactionState, Tone] = {
     TransactionState.pending: "dim",
@@ -183,9 +193,79 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
 
 
+def age(at: datetime, now: int) -> str:
+    """Return how long ago something was, or how far away it is, in its largest unit.
+
+    Args:
+        at: When it was.
+        now: Microseconds since 1970 UTC.
+    """
+    seconds = now / 1_000_000 - at.timestamp()
+    size = abs(seconds)
+    for length, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if size >= length:
+            text = f"{int(size // length)} {name}"
+            return f"{text} ago" if seconds > 0 else f"in {text}"
+    return "now"
+
+
 def when(at: datetime | None) -> str:
     """Return an instant, UTC, to the second."""
     return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def waits_for_cell(summary: Summary, *, alive: bool | None) -> Cell:
+    """Return what a transaction waits for.
+
+    Args:
+        summary: What lists tell of it.
+        alive: Whether a living process has it; None where nothing is to be done.
+    """
+    if summary.attention:
+        tone: Tone = "warn" if summary.attention == "approval" else "bad"
+        return Cell(f"a person: {ATTENTION[summary.attention]}", tone)
+    if summary.due_at is not None:
+        return Cell(when(instant(summary.due_at)), "warn")
+    if alive is None:
+        return Cell("")
+    if not alive and summary.state is TransactionState.pending:
+        return Cell("a worker", "warn")
+    return Cell("a living process", "busy") if alive else Cell("recover", "warn")
+
+
+def is_alive(summary: Summary | None, unattended: Collection[str]) -> bool | None:
+    """Tell whether a living process has a transaction; None where nothing is to be done."""
+    if summary is None or not summary.runnable:
+        return None
+    return summary.transaction_id not in unattended
+
+
+def holding_cell(lock: ResourceLock) -> Cell:
+    """Return how a transaction holds a resource, or its place among those that wait for it."""
+    if lock.token is not None:
+        return Cell(f"{lock.mode}, token {lock.token}", "good")
+    return Cell(f"waits, place {lock.place} ({lock.mode})", "warn")
+
+
+def lock_cell(lock: ResourceLock, summary: Summary | None, *, alive: bool | None) -> Cell:
+    """Return why a resource is still held, or waited for.
+
+    Args:
+        lock: Who holds it, or waits for it.
+        summary: What lists tell of that transaction.
+        alive: Whether a living process has it; None where nothing is to be done.
+    """
+    if lock.token is None and lock.waits_for:
+        return Cell(f"behind {', '.join(lock.waits_for)}", "warn")
+    if lock.token is None:
+        return Cell("its turn has come", "busy")
+    if summary is None:
+        return Cell("")
+    if summary.attention:
+        return Cell(f"a person: {ATTENTION[summary.attention]}", "bad")
+    if alive is False:
+        return Cell("no living process has it", "bad")
+    return Cell("a living process", "busy")
 
 
 def reason_text(reason: str) -> str:
@@ -208,66 +288,6 @@ def actions_of(transaction: Transaction) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def next_commands(
-    settings: Settings, result: TransactionResult, steps: Mapping[str, StepLine], *, app: bool
-) -> list[tuple[str, list[str]]]:
-    """Return what a person has to look at, and for each the commands that go on from there.
-
-    Args:
-        settings: What this command was told.
-        result: The outcome so far.
-        steps: What is known of the steps, by id.
-        app: True where handlers in Python are needed to go on.
-    """
-    name = result.transaction_id
-    found = []
-    for item in result.outstanding:
-        commands = []
-        # Why not without an undo: there is nothing that could be tried again.
-        if item.compensating_action is not None and item.reason != "no_compensation":
-            commands = [settings.command("retry", name, item.step_id, app=app)]
-        commands += [_resolving(settings, name, item.step_id, way) for way in _LEFT]
-        found.append((left_text(item), commands))
-    waiting = result.waiting
-    for step_id in waiting.step_ids if waiting is not None else ():
-        if waiting is not None and waiting.reason == "in_doubt":
-            commands = [_resolving(settings, name, step_id, way, app=app) for way in _DOUBTED]
-            found.append((f"{shown(step_id)}: nobody knows whether it happened", commands))
-        elif waiting is not None and waiting.reason == "committing":
-            commands = [settings.command("retry", name, step_id, app=app)]
-            commands += [_resolving(settings, name, step_id, way, app=app) for way in _STUCK]
-            found.append((stuck_text(step_id, steps.get(step_id)), commands))
-    if waiting is not None and waiting.reason == "restored":
-        found.append((shown(waiting.detail.partition(" Find out")[0]), _ways_on(settings, result)))
-    if waiting is not None and waiting.reason == "poisoned":
-        found.append(
-            (shown(waiting.detail.partition(" Find out")[0]), _antidotes(settings, result))
-        )
-    return found
-
-
-def _ways_on(settings: Settings, result: TransactionResult) -> list[str]:
-    """Return what can be done with what came out of a backup, once it is known what happened."""
-    name = result.transaction_id
-    found = [settings.command("recover", "--trust", name, "--note", "how you know")]
-    if result.state in (TransactionState.pending, TransactionState.active):
-        found.append(settings.command("rollback", name))
-    return found
-
-
-def _antidotes(settings: Settings, result: TransactionResult) -> list[str]:
-    """Return what can be done with what kills whoever carries it out, once it is known why.
-
-    Why without an app: it is for those who have the handlers, once they are repaired.
-    """
-    name, waiting = result.transaction_id, result.waiting
-    steps = waiting.step_ids if waiting is not None else []
-    found = [settings.command("retry", name, step_id) for step_id in steps[:1]]
-    if result.state in (TransactionState.pending, TransactionState.active):
-        found.append(settings.command("rollback", name))
-    return found
-
-
 def stuck_text(step_id: str, step: StepLine | None) -> str:
     """Return what could not be carried out behind the commit point, in words."""
     name = shown(step_id)
@@ -279,11 +299,6 @@ def stuck_text(step_id: str, step: StepLine | None) -> str:
         what = f"{step.declared.get('confirming_action')} could not confirm {step.action}"
     why = f": {shown(call.error)}" if call.error else ""
     return f"{name}: the commit is decided, and {shown(what)}{why}"
-
-
-_STUCK = ("--happened", "--left-in-place")
-_LEFT = ("--undone", "--left-in-place")
-_DOUBTED = ("--happened", "--did-not-happen")
 
 
 def left_text(item: OutstandingCompensation) -> str:
@@ -315,9 +330,3 @@ def until_text(until: datetime, now: int) -> str:
     if left <= 0:
         return f"was due {when(until)}, and nobody has gone on with it"
     return f"waits until {when(until)}, {duration(left)} from now"
-
-
-def _resolving(
-    settings: Settings, name: str, step_id: str, answer: str, *, app: bool = False
-) -> str:
-    return settings.command("resolve", name, step_id, answer, "--note", "how you know", app=app)
