@@ -96,7 +96,7 @@ def test_a_worker_says_what_is_wrong_with_an_engine(folder):
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "--engine-url" in ran.stderr
     ran = worker(folder, "--agents", "a", app="app:hosted")
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert "beside an engine" in ran.stderr
     ran = worker(folder, "--engine", "steam", "--engine-url", "x")
     assert ran.returncode == 1
