@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbos import DBOS
 
 from aumai_transactions import (
     AsyncTransactionManager,
@@ -328,6 +329,32 @@ def test_a_handler_that_asks_for_its_own_rollback_is_refused(place):
 
     assert manager.commit(begun(manager, "selfish")).state.value == "committed"
     assert len(seen) == 1
+
+
+def test_a_program_may_bring_its_own_dbos_and_commit_in_a_workflow_of_its_own(place):
+    url = f"sqlite:///{place.folder}/dbos.db"
+    DBOS(config={"name": "mine", "system_database_url": url, "log_level": "CRITICAL"})
+    try:
+        engine = DbosEngine(app_name="mine")
+        store = f"sqlite:///{place.folder}/store.db"
+
+        @DBOS.workflow()
+        def mine(key: str) -> str:
+            tx = manager.begin(idempotency_key=key)
+            manager.add_step(tx, "agent", "book", {})
+            return manager.commit(tx).state.value
+
+        DBOS.launch()
+        with TransactionManager(store=store, engine=engine) as manager:
+            manager.action("cancel")(place._cancel)
+            manager.action("book", compensating_action="cancel")(place._book)
+            assert mine("trip-1") == "committed"
+            assert mine("trip-1") == "committed"
+        assert place.calls == ["book s1"]
+    finally:
+        DBOS.destroy(destroy_registry=True)
+    forms = place.kept("select name, serialization from workflow_status where name like 'aumai%'")
+    assert forms == [("aumai_transactions.carry_out", "portable_json")]
 
 
 async def carried_out_async(place):

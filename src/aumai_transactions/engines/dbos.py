@@ -40,7 +40,9 @@ T = TypeVar("T")
 log = logging.getLogger("aumai_transactions")
 
 WORKFLOW = "aumai_transactions.carry_out"
-QUEUE = "aumai_transactions"
+QUEUE = "aumai_transactions.{}"
+"""By the application: DBOS lets each queue belong to one."""
+
 TOPIC = "aumai_transactions.look"
 VERSION = "aumai-transactions-1"
 """What executors of all releases call themselves: whoever can read a journal can go on with it."""
@@ -75,7 +77,8 @@ class DbosEngine:
             one is launched, for DBOS looks then for what this process left.
         executor_id: Who this process is to DBOS: what died under it is taken up by the next one
             of the same name. Give each of several processes one of its own; `local` by default.
-        app_name: What DBOS calls the application.
+        app_name: What DBOS calls the application; each one that shares a system database has a name
+            of its own, which is also that of the program's own DBOS.
         concurrency: How many submitted transactions one process carries out at the same time.
         patience_seconds: How long a process of another name may seem dead before its transactions
             are taken over by workers.
@@ -95,6 +98,7 @@ class DbosEngine:
         self.patience_seconds = patience_seconds
         self._owns = system_database_url is not None
         self._concurrency = concurrency
+        self._queue = QUEUE.format(app_name)
         self._body: Body | None = None
         self._is_closing = False
         self._under_way: set[_DbosExecution] = set()
@@ -132,7 +136,9 @@ class DbosEngine:
                 DBOS(config=self._config)
                 DBOS.launch()
             DBOS.register_queue(
-                QUEUE, worker_concurrency=self._concurrency, polling_interval_sec=POLL_SECONDS
+                self._queue,
+                worker_concurrency=self._concurrency,
+                polling_interval_sec=POLL_SECONDS,
             )
         except Exception as error:
             place = shown_url(self._config.get("system_database_url") or "the program's own DBOS")
@@ -148,7 +154,7 @@ class DbosEngine:
                 if here:
                     DBOS.start_workflow(self._workflow, argument)
                 else:
-                    DBOS.enqueue_workflow(QUEUE, self._workflow, argument)
+                    DBOS.enqueue_workflow(self._queue, self._workflow, argument)
 
         _asked(started)
 
