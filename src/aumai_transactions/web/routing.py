@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from aumai_transactions.web.principals import Principal, Scope
     from aumai_transactions.web.service import Service
+    from aumai_transactions.web.sessions import Session
 
     Handle = Callable[[Request], Awaitable[Response]]
 
@@ -36,6 +37,7 @@ class Endpoint(NamedTuple):
         needs: The scope that whoever asks must have; None for what is open to all that come as far
             as this.
         changes: True where it changes the store.
+        is_list: True where it tells of many transactions, and may be a moment old.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Endpoint(NamedTuple):
     handle: Handle
     needs: Scope | None
     changes: bool = False
+    is_list: bool = False
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
@@ -70,8 +73,25 @@ class _Resource:
             detail = f"Use {allow} there."
             raise Problem(405, "method-not-allowed", detail, headers={"allow": allow})
         check(request, endpoint)
-        response = await endpoint.handle(request)
+        response = await _answer(request, endpoint)
         await response(scope, receive, send)
+
+
+async def _answer(request: Request, endpoint: Endpoint) -> Response:
+    service = service_of(request)
+    if endpoint.changes:
+        try:
+            return await endpoint.handle(request)
+        finally:
+            service.kept.forget()
+    session: Session | None = request.scope["state"]["session"]
+    has_news = session is not None and service.sessions.has_to_tell(session)
+    if not endpoint.is_list or has_news:
+        return await endpoint.handle(request)
+    who = request.scope["state"]["principal"], session
+    asked = request.scope["path"], request.scope["query_string"]
+    known = request.headers.get("if-none-match")
+    return await service.kept.answer((asked, who, known), lambda: endpoint.handle(request))
 
 
 def check(request: Request, endpoint: Endpoint) -> None:

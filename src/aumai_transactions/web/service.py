@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aumai_transactions.clock import Clock
     from aumai_transactions.integrations.open_transactions import OpenTransactions
     from aumai_transactions.store import Store
+    from aumai_transactions.web.kept import Kept
     from aumai_transactions.web.live import Live
     from aumai_transactions.web.principals import Tokens
     from aumai_transactions.web.running import Running
@@ -50,6 +51,7 @@ class Service:
         doors: Who may come in and how.
         person: What the journal calls whoever runs this.
         live: What changes, for whoever listens.
+        kept: Answers that are kept for a moment.
         running: Steps that the API's callers have asked for; None where none can be.
     """
 
@@ -66,6 +68,7 @@ class Service:
     doors: Doors
     person: str
     live: Live
+    kept: Kept
     running: Running | None
 
 

@@ -27,6 +27,7 @@ from aumai_transactions.web import metrics
 from aumai_transactions.web.api import endpoints as api
 from aumai_transactions.web.connections import Connection
 from aumai_transactions.web.gate import Doors
+from aumai_transactions.web.kept import Kept
 from aumai_transactions.web.live import Live
 from aumai_transactions.web.pages import endpoints as pages
 from aumai_transactions.web.pages.login import login_link
@@ -175,6 +176,7 @@ async def _service(plan: Plan, address: Address) -> AsyncIterator[Service]:
             doors(address, plan.scheme),
             plan.person,
             Live(plan.store),
+            Kept(clock),
             running,
         )
 

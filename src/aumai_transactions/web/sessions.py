@@ -115,6 +115,10 @@ class Sessions:
         told.append(Told(text, is_bad))
         del told[:-TOLD_MAX]
 
+    def has_to_tell(self, session: Session) -> bool:
+        """Tell whether the next page is to tell something."""
+        return session.name in self._told
+
     def told(self, session: Session) -> list[Told]:
         """Return what is to be told now; it is told once."""
         return self._told.pop(session.name, [])

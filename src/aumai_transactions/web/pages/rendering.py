@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from aumai_transactions.core.masking import masked
@@ -65,16 +65,21 @@ def _environment() -> Environment:
 
 def _finalized(value: object) -> object:
     """Make visible what a template shows without a filter."""
-    return value if isinstance(value, Markup) else shown("" if value is None else value)
+    if type(value) in (Markup, int):
+        return value
+    return shown("" if value is None else value)
 
 
 def visible(value: object) -> Markup:
     """Return a text in which each character that does not print is told and marked."""
+    text = str(value)
+    if text.isprintable():  # As nearly every text is.
+        return escape(text)
     return Markup("").join(
         run
         if is_plain
         else Markup('<span class="unseen" title="does not print">{}</span>').format(run)
-        for run, is_plain in runs_of(str(value))
+        for run, is_plain in runs_of(text)
     )
 
 
