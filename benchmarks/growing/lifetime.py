@@ -70,6 +70,7 @@ class Life:
     def __init__(self, total: int) -> None:
         self._total = total
         self._numbers = count(1)
+        self._ended = 0
         self._began = time.perf_counter()
         self._warm = 0.0
         self._reports = {total // WARM_PART} | {
@@ -81,13 +82,14 @@ class Life:
         number = next(self._numbers)
         return number if number <= self._total else 0
 
-    def done(self, number: int) -> None:
+    def done(self) -> None:
         """Take notice that one has ended."""
-        if number in self._reports:
+        self._ended += 1
+        if self._ended in self._reports:
             now = memory_mib()
             self._warm = self._warm or now
-            rate = number / (time.perf_counter() - self._began)
-            print(json.dumps([number, now, now - self._warm, rate]), flush=True)
+            rate = self._ended / (time.perf_counter() - self._began)
+            print(json.dumps([self._ended, now, now - self._warm, rate]), flush=True)
 
 
 async def live(url: str, total: int) -> None:
@@ -101,7 +103,7 @@ async def live(url: str, total: int) -> None:
             while number := life.next():
                 plan = goes_back if number % GOES_BACK_EVERY == 0 else commits
                 await plan.planned_async(manager)
-                life.done(number)
+                life.done()
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 

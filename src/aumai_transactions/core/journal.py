@@ -20,7 +20,7 @@ from aumai_transactions.core.saga import IllegalEntry, Saga
 from aumai_transactions.errors import DefinitionError, JournalCorrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from aumai_transactions.core.entries import Entry
 
@@ -141,3 +141,16 @@ def entries(journal: Journal) -> Iterator[tuple[str, Entry]]:
         raise JournalCorrupt(name, 0, "it has no entries")
     if journal.head_hash != before:
         raise JournalCorrupt(name, last, "its hash is not the one that the summary names")
+
+
+def entry_ids(marks: Sequence[tuple[int, str]], count: int) -> Iterator[str]:
+    """Yield the id of each entry, from where each append begins.
+
+    Args:
+        marks: Behind how many entries each append stands, and its id.
+        count: How many entries there are.
+    """
+    ends = [start for start, _ in marks[1:]]
+    for (start, append_id), end in zip(marks, [*ends, count], strict=True):
+        for index in range(end - start):
+            yield f"{append_id}.{index}"

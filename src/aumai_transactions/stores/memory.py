@@ -24,7 +24,7 @@ from uuid import uuid4
 from aumai_transactions.core.codec import encode
 from aumai_transactions.core.fairness import Candidate, in_turns
 from aumai_transactions.core.happenings import happenings
-from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash
+from aumai_transactions.core.journal import NO_HASH, Journal, StoredEntry, chain_hash, entry_ids
 from aumai_transactions.core.lock_book import LockBook
 from aumai_transactions.core.locking import Change, LockTable, whose_turn
 from aumai_transactions.errors import StoreError
@@ -284,7 +284,7 @@ class MemoryStore(OutboxInMemory):
             token, driver_id = kept.token, kept.driver_id
         stored = []
         before = NO_HASH
-        ids = _entry_ids(marks, len(entries))
+        ids = entry_ids(marks, len(entries))
         for sequence, (entry_id, entry) in enumerate(zip(ids, entries, strict=True), 1):
             body = encode(entry, entry_id)
             before = chain_hash(transaction_id, sequence, before, body)
@@ -493,10 +493,3 @@ def _holds(kept: _Kept, append: Append) -> bool:
         return False
     end = marks[index + 1][0] if index + 1 < len(marks) else len(kept.entries)
     return end - append.expected_sequence >= len(append.entries)
-
-
-def _entry_ids(marks: Sequence[tuple[int, str]], count: int) -> Iterator[str]:
-    ends = [start for start, _ in marks[1:]]
-    for (start, append_id), end in zip(marks, [*ends, count], strict=True):
-        for index in range(end - start):
-            yield f"{append_id}.{index}"

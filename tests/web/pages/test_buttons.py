@@ -103,8 +103,10 @@ def test_what_has_changed_since_is_told_before_anything_is_done(acting, open_tab
     ]
     command += ["--store", "store.db", "--app", "shop:manager", "--by", "bob"]
     subprocess.run(command, check=True, capture_output=True, cwd=acting.server.home)
-    page.get_by_role("button", name="Roll back").click()
-    tab.wrong.clear()  # The browser tells of the status, 409, itself.
+    # Why waited for: the browser tells of the status, 409, itself, and later than of the page.
+    with page.expect_console_message(lambda message: "409" in message.text):
+        page.get_by_role("button", name="Roll back").click()
+    tab.wrong.clear()
     conflict = page.locator(".conflict")
     expect(conflict).to_contain_text("It has changed since you looked, so nothing was done")
     expect(conflict).to_contain_text("s2: allowed, by bob")
