@@ -19,9 +19,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aumai_transactions.core.observations import RollbackCalled
+from aumai_transactions.core.outcome import is_runnable
 from aumai_transactions.core.values import shown
 from aumai_transactions.drivers.asking import missing_of, note
-from aumai_transactions.drivers.desk import Desk, read_run
+from aumai_transactions.drivers.desk import Desk, read_run, read_saga
 from aumai_transactions.drivers.hosting import HostedRun
 from aumai_transactions.drivers.in_place import carry_out
 from aumai_transactions.drivers.operations import Procedure, blocking
@@ -147,12 +148,17 @@ class Host:
         if status in ("queued", "running"):
             self.engine.signal(f"{transaction_id}:{number - 1}")
             return
+        if status == "ended" and not self._is_runnable(transaction_id):
+            return  # It has come to its end since somebody looked.
         if status == "cancelled":
             wish = RollbackCalled(note="its workflow was cancelled", reason="cancelled")
             # Why suppressed: where it cannot go back any more, it goes on.
             with contextlib.suppress(InvalidTransactionState):
                 carry_out(self._desk, note(self._desk, transaction_id, lambda _: [wish]))
         self.engine.start(f"{transaction_id}:{number}", transaction_id, here=here)
+
+    def _is_runnable(self, transaction_id: str) -> bool:
+        return is_runnable(carry_out(self._desk, read_saga(self._desk, transaction_id)))
 
     def _latest(self, transaction_id: str) -> tuple[int, Status | None]:
         """Return how many workflows there were, and how the last one stands."""
