@@ -14,7 +14,7 @@ from aumai_transactions import (
     StoreUnavailable,
     TransactionManager,
 )
-from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
+from aumai_transactions.drivers.pauses import HOLD_SECONDS_MAX
 
 SOON = 0.01
 

@@ -9,7 +9,7 @@ from aumai_transactions import (
     RetryPolicy,
     StepRejected,
 )
-from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
+from aumai_transactions.drivers.pauses import HOLD_SECONDS_MAX
 from aumai_transactions.store import Query
 
 

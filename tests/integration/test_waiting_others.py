@@ -8,7 +8,7 @@ from aumai_transactions import (
     RetryPolicy,
     TransactionManager,
 )
-from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
+from aumai_transactions.drivers.pauses import HOLD_SECONDS_MAX
 from aumai_transactions.store import Query
 
 

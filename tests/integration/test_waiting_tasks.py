@@ -8,7 +8,7 @@ import pytest
 
 from aumai_transactions import AsyncTransactionManager, Continue, RetryPolicy
 from aumai_transactions.core.entries import RetryScheduled
-from aumai_transactions.drivers.driving import HOLD_SECONDS_MAX
+from aumai_transactions.drivers.pauses import HOLD_SECONDS_MAX
 from aumai_transactions.store import Query
 from aumai_transactions.stores.sqlite import SqliteStore
 

@@ -209,6 +209,7 @@ OPENED = {
     "demo/show.py": "the demo's plans",
     "demo/trip.py": "the logs of the demo's services",
     "drivers/backups.py": "backups",
+    "drivers/host.py": "no file: an engine",
     "drivers/witnesses.py": "head witnesses",
     "mcp/config.py": "the gateway's configuration",
     "mcp/guard.py": "the lock files of gateways and of their servers",

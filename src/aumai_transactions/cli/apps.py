@@ -18,6 +18,7 @@ from aumai_transactions.actions import Action, plain_actions
 from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.drivers.manager import ManagerBase
 from aumai_transactions.drivers.telemetry import Telemetry
+from aumai_transactions.engine import Engine
 
 _WANTED = "a TransactionManager, or a mapping of action names to functions"
 
@@ -30,12 +31,14 @@ class App:
         actions: Its actions.
         before_record: Its hook that cleans data before it is journaled.
         has_durable_store: True where it is a manager with a store of its own.
+        engine: What its manager lets its transactions be carried out by.
         telemetry: What watches it.
     """
 
     actions: tuple[Action, ...] = ()
     before_record: Callable[..., Any] | None = None
     has_durable_store: bool = False
+    engine: Engine | None = None
     telemetry: Telemetry | None = None
 
 
@@ -52,7 +55,7 @@ def load_app(name: str) -> App:
     found = _attribute_of(_imported(name, module_name), name, attribute)
     if isinstance(found, ManagerBase):
         hook, is_durable = found.before_record, found.has_durable_store
-        return App(tuple(found.actions), hook, is_durable, found.telemetry)
+        return App(tuple(found.actions), hook, is_durable, found.engine, found.telemetry)
     if isinstance(found, Mapping):
         return App(tuple(plain_actions(found)))
     raise Refused(f"--app {name}: that is of type {type(found).__name__}, not {_WANTED}.", _USAGE)

@@ -26,6 +26,7 @@ from aumai_transactions.core.outcome import Summary
 from aumai_transactions.drivers.overview import FAR, NO_DRIVER, WAITING_MAX, unattended
 from aumai_transactions.drivers.sync import TransactionManager
 from aumai_transactions.drivers.telemetry import Telemetry
+from aumai_transactions.engine import Engine
 from aumai_transactions.errors import DefinitionError, StoreError, TransactionNotFound
 from aumai_transactions.models import Event
 from aumai_transactions.store import Query, Store
@@ -68,10 +69,20 @@ class Session:
         self._managers.append(manager)
         return manager
 
-    def manager(self, on_event: Callable[[Event], object] | None = None) -> TransactionManager:
+    def manager(
+        self,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        engine: Engine | None = None,
+    ) -> TransactionManager:
         """Return a manager that refuses unknown actions, with the app's handlers.
 
         It is watched as the app's is, or else where the environment says so.
+
+        Args:
+            on_event: Called with each journal entry.
+            engine: What carries transactions out instead; by default they are carried out here,
+                whatever the app says, for a command must not act as a process of its engine.
         """
         manager = TransactionManager(
             store=self.store,
@@ -80,6 +91,7 @@ class Session:
             before_record=self.app.before_record,
             on_event=on_event,
             action_source=self._actions_for,
+            engine=engine,
             telemetry=self._watching(),
         )
         self._managers.append(manager)

@@ -32,21 +32,24 @@ from aumai_transactions.core.entries import (
     StepSucceeded,
     VerificationAnswered,
 )
+from aumai_transactions.core.observations import (
+    HandlerRaised,
+    HandlerReturned,
+    ProbeReturned,
+    VerificationReturned,
+)
 from aumai_transactions.core.retries import DEFAULT_RETRY, next_due, undo_retry
 from aumai_transactions.core.scopes import is_in_force
-from aumai_transactions.core.states import ACTIVE, COMMITTING
+from aumai_transactions.core.states import ACTIVE, COMMITTING, STEP_RUNNING
 from aumai_transactions.core.undoing import may_continue
 
 if TYPE_CHECKING:
     from aumai_transactions.core.definition import Retry
     from aumai_transactions.core.observations import (
         HandlerMissing,
-        HandlerRaised,
-        HandlerReturned,
         LateReturn,
-        ProbeReturned,
+        Observation,
         RereadReturned,
-        VerificationReturned,
     )
     from aumai_transactions.core.saga import Saga, SagaStep
 
@@ -60,6 +63,26 @@ _TOO_LATE = ErrorRecord(
     "transaction back, before the undo of any other step has begun, and once for each step; "
     "so the step was not undone",
 )
+
+
+def is_awaited(saga: Saga, seen: Observation) -> bool:
+    """Tell whether an observation answers a call that is still under way, as the journal says."""
+    step = saga.by_id.get(getattr(seen, "step_id", ""))
+    if step is None:
+        return False
+    match seen:
+        case HandlerReturned(operation="action") | HandlerRaised(operation="action"):
+            return step.state is STEP_RUNNING
+        case HandlerReturned(operation="confirmation") | HandlerRaised(operation="confirmation"):
+            return step.confirming
+        case HandlerReturned() | HandlerRaised():
+            return step.undo_running
+        case ProbeReturned():
+            return step.probing
+        case VerificationReturned():
+            return step.verifying
+        case _:
+            return False
 
 
 def returned(saga: Saga, seen: HandlerReturned, now: int) -> list[Entry]:

@@ -102,6 +102,7 @@ class AsyncTransactionManager(ManagerBase):
         action_source: Called with the action definitions of a journal; returns the actions.
         parallel_max: How many steps of one transaction run at once.
         clock: What time it is; for tests.
+        engine: See `TransactionManager`.
         telemetry: Who watches: `OpenTelemetry()` of `aumai_transactions.telemetry`.
     """
 

@@ -98,7 +98,10 @@ def ask(
     until = waiting_until(desk, wait_max_seconds)
     # Why: an undo that somebody asked for is finished, whoever interrupts.
     goes_back = isinstance(wish, RollbackCalled)
-    return (yield from see_through(desk, transaction_id, until, is_callers=goes_back))
+    hosted = desk.host is not None
+    return (
+        yield from see_through(desk, transaction_id, until, others=hosted, is_callers=goes_back)
+    )
 
 
 def note(
@@ -140,6 +143,8 @@ def note(
     here = desk.book.run_of(transaction_id)
     if here is not None and here.shared is not None:
         here.shared.hear()
+    elif desk.host is not None and is_runnable(run.saga):
+        yield from blocking(partial(desk.host.wake, transaction_id))
     return Noted(run, is_replayed)
 
 
@@ -164,7 +169,8 @@ def refuse_own_handler(desk: Desk, transaction_id: str) -> None:
     """Refuse what a handler asks of its own transaction; it would wait for itself."""
     refuse_in_notice(transaction_id)
     # Why the run as well: a task that a handler started may outlive it.
-    if transaction_id in CALLING.get() and desk.book.run_of(transaction_id) is not None:
+    is_here = desk.host is not None or desk.book.run_of(transaction_id) is not None
+    if transaction_id in CALLING.get() and is_here:
         raise InvalidTransactionState(
             transaction_id,
             "carrying out this very step",
@@ -234,6 +240,9 @@ def see_through(
                 driven = yield from _taken_over(desk, run, until, is_callers=is_callers)
                 if driven is not None and not waits_for_a_time(driven, run):
                     return driven
+            elif desk.host is not None:
+                nudge = partial(desk.host.nudge, transaction_id, run.saga.sequence)
+                yield from blocking(nudge)
         if until is not None and desk.clock.now() >= until:
             run = yield from read_run(desk, transaction_id)
             return desk.result_of(run)
@@ -282,6 +291,8 @@ def _longest_pause(left: int) -> float:
 
 
 def _can_drive(desk: Desk, run: Run) -> bool:
+    if desk.host is not None:
+        return False  # Its engine does.
     # Why pending may go back without handlers: nothing of it has run, so that in a process
     # that is not strict its undo is a dry run.
     if run.saga.state is PENDING and run.saga.rollback_requested and not desk.strict:

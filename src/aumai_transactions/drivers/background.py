@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
+    from aumai_transactions.drivers.desk import Desk
+
 CLOSE_SECONDS_MAX = 10
 
 log = logging.getLogger("aumai_transactions")
@@ -191,3 +193,14 @@ class LeaseKeeper:
                 # Why only a log line: a lease is for liveness. Should it run out, somebody else
                 # takes over, and this driver is fenced (invariants I6, I15).
                 log.warning("the lease could not be renewed: %s", error)
+
+
+def keeper_of(desk: Desk) -> LeaseKeeper:
+    """Return what renews the leases of a manager, and of its engine's executions here."""
+    store, book, hosted = desk.store, desk.book, desk.hosted
+
+    def renew() -> None:
+        for name in (desk.driver_id, *tuple(hosted)):
+            store.renew(name)
+
+    return LeaseKeeper(renew, lambda: bool(hosted) or book.is_driving(), store.lease_seconds)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from aumai_transactions.drivers.background import LeaseKeeper
     from aumai_transactions.drivers.freezing import BeforeRecord
     from aumai_transactions.drivers.hooks import Hooks
+    from aumai_transactions.drivers.host import Host
     from aumai_transactions.drivers.noticing import Noticed
     from aumai_transactions.drivers.telemetry import Watcher
     from aumai_transactions.store import Append, AppendAnswer, Store
@@ -85,6 +86,8 @@ class Desk:
         new_id: Draws the name of a new transaction.
         nonce: What the names of its appends begin with; no other manager has the same.
         parallel_max: How many steps of one transaction may run at once.
+        hosted: Who its engine's executions in this process are to the store.
+        host: What hands its planned transactions to an engine; None where they are driven here.
     """
 
     store: Store
@@ -102,6 +105,8 @@ class Desk:
     new_id: Callable[[], str] = new_id
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     parallel_max: int = 1
+    hosted: set[str] = field(default_factory=set)
+    host: Host | None = None
     is_inherited: bool = False
     _queue: AppendQueue | None = None
     _watch: ConflictWatch = field(init=False)

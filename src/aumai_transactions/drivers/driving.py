@@ -31,8 +31,8 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
 )
 from aumai_transactions.core.outcome import is_runnable, show, summary_of
-from aumai_transactions.core.planning import timer_at, wake_at
 from aumai_transactions.core.saga import IllegalEntry, Saga
+from aumai_transactions.core.settling import is_awaited
 from aumai_transactions.drivers.calling import call_of, with_draw
 from aumai_transactions.drivers.desk import Desk, read_saga
 from aumai_transactions.drivers.late import hand_in, late_returns
@@ -51,6 +51,7 @@ from aumai_transactions.drivers.operations import (
     Procedure,
     blocking,
 )
+from aumai_transactions.drivers.pauses import pause_of, seconds_left
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.errors import InternalError, JournalConflict, StoreUnavailable
 from aumai_transactions.store import Append, AppendAnswer
@@ -66,10 +67,6 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS = 0.02
 LAST_PAUSE_SECONDS = 0.5
 
-HOLD_SECONDS_MAX = 2.0
-"""The longest wait that is slept through with the transaction in hand: so long at most, somebody
-else's wish goes unheard."""
-
 # Why names for members: Python 3.11 looks a member up on its enum slowly.
 APPENDED = AppendAnswer.appended
 ALREADY_OURS = AppendAnswer.already_ours
@@ -81,6 +78,10 @@ BLOCKED = AppendAnswer.blocked
 
 class HeldByAnother(Exception):
     """Say that a living driver holds the transaction."""
+
+
+class TakenUp(JournalConflict):
+    """Say that another process goes on with what an engine has kept of a transaction."""
 
 
 class NothingToDo(Exception):
@@ -134,7 +135,7 @@ def take_turn(
             return calls
         if claims and not calls and run.serves is not None and is_idle_claim(run, entries):
             raise NothingToDo
-        leaves = not stays and not calls and _pause(desk, run) is None
+        leaves = not stays and not calls and pause_of(desk, run) is None
         begun = 0.0
         if desk.telemetry is not None:
             entries, begun = desk.telemetry.begin_spans(run, entries), perf_counter()
@@ -197,12 +198,31 @@ def drive(desk: Desk, run: Run, seen: list[Observation]) -> Procedure[Transactio
     crew = _Crew()
     try:
         return (yield from _drive(desk, run, seen, crew))
+    except TakenUp:
+        yield from _record_known(desk, run)
+        raise
     except (JournalConflict, StoreUnavailable) as error:
         # Why none left behind: whoever goes on, in this process too, would act beside a live call.
         # Why unrecorded only if taken over: else, what was written may have become durable.
         seen = run.unrecorded if isinstance(error, JournalConflict) else []
         yield from _tell_late(desk, run, crew, list(seen))
         raise
+
+
+def _record_known(desk: Desk, run: Run) -> Procedure[None]:
+    """Record what a process had seen before it died, and let go of what it had.
+
+    Why under its token: nobody else has claimed it since, or this is refused; and what is known
+    must not be taken for unknown.
+    """
+    seen = run.unrecorded
+    if not run.token or not seen:
+        return
+    yield from _reread(desk, run, seen)
+    # Why a look: the process may have recorded it, and have died before the engine heard of that.
+    seen = [one for one in seen if is_awaited(run.saga, one)]
+    if seen:
+        yield from stop(desk, run, seen, claims=False)
 
 
 def _tell_late(desk: Desk, run: Run, crew: _Crew, seen: list[Observation]) -> Procedure[None]:
@@ -227,7 +247,7 @@ def _drive(
             seen = yield from crew.next(desk, run)
             continue
         calls = yield from take_turn(desk, run, seen, claims=claims, stays=crew.under_way > 0)
-        claims = False
+        claims, run.unrecorded = False, []
         if len(calls) == 1 and not crew.under_way and not run.saga.waiting:
             call = call_of(desk, run, run, calls[0])
             if not isinstance(call, DoCall):
@@ -243,7 +263,7 @@ def _drive(
             seen = missing
         elif crew.under_way:
             seen = yield from crew.next(desk, run)
-        elif (pause := _pause(desk, run)) is not None:
+        elif (pause := pause_of(desk, run)) is not None:
             # Why before it, too: a cancellation may have come while this was being recorded.
             seen = _cancelled(run)
             if not seen:
@@ -290,40 +310,6 @@ class _Crew:
         if isinstance(ended.answer, HandlerMissing):
             return [ended.answer]
         return _seen(desk, run, ended.call, ended.answer, ended.error)
-
-
-def seconds_left(desk: Desk, run: Run) -> float | None:
-    """Return how long it is until time alone gives something to do; None for ever.
-
-    Why from when it was planned: what has fallen due since then has not been looked at yet.
-    """
-    due = timer_at(run.saga, run.planned_at)
-    if run.look_at is not None:
-        due = run.look_at if due is None else min(due, run.look_at)
-    return None if due is None else max(0.0, (due - desk.clock.now()) / 1_000_000)
-
-
-def _pause(desk: Desk, run: Run) -> float | None:
-    """Return how long to sleep with the transaction in hand; None to let go of it."""
-    saga = run.saga
-    if run.look_at is not None:
-        # Why not where nobody waits here: the store says when it is its turn.
-        is_patient = run.is_callers and (run.wait_until is None or run.look_at <= run.wait_until)
-        return max(0.0, (run.look_at - desk.clock.now()) / 1_000_000) if is_patient else None
-    if not saga.waiting and not saga.undo and not saga.approvals and not saga.windows:
-        return None
-    due = wake_at(saga)
-    if due is None:
-        return None
-    now = desk.clock.now()
-    seconds = (due - now) / 1_000_000
-    # Why not while a call that was left behind is waited for: it may answer long before that.
-    is_left_behind = any(step.left_behind for step in saga.steps)
-    if seconds > HOLD_SECONDS_MAX or is_left_behind:
-        return None
-    if run.wait_until is not None and due > run.wait_until:
-        return None
-    return max(seconds, 0.0)
 
 
 def _seen(

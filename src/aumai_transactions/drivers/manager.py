@@ -30,11 +30,12 @@ from aumai_transactions.core.states import PENDING, STEP_PENDING
 from aumai_transactions.core.times import instant
 from aumai_transactions.core.values import checked_name
 from aumai_transactions.drivers.ambient import AMBIENT
-from aumai_transactions.drivers.background import LeaseKeeper, LoopThread
+from aumai_transactions.drivers.background import LeaseKeeper, LoopThread, keeper_of
 from aumai_transactions.drivers.behind import check_functions, declared_as_step
 from aumai_transactions.drivers.desk import ActionSource, Desk
 from aumai_transactions.drivers.freezing import BeforeRecord, checked_timeout, data_of
 from aumai_transactions.drivers.hooks import OnEvent, Settled, hooks_of
+from aumai_transactions.drivers.host import hosted_by
 from aumai_transactions.drivers.ids import free_step_id, new_id
 from aumai_transactions.drivers.options import (
     BeginOptions,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from aumai_transactions.core.definition import Effect, UnknownPolicy
     from aumai_transactions.drivers.blocks import BlockBase
     from aumai_transactions.drivers.tasks import TaskRunner
+    from aumai_transactions.engine import Engine
     from aumai_transactions.store import Store
 
 log = logging.getLogger("aumai_transactions")
@@ -98,6 +100,7 @@ class ManagerBase:
         action_source: ActionSource | None = None,
         parallel_max: int = PARALLEL_MAX,
         clock: Clock | None = None,
+        engine: Engine | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._registry = ActionRegistry(DECORATED)
@@ -113,6 +116,7 @@ class ManagerBase:
         self._action_source = action_source
         self._parallel_max = checked_parallel(parallel_max)
         self._clock = clock or SystemClock()
+        self.engine = engine
         self._guard = threading.Lock()
         self._opened: Desk | None = None
         self._lease: LeaseKeeper | None = None
@@ -401,19 +405,12 @@ class ManagerBase:
             store = open_store(given or "memory:", create=create, clock=self._clock)
         else:
             store = given
-        driver_id = store.join()
         book = Book(keeps_all=not store.is_durable)
-        if store.is_blocking:
-            self._lease = LeaseKeeper(
-                lambda: store.renew(driver_id), book.is_driving, store.lease_seconds
-            )
-            self._lease.start()
-            weakref.finalize(self, self._lease.stop)
         if self._telemetry is not None:
             self._telemetry.serve(book.count)
-        return Desk(
+        desk = Desk(
             store=store,
-            driver_id=driver_id,
+            driver_id=store.join(),
             registry=self._registry,
             book=book,
             clock=self._clock,
@@ -423,8 +420,12 @@ class ManagerBase:
             telemetry=self._telemetry,
             action_source=self._action_source,
             parallel_max=self._parallel_max,
-            lease=self._lease,
         )
+        if store.is_blocking:
+            desk.lease = self._lease = keeper_of(desk)
+            self._lease.start()
+            weakref.finalize(self, self._lease.stop)
+        return desk if self.engine is None else hosted_by(self.engine, desk, self._loop_thread)
 
     @property
     def _tasks(self) -> TaskRunner:
@@ -443,6 +444,8 @@ class ManagerBase:
         with self._guard:
             self._is_closed = True
             desk, self._opened = self._opened, None
+        if desk is not None and desk.host is not None:
+            desk.host.close()
         if self._lease is not None:
             self._lease.stop()
         if desk is None:

@@ -26,7 +26,7 @@ from aumai_transactions.core.observations import (
 from aumai_transactions.core.outcome import transaction_of
 from aumai_transactions.core.risks import risks_of
 from aumai_transactions.core.saga import Saga
-from aumai_transactions.core.states import PENDING
+from aumai_transactions.core.states import ACTIVE, PENDING
 from aumai_transactions.core.tracing import without_trace
 from aumai_transactions.core.values import clone
 from aumai_transactions.drivers.asking import (
@@ -41,6 +41,7 @@ from aumai_transactions.drivers.asking import (
 from aumai_transactions.drivers.desk import (
     Desk,
     check_transaction,
+    current,
     id_of,
     pending_run,
     read_result,
@@ -61,6 +62,7 @@ from aumai_transactions.drivers.operations import DoSleep, Procedure, blocking
 from aumai_transactions.drivers.parts import Part
 from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of, start_repeating
 from aumai_transactions.drivers.run import Run
+from aumai_transactions.drivers.submitting import submit
 from aumai_transactions.drivers.taking_part import undo
 from aumai_transactions.errors import (
     IdempotencyKeyReused,
@@ -72,6 +74,7 @@ from aumai_transactions.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aumai_transactions.actions import ActionRegistry
     from aumai_transactions.core.definition import Definition
     from aumai_transactions.models import Risk, Transaction, TransactionResult
 
@@ -135,9 +138,36 @@ def commit(
     One that was begun under a key may have been carried out before; then its outcome is returned.
     """
     check_transaction(transaction, "commit")
+    if desk.host is not None:
+        return _commit_hosted(desk, transaction, by, wait_max_seconds)
     if transaction.idempotency_key is None:
         return _commit_new(desk, transaction, by, wait_max_seconds)
     return _commit_keyed(desk, transaction, by, wait_max_seconds)
+
+
+def _commit_hosted(
+    desk: Desk, transaction: Transaction, by: str, wait_max_seconds: float
+) -> Procedure[TransactionResult]:
+    """Leave a transaction to the engine of this manager, and wait for the outcome."""
+    name = transaction.transaction_id
+    if transaction.state is PENDING or transaction.idempotency_key is None:
+        registry = desk.registry_for(transaction.actions)
+        _refuse_unknown(name, registry, (step.action for step in transaction.steps))
+        named = (step.compensating_action for step in transaction.steps)
+        _refuse_unknown(name, registry, named)
+        yield from submit(desk, transaction, by, here=True)
+        # Why: whoever interrupts the wait means that the transaction is not wanted any more.
+        transaction.state = ACTIVE
+    while True:
+        until = waiting_until(desk, wait_max_seconds)
+        result = yield from see_through(desk, name, until, others=True)
+        is_in_hand = result.waiting is None or result.waiting.reason == "running"
+        if result.is_final or not is_in_hand:
+            break
+    saga = yield from read_saga(desk, name)
+    shown = current(desk, saga)
+    transaction.state, transaction.steps = shown.state, shown.steps
+    return result
 
 
 def _commit_keyed(
@@ -207,11 +237,13 @@ def _commit_new(
     wait_max_seconds: float,
     definition: Definition | None = None,
 ) -> Procedure[TransactionResult]:
+    name = transaction.transaction_id
     run = yield from pending_run(desk, transaction, "commit")
     definition = _frozen(desk, run, transaction, definition)
     if desk.strict:
-        _refuse_unknown(run, (step.action for step in definition.steps))
-        _refuse_unknown(run, (step.compensating_action for step in definition.steps))
+        _refuse_unknown(name, run.registry, (step.action for step in definition.steps))
+        undos = (step.compensating_action for step in definition.steps)
+        _refuse_unknown(name, run.registry, undos)
     return (yield from _drive_pending(desk, run, definition, CommitCalled(by), wait_max_seconds))
 
 
@@ -277,8 +309,12 @@ def rollback(
             return (yield from ask(desk, name, wish, wait_max_seconds=wait_max_seconds))
     run = yield from pending_run(desk, transaction, "roll back")
     definition = _frozen(desk, run, transaction)
-    if desk.strict:
-        _refuse_unknown(run, (step.compensating_action for step in definition.steps))
+    if desk.strict or desk.host is not None:
+        undos = (step.compensating_action for step in definition.steps)
+        _refuse_unknown(name, run.registry, undos)
+    if desk.host is not None:
+        yield from save(desk, transaction)
+        return (yield from ask(desk, name, wish, wait_max_seconds=wait_max_seconds))
     return (yield from _drive_pending(desk, run, definition, wish, wait_max_seconds))
 
 
@@ -349,12 +385,14 @@ def _frozen(
     return definition
 
 
-def _refuse_unknown(run: Run, names: Iterable[str | None]) -> None:
-    missing = run.registry.missing(name for name in names if name is not None)
+def _refuse_unknown(
+    transaction_id: str, registry: ActionRegistry, names: Iterable[str | None]
+) -> None:
+    missing = registry.missing(name for name in names if name is not None)
     if missing:
         raise UnknownAction(
             missing,
-            run.transaction_id,
+            transaction_id,
             "Register it with action_handlers= or @manager.action; on the command line, name the "
             "manager that has it with --app module:attribute. Nothing was run.",
         )

@@ -31,10 +31,11 @@ from aumai_transactions.core.scopes import is_in_force
 from aumai_transactions.core.states import COMMITTING, COMPENSATING
 from aumai_transactions.drivers.ambient import CALLING
 from aumai_transactions.drivers.desk import Desk, read_saga
-from aumai_transactions.drivers.driving import seconds_left, stop, take_turn
+from aumai_transactions.drivers.driving import stop, take_turn
 from aumai_transactions.drivers.interests import Interest, StepInterest, goes_back, worth_making
 from aumai_transactions.drivers.looks import Asked, Look, stands_in_line
 from aumai_transactions.drivers.noticing import Noticed
+from aumai_transactions.drivers.pauses import seconds_left
 from aumai_transactions.drivers.run import Run
 from aumai_transactions.drivers.terms import ANY, Terms
 from aumai_transactions.errors import (

@@ -5,6 +5,7 @@ Owns: what `submit` journals, and that nothing is added to a transaction behind 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aumai_transactions.core.observations import CommitCalled, Observation, PlanGiven
@@ -18,7 +19,7 @@ from aumai_transactions.drivers.desk import (
 )
 from aumai_transactions.drivers.driving import MOVED, append_request, decide_and_evolve
 from aumai_transactions.drivers.freezing import frozen
-from aumai_transactions.drivers.operations import Procedure
+from aumai_transactions.drivers.operations import Procedure, blocking
 from aumai_transactions.drivers.repeating import check_whole, other_plan, repeat_of
 from aumai_transactions.errors import IdempotencyKeyReused, JournalConflict
 
@@ -57,11 +58,26 @@ def _taken_already(desk: Desk, transaction: Transaction) -> Procedure[bool]:
     return True
 
 
-def submit(desk: Desk, transaction: Transaction, by: str = "") -> Procedure[TransactionResult]:
+def submit(
+    desk: Desk, transaction: Transaction, by: str = "", *, here: bool = False
+) -> Procedure[TransactionResult]:
     """Journal a pending transaction and the wish that it be committed, and leave it to others.
 
     One that was begun under a key may have been submitted before; then nothing is written.
+
+    Args:
+        desk: The manager's.
+        transaction: The transaction.
+        by: Who submits it.
+        here: True where an engine is to carry it out in this process.
     """
+    result = yield from _submitted(desk, transaction, by)
+    if desk.host is not None and not result.is_final:
+        yield from blocking(partial(desk.host.wake, transaction.transaction_id, here=here))
+    return result
+
+
+def _submitted(desk: Desk, transaction: Transaction, by: str) -> Procedure[TransactionResult]:
     check_transaction(transaction, "submit")
     name = transaction.transaction_id
     has_key = transaction.idempotency_key is not None

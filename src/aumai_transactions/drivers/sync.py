@@ -74,6 +74,8 @@ class TransactionManager(SyncKeeping):
         action_source: Called with the action definitions of a journal; returns the actions.
         parallel_max: How many steps of one transaction run at once.
         clock: What time it is; for tests.
+        engine: What carries planned transactions out instead of this manager, such as
+            `engines.dbos.DbosEngine`; the journal stays in `store`.
         telemetry: Who watches: `OpenTelemetry()` of `aumai_transactions.telemetry`.
     """
 

@@ -107,6 +107,9 @@ class Worker:
         self._manager = manager
         self._concurrency = checked_count(concurrency, "concurrency")
         self._agents = checked_agents(agents)
+        if self._agents is not None and manager.engine is not None:
+            message = "agents cannot be chosen beside an engine: any process of it may get a call."
+            raise DefinitionError(message)
         self._serves: Container[str] = _Served(self._agents)
         self._poll = checked_seconds(poll_seconds, "poll_seconds") or POLL_SECONDS
         self._drain = checked_seconds(drain_seconds, "drain_seconds") or DRAIN_SECONDS
@@ -256,6 +259,8 @@ class Worker:
         known = self._choice.left_alone()
         try:
             desk = self._desk()
+            if desk.host is not None and desk.host.is_busy:
+                return False
             driven = desk.book.driven()
             limit = 1 + len(known) + len(driven)
             later = desk.store.due(desk.driver_id, limit, FAR, agents=self._agents)

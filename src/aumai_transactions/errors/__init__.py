@@ -35,6 +35,7 @@
         BackupError                     a backup, or a witness, is not what it has to be
         JournalCorrupt                  an entry was edited, removed or reordered
         JournalTooNew                   an entry was written by a newer release
+      EngineError                       the engine that hosts transactions could not do its part
       InternalError                     our bug; asks for a report, carries the journal's tail
 
 Raised *by* a handler to steer the core: `StepRejected`, `NotDelivered`, `RetryLater`,
@@ -83,6 +84,7 @@ from aumai_transactions.errors.states import (
 )
 from aumai_transactions.errors.stores import (
     BackupError,
+    EngineError,
     JournalConflict,
     JournalCorrupt,
     JournalTooNew,
@@ -108,6 +110,7 @@ __all__ = [
     "DefinitionError",
     "DependencyCycle",
     "DuplicateStep",
+    "EngineError",
     "IdempotencyKeyReused",
     "InternalError",
     "InvalidData",

@@ -84,6 +84,10 @@ class SchemaVersionError(StoreError):
         )
 
 
+class EngineError(TransactionError):
+    """Say that the engine that carries transactions out could not do what was asked of it."""
+
+
 class BackupError(StoreError):
     """Say that a backup, or a head witness, cannot be written, or is not what it has to be."""
 

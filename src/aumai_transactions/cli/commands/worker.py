@@ -20,7 +20,7 @@ from types import FrameType
 
 import click
 
-from aumai_transactions.cli.exits import Code
+from aumai_transactions.cli.exits import Code, Refused
 from aumai_transactions.cli.logs import Log, LogFormat, log_options
 from aumai_transactions.cli.session import Session, session
 from aumai_transactions.cli.settings import (
@@ -38,6 +38,8 @@ from aumai_transactions.drivers.worker import (
     Worker,
     checked_agents,
 )
+from aumai_transactions.engine import Engine
+from aumai_transactions.engines import engine_of
 from aumai_transactions.models import SECONDS_MAX, Recovered
 from aumai_transactions.store import Store
 from aumai_transactions.telemetry.logs import wanted_log_event
@@ -76,6 +78,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     metavar="SECONDS",
     help="How long to wait, when stopped, for the calls that run.",
 )
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="Let this engine carry them out: dbos. Default: the one of the app's manager, if any.",
+)
+@click.option(
+    "--engine-url",
+    envvar="AUMAI_TRANSACTIONS_ENGINE_URL",
+    metavar="URL",
+    help="Where that engine keeps what it knows, such as postgresql://… or sqlite:///trips-dbos.db.",
+)
 @click.option("--until-idle", is_flag=True, help="End once nothing is left that it can do.")
 @log_options()
 @store_option()
@@ -89,6 +102,8 @@ def worker_command(
     agents: str | None,
     poll: float,
     drain: float,
+    engine: str | None,
+    engine_url: str | None,
     until_idle: bool,
     log_format: LogFormat,
     log_level: str | None,
@@ -98,11 +113,13 @@ def worker_command(
     \b
     aumai-transactions worker --app trip:manager --concurrency 16
     aumai-transactions worker --app trip:manager --agents flight_agent,hotel_agent
+    aumai-transactions worker --app trip:manager --engine dbos --engine-url sqlite:///dbos.db
     """
     served = None if agents is None else [name.strip() for name in agents.split(",")]
     checked_agents(served)
     with Log(settings, log_format, log_level, "worker") as log, session(settings) as held:
-        manager = held.manager(wanted_log_event())
+        chosen = _engine(held, engine, engine_url)
+        manager = held.manager(wanted_log_event(), engine=chosen)
         worker = Worker(
             manager,
             concurrency=concurrency,
@@ -126,6 +143,26 @@ def worker_command(
             _end_at_once(log, left)
         log.say("stopped; everything is handed back")
     return Code.done
+
+
+def _engine(held: Session, name: str | None, url: str | None) -> Engine | None:
+    """Return the engine that is meant; None where the worker carries everything out itself.
+
+    Raises:
+        Refused: It is not said where it is.
+    """
+    own = held.app.engine
+    if url is None and own is not None and name in (None, own.name):
+        return own
+    if name is None:
+        return None
+    if url is None:
+        raise Refused(
+            f"--engine {name}: say where it keeps what it knows with --engine-url, such as "
+            "sqlite:///trips-dbos.db, or give the app's manager an engine.",
+            Code.usage,
+        )
+    return engine_of(name, url)
 
 
 @contextmanager
@@ -161,6 +198,8 @@ def _introduce(
     whom = "all agents" if served is None else ", ".join(shown(name) for name in served)
     log.say(f"worker on {shown(held.place)}: {whom}, {concurrency} at a time")
     log.say(f"actions: {actions}; and those that plan files define")
+    if manager.engine is not None:
+        log.say(f"engine: {shown(manager.engine.name)} carries them out")
     for name, count in worker.lacks().items():
         what = f"{count} transaction{'' if count == 1 else 's'}"
         log.say(f"no handler for {shown(name)}, which {what} may need: left to others", action=name)
