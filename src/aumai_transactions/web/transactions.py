@@ -171,15 +171,6 @@ class Transactions:
             raise TransactionNotFound(name, PLACE)
         return look
 
-    async def ask(self, who: Principal, transaction_id: str, wish: Observation) -> Look:
-        """Journal what somebody asks for, see to it that it is done, and return how it stands.
-
-        Raises:
-            TransactionNotFound: There is none that this principal may see.
-            InvalidTransactionState: It cannot be asked for that now.
-        """
-        return (await self.request(who, transaction_id, wish)).look
-
     async def request(
         self,
         who: Principal,
@@ -190,7 +181,7 @@ class Transactions:
         wait_max_seconds: float = 0,
         drives: bool = True,
     ) -> Answered:
-        """Do the same for a request that may come again.
+        """Journal what somebody asks for, see to it that it is done, and return how it stands.
 
         Args:
             who: Who asks.
@@ -201,6 +192,8 @@ class Transactions:
             drives: False to leave what has to be called to others.
 
         Raises:
+            TransactionNotFound: There is none that this principal may see.
+            InvalidTransactionState: It cannot be asked for that now.
             IdempotencyKeyReused: Something else was asked for under the same key.
             SequenceMoved: The journal has gone on; nothing was changed.
         """

@@ -18,6 +18,7 @@ from aumai_transactions.core.observations import (
     RollbackCalled,
     TrustAnswered,
 )
+from aumai_transactions.drivers.terms import ANY, SequenceMoved, Terms
 from aumai_transactions.errors import StoreError, TransactionError
 from aumai_transactions.timelines.outcome import outcome_sentence
 from aumai_transactions.timelines.timeline import Timeline
@@ -57,10 +58,6 @@ async def act(request: Request) -> Response:
     form = await own_form(request)
     who, name = principal_of(request), one.name_of(request)
     label, wish = wish_of(form, who.name)
-    look = await one.look_of(request)
-    if form.one("sequence") != str(look.sequence) and form.one("anyway") != "1":
-        conflict = _conflict(form, look, label)
-        return page(request, "one.html", await one.values_of(request, look, conflict), 409)
     path = "/attention" if form.one("from") == "attention" else path_of(name)
     if form.one("do").partition(".")[0] in NOTED and not form.one("note").strip():
         tell(
@@ -69,21 +66,30 @@ async def act(request: Request) -> Response:
             is_bad=True,
         )
         return back(path)
-    await ask_and_tell(request, name, label, wish)
+    terms = ANY if form.one("anyway") == "1" else Terms(if_sequence=_shown(form))
+    try:
+        await ask_and_tell(request, name, label, wish, terms)
+    except SequenceMoved:
+        look = await one.look_of(request)
+        conflict = _conflict(form, look, label)
+        return page(request, "one.html", await one.values_of(request, look, conflict), 409)
     return back(path)
 
 
-async def ask_and_tell(request: Request, name: str, label: str, wish: Observation) -> bool:
+async def ask_and_tell(
+    request: Request, name: str, label: str, wish: Observation, terms: Terms = ANY
+) -> bool:
     """Ask for something, have told what became of that, and tell whether it was heard.
 
     Raises:
+        SequenceMoved: The journal has gone on; nothing was done.
         TransactionNotFound: There is none that this person may see.
         StoreError: The store cannot be reached.
     """
     who = principal_of(request)
     try:
-        look = await service_of(request).transactions.ask(who, name, wish)
-    except StoreError:
+        look = (await service_of(request).transactions.request(who, name, wish, terms)).look
+    except (SequenceMoved, StoreError):
         raise
     except TransactionError as error:
         tell(request, f"{label}: not done. {error}", is_bad=True)
@@ -122,10 +128,15 @@ def wish_of(form: Form, by: str) -> tuple[str, Observation]:
             raise Problem(400, "bad-request", "This form asks for nothing that there is.")
 
 
+def _shown(form: Form) -> int:
+    """Return the sequence of what somebody looked at; 0 where the form is damaged."""
+    shown = form.one("sequence")
+    return int(shown) if shown.isdecimal() and len(shown) < 12 else 0
+
+
 def _conflict(form: Form, look: Look, label: str) -> Conflict:
     """Return what has changed since a page was shown."""
-    shown = form.one("sequence")
-    since = int(shown) if shown.isdecimal() and len(shown) < 12 else 0
+    since = _shown(form)
     happened = [line.text for line in journal_lines(look) if line.event.sequence > since]
     names = ("do", "step", "digest", "note", "from")
     fields = [(name, form.one(name)) for name in names if form.one(name)]
