@@ -325,6 +325,12 @@ def journal_too_new(world):
     world.manager.get_result(tx.transaction_id)
 
 
+def engine_error(world):
+    from aumai_transactions.engines import engine_of
+
+    engine_of("nowhere", f"sqlite:///{world.folder}/engine.db")
+
+
 def internal_error(world):
     with contextlib.closing(open_store(world.folder / "other.db", create=True)) as store:
         store.append([plan("tx")])
