@@ -48,6 +48,7 @@ EXPECTED = {
     "BackupError": 1,
     "JournalTooNew": 1,
     "InternalError": 1,
+    "EngineError": 1,
 }
 
 

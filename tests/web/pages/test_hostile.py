@@ -48,7 +48,7 @@ PAYLOADS = [
     "<base href='https://evil.example/'>",
     "<link rel=stylesheet href='https://evil.example/x.css'>",
     f"<div hx-get='/' hx-trigger='load' hx-on:load='{CALL}'>x</div>",
-    "{{7*191}} {% include 'frame.html' %} ${7*191} #{7*191}",
+    "{{7927*7919}} {% include 'frame.html' %} ${7927*7919} #{7927*7919}",
     "left\u202eright \u200b\u2066 \x1b[31m\x07 \u2028 end",
     "data: x\n\nevent: hacked\ndata: y\r\n\r\n",
     f"&lt;script&gt;{CALL}&lt;/script&gt; &#60;img src=x onerror={CALL}&#62;",
@@ -135,7 +135,7 @@ def test_what_agents_write_is_there_and_escaped(hostile_shop):
     assert not re.search(r"<(img|iframe|object|embed|base|math|animate)\b", text)
     ours = re.findall(r'<script src="/static/[^>]*>', text)
     assert re.findall(r"<script[^>]*>", text) == ours
-    assert "1337" not in text
+    assert "62773913" not in text
     assert "&lt;script&gt;window.hacked=1" in text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028\u202e\u2066]", text)
     assert '<span class="unseen" title="does not print">\\u202e</span>' in text

@@ -159,12 +159,17 @@ def page(request: Request, name: str, values: Mapping[str, Any], status: int = 2
 def live_part(request: Request, name: str, values: Mapping[str, Any]) -> str:
     """Return the part of a page that changes while somebody looks at it."""
     template = _environment().get_template(name)
-    context = template.new_context({**_around(request), **values, "flashes": []})
+    context = template.new_context({**_around(request, tells=False), **values})
     return "".join(template.blocks["live"](context))
 
 
-def _around(request: Request) -> dict[str, Any]:
-    """Return what each page shows around what it is about."""
+def _around(request: Request, *, tells: bool = True) -> dict[str, Any]:
+    """Return what each page shows around what it is about.
+
+    Args:
+        request: The request.
+        tells: True where what is to be told to its session is told there.
+    """
     service = service_of(request)
     session = request.scope["state"]["session"]
     values: dict[str, Any] = {
@@ -179,7 +184,8 @@ def _around(request: Request) -> dict[str, Any]:
     if session is not None:
         values["who"] = principal_of(request).name
         values["why_not"] = why_not(request)
-        values["flashes"] = service.sessions.told(session)
+        if tells:
+            values["flashes"] = service.sessions.told(session)
     return values
 
 

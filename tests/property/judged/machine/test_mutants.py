@@ -401,10 +401,10 @@ def wait_for_what_is_over(monkeypatch):
         return sound(saga)
 
     from aumai_transactions.core import outcome
-    from aumai_transactions.drivers import asking, driving
+    from aumai_transactions.drivers import asking, pauses
 
     sound = planning.wake_at
-    for module in (outcome, asking, driving):
+    for module in (outcome, asking, pauses):
         monkeypatch.setattr(module, "wake_at", wake_at)
 
 
