@@ -17,6 +17,7 @@ def filled(tmp_path_factory):
 def browser():
     """A real Chromium; closed before another module begins, for it holds this thread's loop."""
     if not Path(CHROMIUM).exists():
+        # Why no failure: a browser comes with no package of Python; .ci/run installs it.
         pytest.skip(f"there is no {CHROMIUM}; install it to run the tests in a browser")
     from playwright.sync_api import expect, sync_playwright
 

@@ -17,6 +17,7 @@ def done(what, data):
 def wait_for(data):
     """Wait until a file is there, where the data names one."""
     name = data.get("wait_for")
+    # Why looked for again and again: the test is another process, and only a file is between them.
     while name is not None and not (HERE / name).exists():
         time.sleep(0.01)
 
